@@ -1,0 +1,3 @@
+//! Labs: what they are and what happens to them.
+
+pub mod model;

@@ -1,0 +1,35 @@
+//! `antimony-host`: a server for network labs that hands its decisions to WebAssembly components.
+//!
+//! # Where things are
+//!
+//! | module | owns | knows |
+//! |---|---|---|
+//! | [`server`] | start, wiring, ordered shutdown | everything |
+//! | [`config`] | the configuration file and its defaults | |
+//! | [`auth`] | keys, tokens, identities | |
+//! | [`topology`] | containerlab's topology format | |
+//! | [`store`] | what survives a restart (SQLite) | `labs::model` |
+//! | [`history`] | append-only logs that many readers follow | |
+//! | [`runtime`] | the driver trait; the embedded driver | `topology`, `labs::model` |
+//! | [`labs`] | lifecycle, one task per lab, schedule, publisher | `store`, `runtime`, `history` |
+//! | [`shells`] | terminal sessions | `runtime`, `history` |
+//! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
+//! | [`socket`] | the Socket.IO API | all of the above |
+//! | [`http`] | the REST API | all of the above but `socket` |
+//! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
+//!
+//! # Invariants
+//!
+//! - Only `socket` and `http` know wire JSON. WIT types stop at `plugins`.
+//! - `labs` never emits to a socket: the edges subscribe to its publisher.
+//! - `labs` and `shells` know the driver trait, never a driver.
+//! - Whether a command is valid, whether somebody may do something, and how an event is worded, is decided by
+//!   components alone. There is no second way around them.
+//! - One task owns each piece of mutable state and is reached through a bounded channel; no lock is held across an
+//!   await.
+
+pub mod auth;
+pub mod labs;
+pub mod plugins;
+pub mod runtime;
+pub mod topology;

@@ -1,0 +1,2 @@
+//! Command line of `antimony-host`.
+fn main() {}

@@ -1,0 +1,3 @@
+//! The plugin host: loads components, binds them through WIT, and asks them for decisions.
+
+pub mod decision;

@@ -1,0 +1,1 @@
+//! Linux namespaces as a runtime.

@@ -1,0 +1,196 @@
+//! What labs need of whatever runs their nodes: the [`RuntimeDriver`] trait and the types around it.
+//!
+//! `labs` and `shells` know this trait and never a driver; `server` picks one. A driver keeps no state that a restart
+//! of the server would have to bring back: what runs can be asked of it with [`RuntimeDriver::list`].
+
+pub mod embedded;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::labs::model::{LabId, NodeState, NodeStatus};
+use crate::topology::Topology;
+
+/// Takes the lines of a deploy or destroy as they are written, without their line ends. Cheap, never blocks.
+pub type LogSink = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// An instance that is to be made.
+#[derive(Debug, Clone)]
+pub struct InstanceSpec {
+    /// The lab that it belongs to.
+    pub lab_id: LabId,
+    /// Name that the runtime shall know it by; unique, and fit for a file name.
+    pub name: String,
+    /// What it consists of.
+    pub topology: Arc<Topology>,
+    /// The same as YAML text, for runtimes that read it themselves.
+    pub definition: String,
+    /// A folder of its own, which exists, for whatever the runtime has to keep on disk. Removed after a destroy.
+    pub dir: PathBuf,
+}
+
+/// Something that changed without having been asked for through the trait.
+#[derive(Debug, Clone)]
+pub enum RuntimeEvent {
+    /// A node changed its state.
+    Node {
+        /// Name of the instance.
+        instance: String,
+        /// Name of the node in the topology.
+        node: String,
+        /// Its state now.
+        state: NodeState,
+    },
+    /// A whole instance is gone, although nobody asked for that here.
+    InstanceLost {
+        /// Name of the instance.
+        instance: String,
+        /// What is known of the cause, in one sentence.
+        reason: String,
+    },
+}
+
+/// What shall be done to one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeAction {
+    /// Start it.
+    Start,
+    /// Stop it, with the grace period before it is killed.
+    Stop,
+    /// Stop and start it.
+    Restart,
+}
+
+/// A terminal that is to be opened in a node.
+#[derive(Debug, Clone)]
+pub struct PtyRequest {
+    /// Columns and rows.
+    pub size: (u16, u16),
+    /// Commands to try, in order: the first that exists in the node is run. Each is a program and its arguments.
+    pub commands: Vec<Vec<String>>,
+    /// How long opening may take.
+    pub timeout: Duration,
+}
+
+/// An open terminal. Dropping it ends its process group, as does [`PtyControl::terminate`].
+pub struct Pty {
+    /// What the user types. A full channel means that the process doesn't read; dropping it closes nothing.
+    pub input: mpsc::Sender<Bytes>,
+    /// What the process writes, cut anywhere. Ends when the process and its terminal are gone.
+    pub output: mpsc::Receiver<Bytes>,
+    /// Everything else that can be done to it.
+    pub control: Box<dyn PtyControl>,
+    /// Told once, when the process has ended, with a short description such as `exit status 0` or `signal 9`.
+    pub exit: oneshot::Receiver<String>,
+}
+
+/// What can be done to an open terminal besides reading and writing.
+pub trait PtyControl: Send + Sync {
+    /// Tells the terminal its size, in columns and rows.
+    fn resize(&self, cols: u16, rows: u16);
+    /// Ends the process and everything that it started. Returns at once; `exit` and the end of `output` follow.
+    fn terminate(&self);
+}
+
+/// Why a runtime didn't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The topology asks for something that this runtime can't do; says what, where, and which runtime can.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The runtime reported an error (5001 on the wire).
+    #[error("{0}")]
+    Failed(String),
+    /// Cancelled through the token; nothing is left of what was begun.
+    #[error("cancelled")]
+    Cancelled,
+    /// It knows no such instance.
+    #[error("the runtime knows no instance named {0}")]
+    NoInstance(String),
+    /// The instance has no such node.
+    #[error("there is no node named {0}")]
+    NoNode(String),
+    /// The node isn't running.
+    #[error("node {0} is not running")]
+    NodeNotRunning(String),
+    /// It took longer than it may.
+    #[error("{0} did not finish within {1:?}")]
+    TimedOut(String, Duration),
+}
+
+/// Runs labs. All methods may be called at any time and from any task; calls about different instances don't wait for
+/// each other.
+#[async_trait]
+pub trait RuntimeDriver: Send + Sync {
+    /// Name in the configuration and in messages: `embedded`, `containerlab`.
+    fn name(&self) -> &'static str;
+
+    /// Says whether this runtime can run `topology` at all, without doing anything: kinds, options.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unsupported`] naming the node or link and the key.
+    fn check(&self, topology: &Topology) -> Result<(), RuntimeError>;
+
+    /// Brings an instance up and answers its nodes. Lines for the user go to `log` while it works.
+    ///
+    /// Nothing is left behind when it fails or is cancelled.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Cancelled`] once `cancel` has been triggered and everything is cleaned up; others as they are.
+    async fn deploy(
+        &self,
+        spec: &InstanceSpec,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeStatus>, RuntimeError>;
+
+    /// Takes an instance down. Done when nothing of it is left; an instance that is not there is no error.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Failed`] when something is left; it can be called again.
+    async fn destroy(&self, instance: &str, log: LogSink) -> Result<(), RuntimeError>;
+
+    /// The nodes of an instance at this moment.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`].
+    async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError>;
+
+    /// Names of all instances that run, whoever deployed them.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Failed`] when the runtime can't be asked.
+    async fn list(&self) -> Result<Vec<String>, RuntimeError>;
+
+    /// Starts, stops or restarts a node; its links and addresses are kept. Answers the node as it is afterwards.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::Failed`].
+    async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError>;
+
+    /// Follows what a node writes to its standard output and error from its start, as raw chunks; goes on over restarts
+    /// of the node, and ends with the instance. Dropping the receiver ends it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`].
+    async fn follow_log(&self, instance: &str, node: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError>;
+
+    /// Opens a terminal in a running node.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NodeNotRunning`]; [`RuntimeError::Failed`] when none of the commands exists in the node, naming
+    /// them; [`RuntimeError::TimedOut`]. Nothing half open is left.
+    async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError>;
+
+    /// Changes that nobody asked for through this trait, from now on.
+    fn watch(&self) -> broadcast::Receiver<RuntimeEvent>;
+
+    /// Ends everything that would not survive the server anyway. Called once, last.
+    async fn shut_down(&self);
+}
