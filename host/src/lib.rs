@@ -32,4 +32,5 @@ pub mod auth;
 pub mod labs;
 pub mod plugins;
 pub mod runtime;
+pub mod store;
 pub mod topology;

@@ -135,6 +135,8 @@ pub struct Lab {
     pub collection_id: CollectionId,
     /// Who created it.
     pub creator: User,
+    /// Whether the schedule still has to start it: set while its start time lies ahead, cleared when it is deployed.
+    pub start_pending: bool,
     /// Its instance, as far as it has to survive a restart of the server. Written before a deploy begins and removed
     /// after a destroy has ended.
     pub instance: Option<StoredInstance>,
