@@ -29,6 +29,7 @@
 //!   await.
 
 pub mod auth;
+pub mod client;
 pub mod labs;
 pub mod plugins;
 pub mod runtime;
