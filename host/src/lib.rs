@@ -17,6 +17,7 @@
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
 //! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
+//! | [`demo`] | the demo that `antimony-host demo` shows | `client` |
 //!
 //! # Invariants
 //!
@@ -30,6 +31,7 @@
 
 pub mod auth;
 pub mod client;
+pub mod demo;
 pub mod labs;
 pub mod plugins;
 pub mod runtime;

@@ -32,7 +32,7 @@ pub enum OpenError {
     BaseUrl(String),
     /// There is no websocket to be had there.
     #[error("no websocket connection to {0}: {1}")]
-    WebSocket(String, #[source] Box<tungstenite::Error>),
+    WebSocket(String, Box<tungstenite::Error>),
     /// Whatever answers there doesn't speak Engine.IO 4.
     #[error("{0} did not open an Engine.IO session: {1}")]
     Handshake(String, String),
