@@ -131,24 +131,22 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
     let asked_to_stop = stop_signals()?;
     let data = tempfile::Builder::new().prefix("antimony-demo-").tempdir().context("no folder for the demo's data")?;
-    let options = Options {
-        listen,
-        data: data.path().to_owned(),
-        config: Config::default(),
-        config_dir: PathBuf::from("."),
-    };
+    let options =
+        Options { listen, data: data.path().to_owned(), config: Config::default(), config_dir: PathBuf::from(".") };
     let server = Server::start(options).await?;
     let url = format!("http://{}", server.address());
     let login = server.login().cloned().context("the demo needs the native login")?;
+    let credentials = (login.username.as_str(), login.password.as_str());
+    let issue_token = |user: &str, collections: &[&str]| {
+        let collections = collections.iter().map(|&name| name.to_owned()).collect();
+        server.auth().issue_access(&TokenUser { id: user.into(), name: user.to_owned(), admin: false, collections })
+    };
     let shown = tokio::select! {
-        shown = demo::narrate(&url, (&login.username, &login.password), &|user, collections| {
-            let collections = collections.iter().map(|&name| name.to_owned()).collect();
-            server.auth().issue_access(&TokenUser { id: user.into(), name: user.to_owned(), admin: false, collections })
-        }) => shown.context("the demo failed"),
+        shown = demo::narrate(&url, credentials, &issue_token) => shown.context("the demo failed"),
         () = stop_signals()? => Err(anyhow::anyhow!("interrupted")),
     };
     if shown.is_ok() && !exit {
-        demo::print_invitation(&url, (&login.username, &login.password));
+        demo::farewell(&url, credentials);
         asked_to_stop.await;
     }
     server.shut_down().await;
@@ -172,4 +170,3 @@ fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
 fn print_line(line: &str) {
     println!("{line}");
 }
-

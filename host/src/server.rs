@@ -151,9 +151,8 @@ impl Server {
             let _ = options.set_tcp_nodelay(true);
             let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         });
-        let serving = tokio::spawn(
-            axum::serve(listener, app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
-        );
+        let serving =
+            tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped.cancelled_owned()).into_future());
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
         Ok(Self { address, login, auth, shells, driver, stop, serving, _lock: lock })
     }

@@ -162,12 +162,7 @@ pub(super) fn start(
     (session, ending)
 }
 
-async fn run(
-    session: Arc<Session>,
-    pty: Pty,
-    queue: mpsc::UnboundedReceiver<Bytes>,
-    idle_timeout: Duration,
-) -> Ending {
+async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Bytes>, idle_timeout: Duration) -> Ending {
     let Pty { input, mut output, control, mut exit } = pty;
     let active = Arc::new(Mutex::new(Instant::now()));
     let writer = tokio::spawn(write(queue, input, Arc::clone(&session.waiting), Arc::clone(&active)));
