@@ -122,6 +122,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Asks the database whether it answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Waits for running queries and closes the database. Handles that are left answer with errors.
     pub async fn close(&self) {
         self.pool.close().await;
