@@ -1,0 +1,175 @@
+//! The command line: what can be said on it, and what each command does.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::auth::{Authenticator, TokenUser};
+use crate::config::Config;
+use crate::server::{Options, Server};
+use crate::{demo, telemetry};
+
+/// Where the data is kept unless `--data` says otherwise.
+const DEFAULT_DATA: &str = "antimony-data";
+
+/// A server for network labs with policy in WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "antimony-host", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve {
+        /// Address and port to listen on; port 0 takes any free one [default: server.host and server.port of the
+        /// configuration, or 127.0.0.1:3000]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Folder that everything is kept in
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
+        data: PathBuf,
+        /// Configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Start a server with a fresh data folder and show what it does
+    Demo {
+        /// End when everything has been shown, instead of leaving the server up
+        #[arg(long)]
+        exit: bool,
+        /// Address and port to listen on
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+        listen: SocketAddr,
+    },
+    /// Print an access token for a user, valid for 30 minutes
+    Token {
+        /// Id of the user
+        #[arg(long, value_name = "ID")]
+        user: String,
+        /// Make the user an administrator
+        #[arg(long)]
+        admin: bool,
+        /// Name of a collection that the user belongs to; may be given several times
+        #[arg(long = "collection", value_name = "NAME")]
+        collections: Vec<String>,
+        /// The server's data folder, which holds the key that tokens are signed with
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
+        data: PathBuf,
+    },
+    /// Work with plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// Build a plugin from source into a component
+    Build {
+        /// Folder of the plugin
+        dir: PathBuf,
+        /// Where to put the component [default: DIR/NAME.wasm, or plugins/prebuilt/NAME.wasm for the bundled ones]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever went wrong, as a sentence for the person at the terminal.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve { listen, data, config } => {
+            telemetry::init("info");
+            let (config, config_dir) = read_config(config.as_deref())?;
+            let listen = listen.unwrap_or_else(|| SocketAddr::new(config.server.host, config.server.port));
+            runtime()?.block_on(serve(Options { listen, data, config, config_dir }))
+        }
+        Command::Demo { exit, listen } => {
+            telemetry::init("warn");
+            runtime()?.block_on(show(listen, exit))
+        }
+        Command::Token { user, admin, collections, data } => {
+            let auth = Authenticator::open_existing(&data)?;
+            let user = TokenUser { name: user.clone(), id: user.as_str().into(), admin, collections };
+            print_line(&auth.issue_access(&user));
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Build { dir, out }) => {
+            let built = crate::plugins::build::build(&dir, out.as_deref())?;
+            print_line(&built.to_string());
+            Ok(())
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime can't be started")
+}
+
+fn read_config(path: Option<&Path>) -> anyhow::Result<(Config, PathBuf)> {
+    let Some(path) = path else { return Ok((Config::default(), PathBuf::from("."))) };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((Config::read(path)?, dir.to_owned()))
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let asked_to_stop = stop_signals()?;
+    let server = Server::start(options).await?;
+    // Scripts and tests wait for this line; with port 0 it is where they learn the port.
+    print_line(&format!("listening on http://{}", server.address()));
+    asked_to_stop.await;
+    server.shut_down().await;
+    Ok(())
+}
+
+async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
+    let asked_to_stop = stop_signals()?;
+    let data = tempfile::Builder::new().prefix("antimony-demo-").tempdir().context("no folder for the demo's data")?;
+    let options = Options {
+        listen,
+        data: data.path().to_owned(),
+        config: Config::default(),
+        config_dir: PathBuf::from("."),
+    };
+    let server = Server::start(options).await?;
+    let url = format!("http://{}", server.address());
+    let login = server.login().cloned().context("the demo needs the native login")?;
+    let shown = tokio::select! {
+        shown = demo::narrate(&url, (&login.username, &login.password), &|user, collections| {
+            let collections = collections.iter().map(|&name| name.to_owned()).collect();
+            server.auth().issue_access(&TokenUser { id: user.into(), name: user.to_owned(), admin: false, collections })
+        }) => shown.context("the demo failed"),
+        () = stop_signals()? => Err(anyhow::anyhow!("interrupted")),
+    };
+    if shown.is_ok() && !exit {
+        demo::print_invitation(&url, (&login.username, &login.password));
+        asked_to_stop.await;
+    }
+    server.shut_down().await;
+    shown
+}
+
+/// Ready when the process is asked to stop: Ctrl-C or SIGTERM.
+fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be handled")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be handled")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the person at the terminal asked for")]
+fn print_line(line: &str) {
+    println!("{line}");
+}
+
