@@ -36,7 +36,7 @@ async fn a_member_may_not_deploy_or_destroy_what_somebody_else_created() {
     refused(&member, &lab, 0).await;
     // The lab answers other commands, so whatever the refused ones had set off would have begun by now.
     admin.command(&lab, 5, json!({})).await.unwrap();
-    let after = (admin.api.lab(&lab).await.unwrap(), admin.log_elsewhere(&lab).await);
+    let after = (admin.api.lab(&lab).await.unwrap(), admin.log(&lab).await);
     assert_eq!(before, after, "neither the lab nor its log have changed");
     admin.destroy(&lab).await.unwrap();
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Client, Lines, Server, ServerBuilder, System, User, alone, eventually, expect_data, next};
+use crate::harness::{Client, Lines, Server, ServerBuilder, System, User, alone, eventually, expect_data, known_programs, next};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lab_lives_from_deploy_to_destroy_on_a_server_run_by_root() {
@@ -22,7 +22,7 @@ async fn a_lab_lives_from_deploy_to_destroy_on_a_server_run_by_an_ordinary_user(
 async fn lab_lives(user: User) {
     let turn = alone().await;
     let mut server = ServerBuilder::new(user).within(&turn).start().await;
-    let programs = [server.program()];
+    let programs = known_programs(server.place());
     let before = System::now(&programs);
     let admin = server.admin().await;
     let lab = admin.create_lab("course", TWO_ROUTERS).await;

@@ -7,6 +7,7 @@ use super::{Server, within};
 
 /// A user who is connected.
 pub(crate) struct Client {
+    url: String,
     pub(crate) api: Api,
     pub(crate) token: String,
     pub(crate) connection: Connection,
@@ -17,7 +18,7 @@ impl Client {
     pub(crate) async fn connect(server: &Server, token: &str) -> Self {
         let connection = within("a connection", Connection::open(&server.url)).await.expect("connect");
         let commands = connection.connect_with_token("/lab-commands", token).await.expect("join /lab-commands");
-        Self { api: server.api().with_token(token), token: token.to_owned(), connection, commands }
+        Self { url: server.url.clone(), api: server.api().with_token(token), token: token.to_owned(), connection, commands }
     }
 
     /// Joins a namespace that has to be there.
@@ -27,6 +28,14 @@ impl Client {
 
     pub(crate) async fn try_join(&self, path: &str) -> Result<Namespace, ConnectError> {
         within(path, self.connection.connect_with_token(path, &self.token)).await
+    }
+
+    /// Joins a namespace as from another tab: over a connection of its own.
+    pub(crate) async fn join_elsewhere(&self, path: &str) -> Namespace {
+        let connection = Connection::open(&self.url).await.expect("connect");
+        within(path, connection.connect_with_token(path, &self.token))
+            .await
+            .unwrap_or_else(|error| panic!("join {path}: {error}"))
     }
 
     /// Joins a namespace that an event has announced, or is about to.
@@ -90,7 +99,7 @@ impl Client {
 
     /// All that a lab has logged so far.
     pub(crate) async fn log(&self, lab: &str) -> Vec<String> {
-        let mut log = self.join(&format!("/logs/{lab}")).await;
+        let mut log = self.join_elsewhere(&format!("/logs/{lab}")).await;
         let backlog = next(&mut log).await;
         assert_eq!(backlog.name, "backlog");
         lines_of(backlog.data())

@@ -21,6 +21,8 @@ use super::{PATIENCE, leave_out};
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_antimony-host");
+/// Any free port, for this machine only.
+const LOOPBACK: &str = "127.0.0.1:0";
 /// `nobody`: an ordinary user that every machine has, and that owns nothing.
 const NOBODY: u32 = 65534;
 
@@ -66,7 +68,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn new(user: User) -> Self {
+    pub(crate) fn new(user: User) -> Arc<Self> {
         let root = tempfile::Builder::new().prefix("antimony-e2e-").tempdir().expect("a temporary folder");
         fs::create_dir(root.path().join("data")).expect("a data folder");
         let mut program = PathBuf::from(PROGRAM);
@@ -78,7 +80,7 @@ impl Place {
             fs::copy(PROGRAM, &program).expect("a copy of the program");
             open_to_all(&program);
         }
-        Self { root, program, user }
+        Arc::new(Self { root, program, user })
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -86,7 +88,7 @@ impl Place {
     }
 
     /// A command of the program, run by the user of this place, knowing nothing of the environment but `PATH`.
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TMPDIR", std::env::temp_dir()).current_dir(self.root.path()).stdin(Stdio::null());
@@ -121,18 +123,12 @@ pub(crate) struct NotStarted {
 impl ServerBuilder {
     /// Runs it as `user`; labs need [`User::can_run_labs`].
     pub(crate) fn new(user: User) -> Self {
-        Self {
-            place: Arc::new(Place::new(user)),
-            listen: "127.0.0.1:0".to_owned(),
-            config: None,
-            environment: Vec::new(),
-            turn: None,
-        }
+        Self::at(&Place::new(user))
     }
 
     /// Goes on with the data folder of an earlier server.
     pub(crate) fn at(place: &Arc<Place>) -> Self {
-        Self { place: Arc::clone(place), ..Self::new(place.user) }
+        Self { place: Arc::clone(place), listen: LOOPBACK.to_owned(), config: None, environment: Vec::new(), turn: None }
     }
 
     /// Starts it within the turn of a test that is alone.
@@ -255,11 +251,6 @@ impl Server {
         &self.place
     }
 
-    /// The file whose processes are this server's.
-    pub(crate) fn program(&self) -> PathBuf {
-        self.place.program.clone()
-    }
-
     /// The API without a token.
     pub(crate) fn api(&self) -> Api {
         Api::anonymous(&self.url)
@@ -337,6 +328,11 @@ impl Drop for Server {
             eprintln!("--- log of the server at {} ---\n{}---", self.url, self.log());
         }
     }
+}
+
+/// The files whose processes are those of servers at `place`.
+pub(crate) fn known_programs(place: &Place) -> Vec<PathBuf> {
+    vec![place.program.clone()]
 }
 
 /// Runs a command of the program that is no server.
