@@ -46,20 +46,43 @@ pub(super) struct Shared {
 
 /// What can be asked of a lab task.
 pub(super) enum Command {
-    Deploy { by: Option<UserId>, reply: Reply },
-    Destroy { by: Option<UserId>, reply: Reply },
-    Node { node: String, action: NodeAction, by: Option<UserId>, reply: Reply },
+    Deploy {
+        by: Option<UserId>,
+        reply: Reply,
+    },
+    Destroy {
+        by: Option<UserId>,
+        reply: Reply,
+    },
+    Node {
+        node: String,
+        action: NodeAction,
+        by: Option<UserId>,
+        reply: Reply,
+    },
     /// Takes over a changed definition; refused while there is an instance.
-    Update { lab: Box<Lab>, reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>> },
-    Delete { reply: oneshot::Sender<Result<(), LabError>> },
+    Update {
+        lab: Box<Lab>,
+        reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
+    },
+    Delete {
+        reply: oneshot::Sender<Result<(), LabError>>,
+    },
     /// The schedule missed the time of this lab altogether.
     Missed,
     TopologyChanged(Box<StoredTopology>),
     CollectionChanged(Box<Collection>),
     /// The runtime says that a node is in another state.
-    NodeChanged { instance: String, node: String, state: NodeState },
+    NodeChanged {
+        instance: String,
+        node: String,
+        state: NodeState,
+    },
     /// The runtime says that the instance has gone.
-    Lost { instance: String, reason: String },
+    Lost {
+        instance: String,
+        reason: String,
+    },
     /// The runtime may have changed without telling: look.
     Refresh,
 }
@@ -91,7 +114,13 @@ pub(super) enum Revival {
 enum JobEnd {
     Deploy(Result<Vec<NodeStatus>, RuntimeError>),
     Destroy(Result<(), RuntimeError>),
-    Node { action: NodeAction, node: String, by: Option<UserId>, reply: Reply, result: Result<NodeStatus, RuntimeError> },
+    Node {
+        action: NodeAction,
+        node: String,
+        by: Option<UserId>,
+        reply: Reply,
+        result: Result<NodeStatus, RuntimeError>,
+    },
 }
 
 struct LabTask {
@@ -336,7 +365,8 @@ impl LabTask {
             self.topology = read_definition(&self.lab, &self.stored);
         }
         if changed {
-            if let Err(error) = self.shared.store.set_lab_instance(&self.lab.id, self.stored_instance().as_ref()).await {
+            if let Err(error) = self.shared.store.set_lab_instance(&self.lab.id, self.stored_instance().as_ref()).await
+            {
                 // Without the entry a restart would forget the instance; going on is still better than a lab that hangs.
                 tracing::error!(lab = %self.lab.id, %error, "the state of the instance could not be stored");
             }
@@ -503,7 +533,9 @@ impl LabTask {
                 self.failure = Some(error);
                 self.event(lifecycle::Event::DestroyEnded { gone: false }).await;
             }
-            JobEnd::Node { action, node, by, reply, result } => self.node_action_ended(action, &node, by, reply, result).await,
+            JobEnd::Node { action, node, by, reply, result } => {
+                self.node_action_ended(action, &node, by, reply, result).await
+            }
         }
     }
 

@@ -9,6 +9,8 @@ pub mod lifecycle;
 pub mod model;
 pub mod publisher;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -162,9 +164,10 @@ impl Labs {
         };
         for lab in self.shared.store.labs().await? {
             let revival = self.what_became_of(&lab, &alive).await;
-            let (Some(stored), Some(collection)) =
-                (self.shared.store.topology(&lab.topology_id).await?, self.shared.store.collection(&lab.collection_id).await?)
-            else {
+            let (Some(stored), Some(collection)) = (
+                self.shared.store.topology(&lab.topology_id).await?,
+                self.shared.store.collection(&lab.collection_id).await?,
+            ) else {
                 tracing::error!(lab = %lab.id, "the topology of this lab is gone from the store; the lab is left out");
                 continue;
             };
@@ -392,11 +395,7 @@ impl Labs {
         }
     }
 
-    async fn order(
-        &self,
-        id: &LabId,
-        command: impl FnOnce(lab_task::Reply) -> Command,
-    ) -> Result<(), LabCommandError> {
+    async fn order(&self, id: &LabId, command: impl FnOnce(lab_task::Reply) -> Command) -> Result<(), LabCommandError> {
         let gone = || LabCommandError::NotFound(id.clone());
         let handle = self.handle(id).ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
@@ -488,9 +487,10 @@ async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>
             Err(broadcast::error::RecvError::Closed) => return,
         };
         let (instance, command) = command;
-        let concerned = labs.handles().into_iter().find(|handle| {
-            handle.snapshot.borrow().instance.as_ref().is_some_and(|known| known.name == instance)
-        });
+        let concerned = labs
+            .handles()
+            .into_iter()
+            .find(|handle| handle.snapshot.borrow().instance.as_ref().is_some_and(|known| known.name == instance));
         if let Some(handle) = concerned {
             // A lab that is being deleted has no instance any more.
             let _ = handle.commands.send(command).await;

@@ -162,12 +162,7 @@ pub(super) fn start(
     (session, ending)
 }
 
-async fn run(
-    session: Arc<Session>,
-    pty: Pty,
-    queue: mpsc::UnboundedReceiver<Bytes>,
-    idle_timeout: Duration,
-) -> Ending {
+async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Bytes>, idle_timeout: Duration) -> Ending {
     let Pty { input, mut output, control, mut exit } = pty;
     let active = Arc::new(Mutex::new(Instant::now()));
     let writer = tokio::spawn(write(queue, input, Arc::clone(&session.waiting), Arc::clone(&active)));
@@ -239,5 +234,130 @@ async fn write(
             return;
         }
         waiting.fetch_sub(length, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::runtime::PtyControl;
+
+    /// The other side of a terminal.
+    struct Process {
+        reads: mpsc::Receiver<Bytes>,
+        writes: Option<mpsc::Sender<Bytes>>,
+        exit: Option<oneshot::Sender<String>>,
+        terminated: CancellationToken,
+    }
+
+    struct Control(CancellationToken);
+
+    impl PtyControl for Control {
+        fn resize(&self, _: u16, _: u16) {}
+        fn terminate(&self) {
+            self.0.cancel();
+        }
+    }
+
+    fn terminal() -> (Pty, Process) {
+        let (input, reads) = mpsc::channel(1);
+        let (writes, output) = mpsc::channel(1);
+        let (exited, exit) = oneshot::channel();
+        let terminated = CancellationToken::new();
+        let control = Box::new(Control(terminated.clone()));
+        (Pty { input, output, control, exit }, Process { reads, writes: Some(writes), exit: Some(exited), terminated })
+    }
+
+    impl Process {
+        async fn print(&self, bytes: &'static [u8]) {
+            self.writes.as_ref().expect("runs").send(Bytes::from_static(bytes)).await.expect("somebody reads");
+        }
+
+        fn end(&mut self, how: &str) {
+            self.exit.take().expect("ends once").send(how.into()).expect("somebody waits");
+            self.writes = None;
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn info() -> ShellInfo {
+        ShellInfo { id: "s".into(), lab_id: "l".into(), node: "r1".into(), owner: "u".into() }
+    }
+
+    #[tokio::test]
+    async fn output_is_kept_whole_and_the_end_says_how_the_process_ended() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        process.print(b"a\xe2\x82").await;
+        process.print(b"\xac\n").await;
+        process.end("exit status 3");
+        assert_eq!(ending.await, Ending::Exited("exit status 3".into()));
+        assert_eq!(session.output().follow().0.join(""), "a€\n");
+        assert!(!session.is_open());
+        assert_eq!(session.input(Bytes::from_static(b"x")), Err(InputError::Ended));
+    }
+
+    #[tokio::test]
+    async fn closing_ends_the_process_and_gives_the_place_back_before_anybody_is_told() {
+        struct Taken(Arc<AtomicBool>);
+        impl Drop for Taken {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let given_back = Arc::new(AtomicBool::new(false));
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, Taken(Arc::clone(&given_back)));
+        let ending = tokio::spawn(ending);
+        session.request_close("its owner closed it");
+        process.terminated.cancelled().await;
+        assert!(session.is_open(), "the process still runs");
+        process.end("signal 1");
+        session.ended().await;
+        assert!(given_back.load(Ordering::SeqCst));
+        assert_eq!(ending.await.expect("ends"), Ending::Closed("its owner closed it".into()));
+    }
+
+    #[tokio::test]
+    async fn a_shell_in_which_nothing_happens_is_closed() {
+        let (pty, mut process) = terminal();
+        let limit = Duration::from_millis(20);
+        let (_session, ending) = start(info(), pty, limit, ());
+        process.terminated.cancelled().await;
+        process.end("signal 1");
+        assert_eq!(ending.await, Ending::Idle(limit));
+    }
+
+    #[tokio::test]
+    async fn input_arrives_in_order_also_when_the_process_prints_before_it_reads() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        for number in 0..1000 {
+            session.input(Bytes::from(format!("{number}\n"))).expect("there is room");
+        }
+        for _ in 0..100 {
+            process.print(b"busy\n").await;
+        }
+        for number in 0..1000 {
+            assert_eq!(process.reads.recv().await, Some(Bytes::from(format!("{number}\n"))));
+        }
+        process.end("exit status 0");
+        ending.await;
+    }
+
+    #[tokio::test]
+    async fn input_for_a_process_that_does_not_read_is_bounded() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        let chunk = Bytes::from(vec![b'x'; 1024 * 1024]);
+        let taken = (0..100).take_while(|_| session.input(chunk.clone()) != Err(InputError::Full)).count();
+        assert!((4..=6).contains(&taken), "{taken} MiB were taken");
+        process.end("exit status 0");
+        ending.await;
     }
 }

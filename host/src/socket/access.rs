@@ -1,12 +1,15 @@
 //! Who may connect to a namespace. The texts of the refusals are part of the API: clients act on them.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use socketioxide::extract::SocketRef;
+use socketioxide::extract::{SocketRef, TryData};
+use socketioxide::handler::ConnectHandler;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
@@ -22,13 +25,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The session that [`admit`] left with the socket.
-    pub(super) fn of(socket: &SocketRef) -> Option<Self> {
-        socket.extensions.get::<Self>()
+    /// Whether the token has expired.
+    pub(super) fn is_over(&self) -> bool {
+        self.expires <= Timestamp::now()
     }
 
     /// Ready when the token has expired.
-    pub(super) async fn expired(&self) {
+    async fn expired(&self) {
         loop {
             let left = self.expires.duration_since(Timestamp::now());
             let Ok(left) = Duration::try_from(left) else { return };
@@ -53,7 +56,7 @@ pub(super) enum Door {
 
 /// Why somebody isn't let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotAdmitted {
+enum NotAdmitted {
     /// No token came.
     Unauthorized,
     /// The token is not a valid access token of anybody.
@@ -76,7 +79,7 @@ impl fmt::Display for NotAdmitted {
 }
 
 /// Lets a socket in, or says why not. On success the socket carries its [`Session`].
-pub(super) async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Result<(), NotAdmitted> {
+async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Result<(), NotAdmitted> {
     let token = match auth.get("token") {
         None | Some(Value::Null) => return Err(NotAdmitted::Unauthorized),
         Some(Value::String(token)) if token.is_empty() => return Err(NotAdmitted::Unauthorized),
@@ -123,26 +126,63 @@ fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
     }
 }
 
-/// A token that is cancelled when the socket disconnects, also when that has happened already. To be called before the
-/// first await of a connect handler: a handler for the end that is set later can miss it.
-pub(super) fn until_disconnect(socket: &SocketRef) -> CancellationToken {
-    let gone = CancellationToken::new();
-    let end = gone.clone();
-    socket.on_disconnect(async move || end.cancel());
-    if !socket.connected() {
-        gone.cancel();
-    }
-    gone
+/// A socket that was let in.
+pub(super) struct Connected {
+    pub(super) hub: Hub,
+    pub(super) socket: SocketRef,
+    pub(super) session: Session,
+}
+
+/// Registers a namespace: whoever `door` admits gets in, and `inside` is run for them until they go or their token
+/// expires. `setup` is called first, before anything can happen on the socket, to say which events are taken.
+pub(super) fn serve<F>(
+    hub: &Hub,
+    path: impl Into<Cow<'static, str>>,
+    door: Door,
+    setup: impl Fn(&Connected) + Clone + Send + Sync + 'static,
+    inside: impl Fn(Connected) -> F + Clone + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let outside = hub.clone();
+    let admit = move |socket: SocketRef, TryData(auth): TryData<Value>| {
+        let (hub, door) = (outside.clone(), door.clone());
+        async move { admit(&hub, &socket, auth.unwrap_or_default(), &door).await }
+    };
+    let inner = hub.clone();
+    let connected = move |socket: SocketRef| {
+        let (hub, setup, inside) = (inner.clone(), setup.clone(), inside.clone());
+        async move {
+            // Before the first await: a handler for the end that is set later can miss it.
+            let gone = CancellationToken::new();
+            let end = gone.clone();
+            socket.on_disconnect(async move || end.cancel());
+            // The middleware has put it there.
+            let Some(session) = socket.extensions.get::<Session>() else { return };
+            let connected = Connected { hub, socket: socket.clone(), session: session.clone() };
+            setup(&connected);
+            if !socket.connected() {
+                return;
+            }
+            let mut guard = pin!(guard(&socket, &session, &gone));
+            tokio::select! {
+                () = &mut guard => return,
+                () = inside(connected) => {}
+            }
+            guard.await;
+        }
+    };
+    hub.io.ns(path, connected.with(admit));
 }
 
 /// Cuts a socket when its token expires. Returns when it has gone, whatever the reason.
-pub(super) async fn guard(socket: SocketRef, session: &Session, gone: &CancellationToken) {
+async fn guard(socket: &SocketRef, session: &Session, gone: &CancellationToken) {
     tokio::select! {
         () = gone.cancelled() => {}
         () = session.expired() => {
             tracing::debug!(namespace = socket.ns(), user = %session.user.id, "a token has expired");
             // An error means that it has gone by itself.
-            let _ = socket.disconnect();
+            let _ = socket.clone().disconnect();
         }
     }
 }

@@ -3,12 +3,12 @@
 //! A command is read here, found valid by the validators, allowed by the policies, and carried out by labs or shells, in
 //! this order. The acknowledgement is sent when it is done.
 
+use std::future::ready;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
-use socketioxide::extract::{SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
 
-use super::access::{self, Door, Session};
+use super::access::{self, Connected, Door};
 use super::error::{DENIED, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
 use super::message::{Argument, Message};
 use super::{Hub, message, pump, shells};
@@ -21,33 +21,29 @@ use crate::runtime::NodeAction;
 const PATH: &str = "/lab-commands";
 
 pub(super) fn register(hub: &Hub) {
-    let door = hub.clone();
-    let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        access::admit(&door, &socket, auth.unwrap_or_default(), &Door::Global(Namespace::LabCommands)).await
-    };
-    let inside = hub.clone();
-    let connected = async move |socket: SocketRef| {
-        let gone = access::until_disconnect(&socket);
-        message::refuse_input(&socket);
-        let Some(session) = Session::of(&socket) else { return };
-        let hub = inside.clone();
-        let user = session.clone();
-        socket.on(pump::DATA, async move |message: Message| {
+    // Everything happens in the handler of the event; nothing is to be done inside but to be there.
+    access::serve(hub, PATH, Door::Global(Namespace::LabCommands), accept_commands, |_| ready(()));
+}
+
+fn accept_commands(connected: &Connected) {
+    message::refuse_input(connected);
+    let (hub, session) = (connected.hub.clone(), connected.session.clone());
+    connected.socket.on(pump::DATA, move |message: Message| {
+        let (hub, session) = (hub.clone(), session.clone());
+        async move {
             let result = match message.argument {
-                _ if user.expires <= jiff::Timestamp::now() => {
+                _ if session.is_over() => {
                     Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
                 }
                 None => Err(WireError::new(INVALID, "the event carries no command")),
-                Some(argument) => carry_out(&hub, &user.user, &argument).await,
+                Some(argument) => carry_out(&hub, &session.user, &argument).await,
             };
             if let Err(error) = &result {
-                tracing::debug!(user = %user.user.id, code = error.code, message = error.message, "a command was refused");
+                tracing::debug!(user = %session.user.id, code = error.code, message = error.message, "a command failed");
             }
             message.ack.answer(&result).await;
-        });
-        access::guard(socket, &session, &gone).await;
-    };
-    hub.io.ns(PATH, connected.with(admit));
+        }
+    });
 }
 
 /// A command as it is on the wire.
@@ -124,9 +120,8 @@ async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Va
 
     let by = Some(user.id.clone());
     let id = &command.lab_id;
-    let node = || {
-        command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"))
-    };
+    let node =
+        || command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"));
     match command.kind {
         CommandKind::Deploy => hub.labs.deploy(id, by).await?,
         CommandKind::Destroy => hub.labs.destroy(id, by).await?,

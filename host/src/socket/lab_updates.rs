@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-use socketioxide::extract::{SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
+use serde_json::{Value, json};
 
-use super::access::{self, Door, Session};
-use super::{Hub, message, pump};
+use super::access::{self, Connected, Door};
+use super::pump::{self, Selection};
+use super::{Hub, message};
+use crate::auth::Identity;
 use crate::history::Entry;
 use crate::labs::model::LabSnapshot;
 use crate::plugins::decision::{Action, Namespace};
@@ -29,26 +29,26 @@ impl Entry for Arc<LabUpdate> {
     }
 }
 
+/// The updates of labs that this user may see.
+struct Visible {
+    hub: Hub,
+    user: Arc<Identity>,
+}
+
+impl Selection<Arc<LabUpdate>> for Visible {
+    type Message = Value;
+
+    async fn select(&self, update: &Arc<LabUpdate>) -> Option<Value> {
+        let circumstances = self.hub.circumstances(&self.user);
+        self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), circumstances).await.ok()?;
+        Some(json!({"payload": {"labId": update.lab.lab.id}}))
+    }
+}
+
 pub(super) fn register(hub: &Hub) {
-    let door = hub.clone();
-    let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        access::admit(&door, &socket, auth.unwrap_or_default(), &Door::Global(Namespace::LabUpdates)).await
-    };
-    let inside = hub.clone();
-    let connected = async move |socket: SocketRef| {
-        let gone = access::until_disconnect(&socket);
-        message::refuse_input(&socket);
-        let Some(session) = Session::of(&socket) else { return };
-        let mut updates = inside.updates.follow_new();
-        let visible = async |update: &Arc<LabUpdate>| {
-            let circumstances = inside.circumstances(&session.user);
-            let verdict = inside.plugins.authorize(&session.user, Action::ViewLab(&update.lab), circumstances).await;
-            verdict.ok().map(|()| serde_json::json!({"payload": {"labId": update.lab.lab.id}}))
-        };
-        tokio::select! {
-            () = access::guard(socket.clone(), &session, &gone) => {}
-            () = pump::live(&socket, &mut updates, visible) => {}
-        }
-    };
-    hub.io.ns(PATH, connected.with(admit));
+    access::serve(hub, PATH, Door::Global(Namespace::LabUpdates), message::refuse_input, async |connected| {
+        let Connected { hub, socket, session } = connected;
+        let mut updates = hub.updates.follow_new();
+        pump::live(&socket, &mut updates, &Visible { hub, user: session.user }).await;
+    });
 }

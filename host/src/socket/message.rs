@@ -15,6 +15,7 @@ use socketioxide::{SendError, SocketError};
 use socketioxide_core::Value;
 use tokio::time::Instant;
 
+use super::access::Connected;
 use super::error::{INVALID, WireError};
 
 /// How long a client's queue may stay full before the client counts as one that doesn't read.
@@ -140,8 +141,8 @@ pub(super) async fn emit<T: ?Sized + Serialize>(
 }
 
 /// Answers every event on a namespace that takes none with 5422, and does nothing else with it.
-pub(super) fn refuse_input(socket: &SocketRef) {
-    socket.on_fallback(async |message: Message| {
+pub(super) fn refuse_input(connected: &Connected) {
+    connected.socket.on_fallback(async |message: Message| {
         let error = WireError::new(INVALID, "this namespace takes no events from clients");
         message.ack.answer(&Err::<(), _>(error)).await;
     });

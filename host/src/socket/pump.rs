@@ -29,15 +29,31 @@ pub(super) async fn backlog_then_live<T: Entry + Serialize>(
         Err(why) => return cut(socket, why),
     }
     drop(backlog);
-    live(socket, &mut follower, async |entry: &T| Some(entry.clone())).await;
+    live(socket, &mut follower, &Everything).await;
 }
 
-/// Sends each entry that `select` makes something of as `data`. Returns as [`backlog_then_live`] does.
-pub(super) async fn live<T: Entry, M: Serialize>(
-    socket: &SocketRef,
-    follower: &mut Follower<T>,
-    select: impl AsyncFn(&T) -> Option<M>,
-) {
+/// What of a feed goes to one socket, and how it is written.
+pub(super) trait Selection<T>: Sync {
+    /// What goes out.
+    type Message: Serialize + Send + Sync;
+
+    /// What goes out for `entry`; `None`: nothing does.
+    fn select(&self, entry: &T) -> impl Future<Output = Option<Self::Message>> + Send;
+}
+
+/// Every entry as it is.
+struct Everything;
+
+impl<T: Entry + Serialize> Selection<T> for Everything {
+    type Message = T;
+
+    async fn select(&self, entry: &T) -> Option<T> {
+        Some(entry.clone())
+    }
+}
+
+/// Sends what `selection` makes of each entry as `data`. Returns as [`backlog_then_live`] does.
+pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower: &mut Follower<T>, selection: &S) {
     loop {
         let batch = match follower.next(BATCH).await {
             Ok(batch) => batch,
@@ -45,7 +61,7 @@ pub(super) async fn live<T: Entry, M: Serialize>(
             Err(FollowEnd::FellBehind) => return cut(socket, Undeliverable::Stuck),
         };
         for entry in batch {
-            if let Some(message) = select(&entry).await
+            if let Some(message) = selection.select(&entry).await
                 && let Err(why) = emit(socket, DATA, &message).await
             {
                 return cut(socket, why);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use socketioxide::extract::{SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
 
-use super::access::{self, Door, Session};
-use super::{Hub, message, pump};
+use super::access::{self, Connected, Door};
+use super::pump::{self, Selection};
+use super::{Hub, message};
 use crate::history::Entry;
+use crate::labs::model::UserId;
 use crate::plugins::decision::{Namespace, ShellInfo};
 
 /// Its path.
@@ -38,35 +38,31 @@ impl Entry for Arc<ShellNotice> {
     }
 }
 
+/// The messages about shells of this user: whose shell it is, is no decision.
+struct Own(UserId);
+
+impl Selection<Arc<ShellNotice>> for Own {
+    type Message = Value;
+
+    async fn select(&self, notice: &Arc<ShellNotice>) -> Option<Value> {
+        (notice.shell.owner == self.0).then(|| {
+            // The specification draws the message bare here; like on the other global namespaces it is wrapped, which is
+            // what clients in the field read.
+            json!({"payload": {
+                "labId": notice.shell.lab_id,
+                "node": notice.shell.node,
+                "shellId": notice.shell.id,
+                "command": notice.command as u8,
+                "message": notice.message,
+            }})
+        })
+    }
+}
+
 pub(super) fn register(hub: &Hub) {
-    let door = hub.clone();
-    let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        access::admit(&door, &socket, auth.unwrap_or_default(), &Door::Global(Namespace::ShellCommands)).await
-    };
-    let inside = hub.clone();
-    let connected = async move |socket: SocketRef| {
-        let gone = access::until_disconnect(&socket);
-        message::refuse_input(&socket);
-        let Some(session) = Session::of(&socket) else { return };
-        let mut notices = inside.shell_notices.follow_new();
-        // A shell's messages go to its owner: that is whose shell it is, and no decision.
-        let own = async |notice: &Arc<ShellNotice>| {
-            (notice.shell.owner == session.user.id).then(|| {
-                // The specification draws the message bare here; like on the other global namespaces it is wrapped,
-                // which is what clients in the field read.
-                json!({"payload": {
-                    "labId": notice.shell.lab_id,
-                    "node": notice.shell.node,
-                    "shellId": notice.shell.id,
-                    "command": notice.command as u8,
-                    "message": notice.message,
-                }})
-            })
-        };
-        tokio::select! {
-            () = access::guard(socket.clone(), &session, &gone) => {}
-            () = pump::live(&socket, &mut notices, own) => {}
-        }
-    };
-    hub.io.ns(PATH, connected.with(admit));
+    access::serve(hub, PATH, Door::Global(Namespace::ShellCommands), message::refuse_input, async |connected| {
+        let Connected { hub, socket, session } = connected;
+        let mut notices = hub.shell_notices.follow_new();
+        pump::live(&socket, &mut notices, &Own(session.user.id.clone())).await;
+    });
 }

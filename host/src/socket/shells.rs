@@ -5,11 +5,8 @@ use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
-use socketioxide::extract::{SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
 
-use super::access::{self, Door, Session};
+use super::access::{self, Connected, Door};
 use super::message::{Argument, Message};
 use super::shell_commands::{ShellCommand, ShellNotice};
 use super::{Hub, pump};
@@ -23,43 +20,35 @@ pub(super) fn path(shell: &ShellId) -> String {
 
 /// Makes the namespace of a shell, unless it is there.
 pub(super) fn ensure(hub: &Hub, shell: &Arc<Shell>) {
-    hub.namespaces.ensure(path(&shell.info().id), |path| {
-        let (door, id) = (hub.clone(), shell.info().id.clone());
-        let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-            access::admit(&door, &socket, auth.unwrap_or_default(), &Door::Shell(id.clone())).await
-        };
-        let (inside, shell) = (hub.clone(), Arc::clone(shell));
-        let connected = async move |socket: SocketRef| {
-            let gone = access::until_disconnect(&socket);
-            accept_input(&inside, &socket, &shell);
-            let Some(session) = Session::of(&socket) else { return };
-            if inside.shells.get(&shell.info().id).is_none() {
-                // It was forgotten while the socket was being let in; its namespace has lost track of it.
-                let _ = socket.disconnect();
-                return;
+    let id = shell.info().id.clone();
+    hub.namespaces.ensure(path(&id), |path| {
+        let typed_into = Arc::clone(shell);
+        let accept_input = move |connected: &Connected| accept_input(connected, &typed_into);
+        let shell = Arc::clone(shell);
+        access::serve(hub, path, Door::Shell(id), accept_input, move |connected| {
+            let shell = Arc::clone(&shell);
+            async move {
+                let Connected { hub, socket, .. } = connected;
+                if hub.shells.get(&shell.info().id).is_none() {
+                    // It was forgotten while the socket was being let in, and its namespace has lost track of it.
+                    let _ = socket.disconnect();
+                    return;
+                }
+                let (backlog, follower) = shell.output().follow();
+                pump::backlog_then_live(&socket, backlog, follower).await;
             }
-            let (backlog, follower) = shell.output().follow();
-            tokio::select! {
-                () = access::guard(socket.clone(), &session, &gone) => {}
-                () = async {
-                    pump::backlog_then_live(&socket, backlog, follower).await;
-                    // The shell has ended; whoever watched it may stay and read.
-                    gone.cancelled().await;
-                } => {}
-            }
-        };
-        hub.io.ns(path, connected.with(admit));
+        });
     });
 }
 
-fn accept_input(hub: &Hub, socket: &SocketRef, shell: &Arc<Shell>) {
-    let notices = Arc::clone(&hub.shell_notices);
+fn accept_input(connected: &Connected, shell: &Arc<Shell>) {
+    let notices = Arc::clone(&connected.hub.shell_notices);
+    let session = connected.session.clone();
     let shell = Arc::clone(shell);
     // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
     // first, which keeps what was typed in order.
-    socket.on(pump::DATA, move |socket: SocketRef, message: Message| {
-        let expired = Session::of(&socket).is_none_or(|session| session.expires <= jiff::Timestamp::now());
-        if !expired
+    connected.socket.on(pump::DATA, move |message: Message| {
+        if !session.is_over()
             && let Some(bytes) = typed(message)
             && let Err(error) = shell.input(bytes)
             && error == InputError::Full

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::Value;
-use socketioxide::extract::{SocketRef, TryData};
-use socketioxide::handler::ConnectHandler;
+use serde_json::{Value, json};
 
-use super::access::{self, Door, Session};
-use super::{Hub, message, pump};
+use super::access::{self, Connected, Door};
+use super::pump::{self, Selection};
+use super::{Hub, message};
+use crate::auth::Identity;
 use crate::history::Entry;
 use crate::plugins::decision::{Action, Event, Namespace, Status};
 
@@ -29,17 +28,16 @@ impl StatusMessage {
         Self { event, status, id: uuid::Uuid::now_v7().to_string() }
     }
 
-    fn wire(&self) -> Message<'_> {
-        Message {
-            payload: Payload {
-                id: &self.id,
-                timestamp: self.event.at.to_string(),
-                source: &self.status.source,
-                content: &self.status.content,
-                log_content: &self.status.log_content,
-                severity: self.status.severity as u8,
-            },
-        }
+    fn wire(&self) -> Value {
+        json!({"payload": {
+            "id": self.id,
+            // RFC 3339, which is an ISO 8601 format.
+            "timestamp": self.event.at.to_string(),
+            "source": self.status.source,
+            "content": self.status.content,
+            "logContent": self.status.log_content,
+            "severity": self.status.severity as u8,
+        }})
     }
 }
 
@@ -49,44 +47,26 @@ impl Entry for Arc<StatusMessage> {
     }
 }
 
-#[derive(Serialize)]
-struct Message<'a> {
-    payload: Payload<'a>,
+/// The messages about labs that this user may see.
+struct Visible {
+    hub: Hub,
+    user: Arc<Identity>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Payload<'a> {
-    id: &'a str,
-    /// RFC 3339, which is an ISO 8601 format.
-    timestamp: String,
-    source: &'a str,
-    content: &'a str,
-    log_content: &'a str,
-    severity: u8,
+impl Selection<Arc<StatusMessage>> for Visible {
+    type Message = Value;
+
+    async fn select(&self, message: &Arc<StatusMessage>) -> Option<Value> {
+        let circumstances = self.hub.circumstances(&self.user);
+        self.hub.plugins.authorize(&self.user, Action::ViewLab(&message.event.lab), circumstances).await.ok()?;
+        Some(message.wire())
+    }
 }
 
 pub(super) fn register(hub: &Hub) {
-    let door = hub.clone();
-    let admit = async move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        access::admit(&door, &socket, auth.unwrap_or_default(), &Door::Global(Namespace::StatusMessages)).await
-    };
-    let inside = hub.clone();
-    let connected = async move |socket: SocketRef| {
-        let gone = access::until_disconnect(&socket);
-        message::refuse_input(&socket);
-        let Some(session) = Session::of(&socket) else { return };
-        let mut statuses = inside.statuses.follow_new();
-        let visible = async |message: &Arc<StatusMessage>| {
-            let circumstances = inside.circumstances(&session.user);
-            let action = Action::ViewLab(&message.event.lab);
-            let verdict = inside.plugins.authorize(&session.user, action, circumstances).await;
-            verdict.ok().and_then(|()| serde_json::to_value(message.wire()).ok())
-        };
-        tokio::select! {
-            () = access::guard(socket.clone(), &session, &gone) => {}
-            () = pump::live(&socket, &mut statuses, visible) => {}
-        }
-    };
-    hub.io.ns(PATH, connected.with(admit));
+    access::serve(hub, PATH, Door::Global(Namespace::StatusMessages), message::refuse_input, async |connected| {
+        let Connected { hub, socket, session } = connected;
+        let mut statuses = hub.statuses.follow_new();
+        pump::live(&socket, &mut statuses, &Visible { hub, user: session.user }).await;
+    });
 }

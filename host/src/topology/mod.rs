@@ -3,8 +3,8 @@
 //! A leaf: text in, plain data or an error with its place out. `http` checks definitions with it, `labs` learns the
 //! nodes of a lab from it, the runtimes build what it says. It never touches the file system.
 //!
-//! [`raw`] reads the YAML as it is written and remembers where each value stands, [`inherit`] applies `defaults`,
-//! `kinds` and `groups`, [`links`] checks both notations of links, and [`place`] names the place of an error.
+//! `raw` reads the YAML as it is written and remembers where each value stands, `inherit` applies `defaults`,
+//! `kinds` and `groups`, `links` checks both notations of links, and `place` names the place of an error.
 //!
 //! Containerlab expands `${VARIABLES}` of its own environment before it reads a file. That is not done here, so that no
 //! definition can ask for the environment of the server.
