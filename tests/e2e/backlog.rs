@@ -27,10 +27,7 @@ fn talkative() -> String {
 
 /// The numbers of a log, in the order in which they came.
 fn numbers(log: &Lines) -> Vec<usize> {
-    log.pieces
-        .iter()
-        .filter_map(|line| line.rsplit_once("number ")?.1.split_once('.')?.0.parse().ok())
-        .collect()
+    log.pieces.iter().filter_map(|line| line.rsplit_once("number ")?.1.split_once('.')?.0.parse().ok()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,10 +206,8 @@ async fn typing_into_a_shell_keeps_its_order_and_odd_input_does_no_harm() {
         terminal.namespace().emit("data", piece).await.unwrap();
     }
     terminal.namespace().emit("data", " | cksum)\r").await.unwrap();
-    let expected = std::process::Command::new("sh")
-        .args(["-c", &format!("printf %s {digits} | cksum")])
-        .output()
-        .unwrap();
+    let expected =
+        std::process::Command::new("sh").args(["-c", &format!("printf %s {digits} | cksum")]).output().unwrap();
     let expected = String::from_utf8(expected.stdout).unwrap();
     terminal.until(&format!("sum={}", expected.trim())).await;
 

@@ -2,9 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{
-    Lines, Place, ServerBuilder, System, User, alone, code_of, expect_data, known_programs, within,
-};
+use crate::harness::{Lines, Place, ServerBuilder, System, User, alone, code_of, expect_data, known_programs, within};
 use crate::{ENDLESS_DEPLOY, TWO_ROUTERS};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +31,8 @@ async fn killed_in_mid_lab(user: User) {
     let shell = admin.open_shell(&lab, "r1").await;
     let mut terminal = Lines::of(admin.join(&format!("/shells/{shell}")).await);
     // Something that has left its terminal and its session, and listens to no signal that can be ignored.
-    let stubborn = "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM HUP INT; while :; do sleep 1; done\" & echo left=$?\r";
+    let stubborn =
+        "trap '' TERM HUP INT; setsid sh -c \"trap '' TERM HUP INT; while :; do sleep 1; done\" & echo left=$?\r";
     terminal.namespace().emit("data", stubborn).await.unwrap();
     terminal.until("left=0").await;
     let during = System::now(&programs);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Place, ServerBuilder, User, code_of, leave_out, run_program};
 use crate::ONE_NODE;
+use crate::harness::{Place, ServerBuilder, User, code_of, leave_out, run_program};
 
 /// A component that was built from its source a moment ago.
 struct Component {
@@ -74,10 +74,8 @@ async fn a_policy_that_loops_for_ever_costs_its_command_and_nothing_else() {
         let server = ServerBuilder::at(&place).start().await;
         server.admin().await.create_lab("course", ONE_NODE).await
     };
-    let both = format!(
-        "plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n    - path: {}\n",
-        looping.path.display()
-    );
+    let both =
+        format!("plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n    - path: {}\n", looping.path.display());
     {
         let mut server = ServerBuilder::at(&place).config(&both).start().await;
         let admin = server.admin().await;

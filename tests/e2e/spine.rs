@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Client, Lines, Server, ServerBuilder, System, User, alone, eventually, expect_data, known_programs, next};
+use crate::harness::{
+    Client, Lines, Server, ServerBuilder, System, User, alone, eventually, expect_data, known_programs, next,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lab_lives_from_deploy_to_destroy_on_a_server_run_by_root() {

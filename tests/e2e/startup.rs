@@ -102,7 +102,8 @@ async fn listening_for_other_machines_needs_a_login_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_configuration_is_named() {
-    let output = crate::harness::run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]);
+    let output =
+        crate::harness::run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]);
     assert_eq!(output.status.code(), Some(1));
     says(&String::from_utf8_lossy(&output.stderr), &["/nowhere/antimony.yml"]);
 }

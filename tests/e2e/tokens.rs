@@ -1,10 +1,26 @@
 //! Logins and tokens.
 
 use antimony_host::client::{ApiError, ConnectError, Connection};
+use jiff::Timestamp;
+use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Server, within};
+
+/// The claims of a token, read as a browser reads them: without checking anything.
+fn claims(token: &str) -> Map<String, Value> {
+    use base64::Engine as _;
+    let middle = token.split('.').nth(1).expect("a token has three parts");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(middle).expect("base64");
+    serde_json::from_slice(&json).expect("an object")
+}
+
+/// Signs claims with the server's own key.
+fn signed(server: &Server, claims: &Map<String, Value>) -> String {
+    let key = std::fs::read(server.place().data().join("signing.key")).expect("the server's key");
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&key)).expect("sign")
+}
 
 fn status(result: Result<Value, ApiError>) -> u16 {
     result.expect_err("a refusal").refusal().expect("a status").0
@@ -67,4 +83,75 @@ async fn without_a_valid_token_the_api_says_so_with_the_status_that_clients_act_
         }
     }
     assert_eq!(status(admin.api.get("/labs/01890000-0000-7000-8000-000000000000").await), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_says_what_clients_read_in_it_and_lasts_half_an_hour() {
+    let server = Server::start().await;
+    let login = server.api().log_in("admin", "admin").await.unwrap();
+    let admin = claims(&login.access_token);
+    assert_eq!(admin["isAdmin"], true);
+    assert!(admin["id"].as_str().is_some_and(|id| !id.is_empty()));
+    let seconds = |name: &str| admin[name].as_i64().unwrap();
+    assert_eq!(seconds("exp") - seconds("nbf"), 30 * 60);
+    let refresh = claims(&login.refresh_token);
+    assert_eq!(refresh["exp"].as_i64().unwrap() - refresh["nbf"].as_i64().unwrap(), 30 * 24 * 3600);
+    let member = claims(&server.token("student", &["a", "b"]));
+    assert_eq!((&member["id"], &member["isAdmin"]), (&json!("student"), &json!(false)));
+    // What the tests below rely on: their own signatures are taken.
+    assert_eq!(server.api().with_token(&signed(&server, &member)).get("/labs").await.unwrap(), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_have_expired_or_lack_something_are_refused() {
+    let server = Server::start().await;
+    let connection = Connection::open(&server.url).await.unwrap();
+    let whole = claims(&server.token("student", &[]));
+    let now = Timestamp::now().as_second();
+    let changed = |changes: &[(&str, Option<Value>)]| {
+        let mut claims = whole.clone();
+        for (name, value) in changes {
+            match value {
+                Some(value) => claims.insert((*name).to_owned(), value.clone()),
+                None => claims.remove(*name),
+            };
+        }
+        signed(&server, &claims)
+    };
+    let mut bad = vec![
+        changed(&[("exp", Some(json!(now - 1))), ("nbf", Some(json!(now - 1801)))]),
+        changed(&[("nbf", Some(json!(now + 600)))]),
+        changed(&[("exp", None)]),
+        changed(&[("id", None)]),
+        changed(&[("id", Some(json!("")))]),
+        changed(&[("id", Some(json!(7)))]),
+    ];
+    // Signed by nobody.
+    let unsigned = |header: &str| {
+        use base64::Engine as _;
+        let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let body = engine.encode(serde_json::to_vec(&whole).unwrap());
+        format!("{}.{body}.", engine.encode(header))
+    };
+    bad.push(unsigned(r#"{"typ":"JWT","alg":"none"}"#));
+    bad.push(unsigned(r#"{"typ":"JWT","alg":"HS256"}"#));
+    for token in bad {
+        let rest = status(server.api().with_token(&token).get("/labs").await);
+        assert!([401, 498].contains(&rest), "{rest} for {:?}", claims(&token));
+        let refused = connection.connect_with_token("/lab-updates", &token).await.unwrap_err();
+        assert_eq!(refused, ConnectError::Refused("Invalid Token".to_owned()), "{:?}", claims(&token));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_not_served_beyond_the_life_of_its_token() {
+    let server = Server::start().await;
+    let mut short = claims(&server.token("student", &[]));
+    short.insert("exp".to_owned(), json!(Timestamp::now().as_second() + 3));
+    let token = signed(&server, &short);
+    let connection = Connection::open(&server.url).await.unwrap();
+    let mut updates = connection.connect_with_token("/lab-updates", &token).await.unwrap();
+    assert_eq!(within("the end of the namespace", updates.next_event()).await, None);
+    // With another token the same person goes on, on the same connection.
+    connection.connect_with_token("/lab-updates", &server.token("student", &[])).await.unwrap();
 }

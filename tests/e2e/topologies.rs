@@ -21,7 +21,12 @@ async fn a_definition_that_is_wrong_is_refused_with_its_place_and_nothing_is_cre
         (format!("{nodes}  links:\n    - endpoints: [\"r1:eth1\", \"r3:eth1\"]\n"), &["r3", "9"]),
         (format!("{nodes}  links:\n    - endpoints: [\"r1:eth1\", \"r2\"]\n"), &["r2"]),
         (format!("{nodes}  links:\n    - endpoints: [\"r1:eth1\"]\n"), &["9"]),
-        (format!("{nodes}  links:\n    - endpoints: [\"r1:eth1\", \"r2:eth1\"]\n    - endpoints: [\"r1:eth1\", \"r2:eth2\"]\n"), &["r1", "eth1"]),
+        (
+            format!(
+                "{nodes}  links:\n    - endpoints: [\"r1:eth1\", \"r2:eth1\"]\n    - endpoints: [\"r1:eth1\", \"r2:eth2\"]\n"
+            ),
+            &["r1", "eth1"],
+        ),
         (nodes.replace("kind: linux", "kind: [linux]"), &["kind"]),
         (String::new(), &[]),
         ("just a sentence".to_owned(), &[]),

@@ -1,6 +1,6 @@
 //! The demo: a person's first minute with the server, done by a real client and told as it happens.
 //!
-//! [`narrate`] does it against a server that its caller has started, [`print_invitation`] says how to go on by oneself. It uses
+//! [`narrate`] does it against a server that its caller has started, [`farewell`] says how to go on by oneself. It uses
 //! the public API alone; the only thing that it is given beyond a login is a way to get a token for another user, for
 //! which the command line has `antimony-host token`. Every step that fails ends it with a sentence.
 
@@ -111,7 +111,7 @@ pub async fn narrate(
 }
 
 /// Says where the server is and how to use it, once the demo is through.
-pub fn print_invitation(base_url: &str, admin_login: (&str, &str)) {
+pub fn farewell(base_url: &str, admin_login: (&str, &str)) {
     let (username, password) = admin_login;
     let mut voice = Voice::new();
     voice.step("Your turn");

@@ -18,7 +18,13 @@ impl Client {
     pub(crate) async fn connect(server: &Server, token: &str) -> Self {
         let connection = within("a connection", Connection::open(&server.url)).await.expect("connect");
         let commands = connection.connect_with_token("/lab-commands", token).await.expect("join /lab-commands");
-        Self { url: server.url.clone(), api: server.api().with_token(token), token: token.to_owned(), connection, commands }
+        Self {
+            url: server.url.clone(),
+            api: server.api().with_token(token),
+            token: token.to_owned(),
+            connection,
+            commands,
+        }
     }
 
     /// Joins a namespace that has to be there.
@@ -128,9 +134,7 @@ pub(crate) fn code_of(answer: Result<Value, AckError>) -> i64 {
 /// The next event of a namespace, which has to come.
 pub(crate) async fn next(namespace: &mut Namespace) -> Event {
     let path = namespace.path().to_owned();
-    within(&format!("an event in {path}"), namespace.next_event())
-        .await
-        .unwrap_or_else(|| panic!("{path} ended"))
+    within(&format!("an event in {path}"), namespace.next_event()).await.unwrap_or_else(|| panic!("{path} ended"))
 }
 
 /// The next event whose data is as `matches` wants it; others before it are passed over.

@@ -128,7 +128,13 @@ impl ServerBuilder {
 
     /// Goes on with the data folder of an earlier server.
     pub(crate) fn at(place: &Arc<Place>) -> Self {
-        Self { place: Arc::clone(place), listen: LOOPBACK.to_owned(), config: None, environment: Vec::new(), turn: None }
+        Self {
+            place: Arc::clone(place),
+            listen: LOOPBACK.to_owned(),
+            config: None,
+            environment: Vec::new(),
+            turn: None,
+        }
     }
 
     /// Starts it within the turn of a test that is alone.
@@ -325,7 +331,8 @@ impl Drop for Server {
             self.kill();
         }
         if std::thread::panicking() {
-            eprintln!("--- log of the server at {} ---\n{}---", self.url, self.log());
+            let url = self.url.clone();
+            eprintln!("--- log of the server at {url} ---\n{}---", self.log());
         }
     }
 }

@@ -31,7 +31,8 @@ impl System {
             // A program that was removed or replaced while it ran is marked so.
             if let Ok(program) = fs::read_link(process.join("exe"))
                 && programs.iter().any(|known| {
-                    program == *known || program.to_string_lossy().trim_end_matches(" (deleted)") == known.to_string_lossy()
+                    program == *known
+                        || program.to_string_lossy().trim_end_matches(" (deleted)") == known.to_string_lossy()
                 })
             {
                 entries.insert(format!("process {}", process.display()));
@@ -50,8 +51,8 @@ impl System {
     }
 
     /// What is there now and wasn't in `before`.
-    pub(crate) fn since(&self, before: &Self) -> BTreeSet<&str> {
-        self.entries.difference(&before.entries).map(String::as_str).collect()
+    pub(crate) fn since<'a>(&'a self, before: &Self) -> BTreeSet<&'a str> {
+        self.entries.iter().filter(|entry| !before.entries.contains(*entry)).map(String::as_str).collect()
     }
 
     /// How many entries of `kind`, such as `namespace net`, are new since `before`.
