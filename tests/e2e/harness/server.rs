@@ -87,6 +87,21 @@ impl Place {
         self.root.path().join("data")
     }
 
+    /// With `ANTIMONY_TEST_PLUGINS=FOLDER`: a configuration with the bundled plugins as they are in that folder, which CI
+    /// has just built from source, instead of those within the program.
+    fn fresh_plugins(&self) -> Option<String> {
+        let folder = PathBuf::from(std::env::var_os("ANTIMONY_TEST_PLUGINS")?);
+        let mut config = "plugins:\n".to_owned();
+        for hook in ["command-validator", "auth-policy", "status-formatter"] {
+            let file = format!("{hook}.wasm");
+            let copy = self.root.path().join(&file);
+            fs::copy(folder.join(&file), &copy).expect("a plugin in ANTIMONY_TEST_PLUGINS");
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).expect("chmod");
+            config.push_str(&format!("  {hook}:\n    - path: {file}\n"));
+        }
+        Some(config)
+    }
+
     /// A command of the program, run by the user of this place, knowing nothing of the environment but `PATH`.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -177,7 +192,7 @@ impl ServerBuilder {
         let place = self.place;
         let mut command = place.command();
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
-        if let Some(config) = self.config {
+        if let Some(config) = self.config.or_else(|| place.fresh_plugins()) {
             let path = place.root.path().join("config.yml");
             fs::write(&path, config).expect("write the configuration");
             command.arg("--config").arg(path);
