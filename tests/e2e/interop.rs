@@ -51,15 +51,41 @@ async fn the_official_javascript_client_drives_a_lab_from_deploy_to_destroy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_client_deploys_a_lab_and_shows_its_log() {
+    let test = "the example of a client in JavaScript";
+    let Some(mut node) = node(test) else { return };
+    if !User::Myself.can_run_labs(test) {
+        return;
+    }
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", TWO_ROUTERS).await;
+    let script = beside_the_modules(include_str!("../../examples/clients/deploy.mjs"));
+    node.arg(script.path()).args([&server.url, "admin", "admin", "lab"]);
+    let output = within("the example", node.output()).await.unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    for part in ["its host name is r1", "its host name is r2", "lab is up"] {
+        assert!(shown.contains(part), "{part:?} is missing in {shown}");
+    }
+    admin.destroy(&lab).await.unwrap();
+}
+
+/// A script where Node finds the modules that it imports.
+fn beside_the_modules(script: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().prefix("script-").suffix(".mjs").tempfile_in(JS).unwrap();
+    fs::write(file.path(), script).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_five_lines_that_the_demo_prints_follow_what_the_server_does() {
     let test = "the demo's five lines of JavaScript";
     let Some(mut node) = node(test) else { return };
     let server = Server::start().await;
     let admin = server.admin().await;
     let lab = admin.create_lab("course", ONE_NODE).await;
-    // Beside the modules, or Node would not find them.
-    let script = tempfile::Builder::new().prefix("snippet-").suffix(".mjs").tempfile_in(JS).unwrap();
-    fs::write(script.path(), antimony_host::demo::snippet(&server.url, "admin", "admin")).unwrap();
+    let script = beside_the_modules(&antimony_host::demo::snippet(&server.url, "admin", "admin"));
     let mut child = node.arg(script.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     if !User::Myself.can_run_labs(test) {
