@@ -1,5 +1,6 @@
 //! The command line: what can be said on it, and what each command does.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -127,8 +128,16 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
     print_line(&format!("listening on http://{}", server.address()));
     asked_to_stop.await;
-    server.shut_down().await;
-    Ok(())
+    end(server).await
+}
+
+/// Ends the server in order, unless whoever waits for it asks once more. What runs on the embedded runtime goes with the
+/// process either way.
+async fn end(server: Server) -> anyhow::Result<()> {
+    tokio::select! {
+        () = server.shut_down() => Ok(()),
+        () = stop_signals()? => anyhow::bail!("asked to stop again before everything had ended"),
+    }
 }
 
 async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
@@ -153,7 +162,7 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
         demo::farewell(&url, credentials);
         asked_to_stop.await;
     }
-    server.shut_down().await;
+    end(server).await?;
     shown
 }
 
@@ -170,7 +179,8 @@ fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the person at the terminal asked for")]
+/// Prints what was asked for. Where nobody reads it any more, there is nobody to tell either.
 fn print_line(line: &str) {
-    println!("{line}");
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
