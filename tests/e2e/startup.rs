@@ -107,3 +107,9 @@ async fn a_missing_configuration_is_named() {
     assert_eq!(output.status.code(), Some(1));
     says(&String::from_utf8_lossy(&output.stderr), &["/nowhere/antimony.yml"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_configuration_is_what_the_server_does_without_one() {
+    let server = ServerBuilder::new(User::Myself).config(include_str!("../../examples/antimony.yml")).start().await;
+    server.admin().await;
+}
