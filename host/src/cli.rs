@@ -71,9 +71,9 @@ enum Command {
 enum PluginCommand {
     /// Build a plugin from source into a component
     Build {
-        /// Folder of the plugin
+        /// Folder of the plugin, or a folder that holds those of several
         dir: PathBuf,
-        /// Where to put the component [default: DIR/NAME.wasm, or plugins/prebuilt/NAME.wasm for the bundled ones]
+        /// File to write the component to, or folder to write it into [default: the plugin's own folder]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -105,8 +105,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
-            let built = crate::plugins::build::build(&dir, out.as_deref())?;
-            print_line(&built.to_string());
+            for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {
+                print_line(&format!("{} ({} bytes)", built.path.display(), built.size));
+            }
             Ok(())
         }
     }
