@@ -1,14 +1,15 @@
 //! The command line: what can be said on it, and what each command does.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::auth::{Authenticator, TokenUser};
+use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
-use crate::server::{Options, Server};
+use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{demo, telemetry};
 
 /// Where the data is kept unless `--data` says otherwise.
@@ -70,9 +71,9 @@ enum Command {
 enum PluginCommand {
     /// Build a plugin from source into a component
     Build {
-        /// Folder of the plugin
+        /// Folder of the plugin, or a folder that holds those of several
         dir: PathBuf,
-        /// Where to put the component [default: DIR/NAME.wasm, or plugins/prebuilt/NAME.wasm for the bundled ones]
+        /// File to write the component to, or folder to write it into [default: the plugin's own folder]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -95,14 +96,18 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(show(listen, exit))
         }
         Command::Token { user, admin, collections, data } => {
-            let auth = Authenticator::open_existing(&data)?;
-            let user = TokenUser { name: user.clone(), id: user.as_str().into(), admin, collections };
-            print_line(&auth.issue_access(&user));
+            let key = data.join(SIGNING_KEY);
+            // A key made here would be one that no server knows.
+            anyhow::ensure!(key.exists(), "there is no key at {}: is --data the server's folder?", key.display());
+            let auth = Authenticator::new(&SigningKey::load_or_create(&key)?);
+            let bearer = Bearer { name: user.clone(), id: user.as_str().into(), admin, collections };
+            print_line(&auth.issue_access(&bearer).token);
             Ok(())
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
-            let built = crate::plugins::build::build(&dir, out.as_deref())?;
-            print_line(&built.to_string());
+            for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {
+                print_line(&format!("{} ({} bytes)", built.path.display(), built.size));
+            }
             Ok(())
         }
     }
@@ -124,8 +129,16 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
     print_line(&format!("listening on http://{}", server.address()));
     asked_to_stop.await;
-    server.shut_down().await;
-    Ok(())
+    end(server).await
+}
+
+/// Ends the server in order, unless whoever waits for it asks once more. What runs on the embedded runtime goes with the
+/// process either way.
+async fn end(server: Server) -> anyhow::Result<()> {
+    tokio::select! {
+        () = server.shut_down() => Ok(()),
+        () = stop_signals()? => anyhow::bail!("asked to stop again before everything had ended"),
+    }
 }
 
 async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
@@ -139,7 +152,8 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
     let credentials = (login.username.as_str(), login.password.as_str());
     let issue_token = |user: &str, collections: &[&str]| {
         let collections = collections.iter().map(|&name| name.to_owned()).collect();
-        server.auth().issue_access(&TokenUser { id: user.into(), name: user.to_owned(), admin: false, collections })
+        let bearer = Bearer { id: user.into(), name: user.to_owned(), admin: false, collections };
+        server.auth().issue_access(&bearer).token
     };
     let shown = tokio::select! {
         shown = demo::narrate(&url, credentials, &issue_token) => shown.context("the demo failed"),
@@ -149,7 +163,7 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
         demo::farewell(&url, credentials);
         asked_to_stop.await;
     }
-    server.shut_down().await;
+    end(server).await?;
     shown
 }
 
@@ -166,7 +180,8 @@ fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the person at the terminal asked for")]
+/// Prints what was asked for. Where nobody reads it any more, there is nobody to tell either.
 fn print_line(line: &str) {
-    println!("{line}");
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }

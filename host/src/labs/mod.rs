@@ -9,6 +9,8 @@ pub mod lifecycle;
 pub mod model;
 pub mod publisher;
 mod scheduler;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
