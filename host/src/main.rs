@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     // The embedded runtime starts this binary anew inside its namespaces. That must happen before any thread exists.
-    if let Some(code) = antimony_host::runtime::embedded::helper_main() {
+    if let Some(code) = antimony_host::runtime::embedded::helper_main(std::env::args_os()) {
         return code;
     }
     match cli::run(Cli::parse()) {

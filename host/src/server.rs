@@ -22,7 +22,7 @@ use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
 use crate::plugins::{LoadError, PluginHost};
 use crate::runtime::RuntimeDriver;
-use crate::runtime::embedded::{EmbeddedRuntime, Unavailable};
+use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
 use crate::socket;
 use crate::store::{Store, StoreError};
@@ -127,7 +127,10 @@ impl Server {
         let auth = Arc::new(Authenticator::open(&data)?);
         let store = Store::open(&data.join("antimony.db")).await?;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
-        let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(&data).await?);
+        let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
+            hidden: vec![data.clone()],
+            ..EmbeddedOptions::default()
+        })?);
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();

@@ -1,1 +1,62 @@
-//! Linux namespaces as a runtime.
+//! Linux namespaces as a runtime: containerlab topologies whose nodes are `kind: linux`, with no image and no daemon.
+//!
+//! Each node is a container in namespaces of its own, root inside and nobody outside; each link is a veth pair. Nothing
+//! survives the server, however it ends, and nothing has to be installed. `server` makes an [`EmbeddedRuntime`], `labs`
+//! and `shells` use it through [`RuntimeDriver`](super::RuntimeDriver), and `main` calls [`helper_main`] first of all,
+//! because the processes that make up a lab are this program again.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`driver`] | the trait's methods, and which instances there are |
+//! | `instance` | the server's end of one lab's socket |
+//! | `terminal`, `logs` | open terminals; what nodes printed |
+//! | `plan` | what of a topology this runtime can do, and how it does it |
+//! | `preflight` | whether this machine allows it, and if not, what to switch on |
+//! | `protocol` | what goes over the socket |
+//! | `helper` | everything on the other side of it |
+//! | `cgroup`, `sys` | limits; the system calls that need `unsafe` |
+
+mod cgroup;
+pub mod driver;
+mod helper;
+mod instance;
+mod logs;
+mod plan;
+mod preflight;
+mod protocol;
+mod sys;
+mod terminal;
+
+use std::path::PathBuf;
+
+pub use self::driver::EmbeddedRuntime;
+pub use self::helper::helper_main;
+pub use self::preflight::Unavailable;
+
+/// How the runtime shall work.
+#[derive(Debug, Clone)]
+pub struct EmbeddedOptions {
+    /// The program that [`helper_main`] is called in: the server's own.
+    pub helper: PathBuf,
+    /// Files and folders of the host that no node may see, such as the server's data folder. Nodes see nothing but
+    /// programs anyway; this counts where one of these lies below `/usr`.
+    pub hidden: Vec<PathBuf>,
+    /// Processes that a node may have.
+    pub processes: u64,
+    /// Bytes of memory of a node whose topology doesn't say.
+    pub memory: u64,
+    /// Bytes that a node may write to its root file system. They count as its memory.
+    pub disk: u64,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            helper: PathBuf::from("/proc/self/exe"),
+            hidden: Vec::new(),
+            processes: 512,
+            memory: 1 << 30,
+            disk: 256 << 20,
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The embedded runtime as [`RuntimeDriver`]: which instances there are, and what is done with them in which order.
+//!
+//! It decides nothing about namespaces: that is the helper's, one per instance, reached through `instance`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::instance::Instance;
+use super::preflight::{self, Unavailable};
+use super::protocol::{LabPlan, Op, Refusal};
+use super::{EmbeddedOptions, cgroup, plan, terminal};
+use crate::labs::model::{NodeState, NodeStatus};
+use crate::runtime::{
+    InstanceSpec, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent,
+};
+use crate::topology::{Node, Topology};
+
+/// How long a node's main process may take to end after SIGTERM when the node is stopped.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// The same when the whole lab is taken down and nobody will ask the node for anything any more.
+const DESTROY_GRACE: Duration = Duration::from_secs(5);
+/// How long the orderly way down may take beyond the grace period before everything is simply ended.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// Runs labs in Linux namespaces on this machine.
+pub struct EmbeddedRuntime {
+    options: EmbeddedOptions,
+    instances: Arc<Mutex<HashMap<String, Slot>>>,
+    events: broadcast::Sender<RuntimeEvent>,
+}
+
+/// An instance that is up, or a name that is taken by one on its way there.
+enum Slot {
+    Deploying,
+    Up(Arc<Deployed>),
+}
+
+/// An instance, with what is known of it beyond its processes.
+struct Deployed {
+    instance: Instance,
+    /// Its nodes as they were deployed; their states come from the instance.
+    nodes: Vec<NodeStatus>,
+}
+
+impl Deployed {
+    fn status(&self) -> Vec<NodeStatus> {
+        let states = self.instance.states();
+        self.nodes.iter().zip(states).map(|(node, state)| NodeStatus { state, ..node.clone() }).collect()
+    }
+
+    fn index(&self, node: &str) -> Result<usize, RuntimeError> {
+        self.nodes.iter().position(|each| each.name == node).ok_or_else(|| RuntimeError::NoNode(node.to_owned()))
+    }
+}
+
+/// Frees the name of an instance that didn't come up.
+struct Reservation {
+    instances: Arc<Mutex<HashMap<String, Slot>>>,
+    name: String,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(instances.get(&self.name), Some(Slot::Deploying)) {
+            instances.remove(&self.name);
+        }
+    }
+}
+
+impl EmbeddedRuntime {
+    /// Makes sure that this machine can run labs, by running one, and clears away what a killed server left behind.
+    /// Blocks for some ten milliseconds.
+    ///
+    /// # Errors
+    /// One sentence that says what to switch on.
+    pub fn new(options: EmbeddedOptions) -> Result<Self, Unavailable> {
+        cgroup::sweep();
+        preflight::check(&options)?;
+        Ok(Self { options, instances: Arc::default(), events: broadcast::Sender::new(1024) })
+    }
+
+    fn instances(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Deployed>, RuntimeError> {
+        match self.instances().get(name) {
+            Some(Slot::Up(deployed)) => Ok(Arc::clone(deployed)),
+            _ => Err(RuntimeError::NoInstance(name.to_owned())),
+        }
+    }
+
+    fn reserve(&self, name: &str) -> Result<Reservation, RuntimeError> {
+        let mut instances = self.instances();
+        if instances.contains_key(name) {
+            return Err(RuntimeError::Failed(format!("there is an instance named {name} already")));
+        }
+        instances.insert(name.to_owned(), Slot::Deploying);
+        Ok(Reservation { instances: Arc::clone(&self.instances), name: name.to_owned() })
+    }
+
+    /// Forgets an instance once its helper has ended by itself.
+    fn forget_when_lost(&self, name: String, instance: Instance) {
+        let instances = Arc::downgrade(&self.instances);
+        let instance = instance.farewell();
+        tokio::spawn(async move {
+            instance.await;
+            if let Some(instances) = instances.upgrade() {
+                instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl RuntimeDriver for EmbeddedRuntime {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {
+        plan::check(topology)
+    }
+
+    async fn deploy(
+        &self,
+        spec: &InstanceSpec,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeStatus>, RuntimeError> {
+        let topology = &*spec.topology;
+        let lab = plan::plan(&spec.name, topology, &self.options, plan::id_map(topology.nodes.len()))?;
+        let reservation = self.reserve(&spec.name)?;
+        log(&format!(
+            "Deploying lab {} as {} on the embedded runtime: {}, {}",
+            topology.name,
+            spec.name,
+            count(topology.nodes.len(), "node"),
+            count(topology.links.len(), "link")
+        ));
+        let begun = std::time::Instant::now();
+        let starting = Instance::start(&self.options.helper, lab, self.events.clone());
+        let (instance, note) = tokio::select! {
+            biased;
+            // The helper ends by itself when nobody is left who waits for it.
+            () = cancel.cancelled() => return Err(RuntimeError::Cancelled),
+            started = starting => started.map_err(RuntimeError::Failed)?,
+        };
+        if let Some(note) = note {
+            log(&format!("Note: {note}"));
+        }
+        let nodes: Vec<NodeStatus> = topology.nodes.iter().map(|node| status(topology, &spec.name, node)).collect();
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(RuntimeError::Cancelled),
+            result = bring_up(&instance, topology, &nodes, &log) => result,
+            reason = instance.ended() => Err(RuntimeError::Failed(reason)),
+        };
+        if let Err(error) = result {
+            instance.kill().await;
+            log(&format!("Nothing is left of {}: {error}", spec.name));
+            return Err(error);
+        }
+        let deployed = Arc::new(Deployed { instance, nodes });
+        self.instances().insert(spec.name.clone(), Slot::Up(Arc::clone(&deployed)));
+        drop(reservation);
+        self.forget_when_lost(spec.name.clone(), deployed.instance.clone());
+        log(&format!("Lab {} is up after {:.1} s", topology.name, begun.elapsed().as_secs_f64()));
+        Ok(deployed.status())
+    }
+
+    async fn destroy(&self, name: &str, log: LogSink) -> Result<(), RuntimeError> {
+        let Ok(deployed) = self.find(name) else {
+            log(&format!("There is no instance {name} on the embedded runtime; nothing to do"));
+            return Ok(());
+        };
+        let running = deployed.instance.states().iter().filter(|state| **state == NodeState::Running).count();
+        log(&format!("Destroying {name}: stopping {}", count(running, "node")));
+        let grace = u64::try_from(DESTROY_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let orderly = deployed.instance.ask(Op::Destroy { grace });
+        match tokio::time::timeout(DESTROY_GRACE + MARGIN, orderly).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(Refusal::Failed(reason))) => log(&format!("{name}: {reason}; ending it all the same")),
+            Ok(Err(Refusal::NotRunning)) | Err(_) => log(&format!("{name} did not stop in time and is killed")),
+        }
+        deployed.instance.kill().await;
+        self.instances().remove(name);
+        log(&format!("Nothing is left of {name}"));
+        Ok(())
+    }
+
+    async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
+        Ok(self.find(instance)?.status())
+    }
+
+    async fn list(&self) -> Result<Vec<String>, RuntimeError> {
+        let instances = self.instances();
+        let up = instances.iter().filter(|(_, slot)| matches!(slot, Slot::Up(_)));
+        Ok(up.map(|(name, _)| name.clone()).collect())
+    }
+
+    async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError> {
+        let deployed = self.find(instance)?;
+        let index = deployed.index(node)?;
+        let failed = |refusal| match refusal {
+            Refusal::Failed(reason) => RuntimeError::Failed(format!("node {node}: {reason}")),
+            Refusal::NotRunning => RuntimeError::NodeNotRunning(node.to_owned()),
+        };
+        if matches!(action, NodeAction::Stop | NodeAction::Restart) {
+            let grace = u64::try_from(STOP_GRACE.as_millis()).unwrap_or(u64::MAX);
+            deployed.instance.ask(Op::Stop { node: index, grace }).await.map_err(failed)?;
+        }
+        let running = deployed.instance.states()[index] == NodeState::Running;
+        if action == NodeAction::Restart || (action == NodeAction::Start && !running) {
+            deployed.instance.ask(Op::Start(index)).await.map_err(failed)?;
+        }
+        Ok(deployed.status().swap_remove(index))
+    }
+
+    async fn follow_log(&self, instance: &str, node: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError> {
+        let deployed = self.find(instance)?;
+        Ok(deployed.instance.log(deployed.index(node)?).follow())
+    }
+
+    async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError> {
+        let deployed = self.find(instance)?;
+        let index = deployed.index(node)?;
+        if deployed.instance.states()[index] != NodeState::Running {
+            return Err(RuntimeError::NodeNotRunning(node.to_owned()));
+        }
+        terminal::open(&deployed.instance, index, node, request).await
+    }
+
+    fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+
+    async fn shut_down(&self) {
+        let names: Vec<String> = self.instances().keys().cloned().collect();
+        let silent: LogSink = Arc::new(|_| {});
+        let all = names.iter().map(|name| self.destroy(name, Arc::clone(&silent)));
+        futures::future::join_all(all).await;
+    }
+}
+
+/// Builds nodes and links, starts the nodes, and runs their `exec`.
+async fn bring_up(
+    instance: &Instance,
+    topology: &Topology,
+    nodes: &[NodeStatus],
+    log: &LogSink,
+) -> Result<(), RuntimeError> {
+    let plan = instance.plan();
+    for (index, node) in topology.nodes.iter().enumerate() {
+        instance.ask(Op::CreateNode(index)).await.map_err(|refusal| failed(&format!("node {}", node.name), refusal))?;
+        let status = &nodes[index];
+        log(&format!("Created node {} ({}, id {})", node.name, status.container_name, status.container_id));
+        if let Some(image) = &node.image {
+            log(&format!("Node {}: image {image} is not used, nodes see the programs of this machine", node.name));
+        }
+    }
+    for (index, link) in plan.links.iter().enumerate() {
+        let [near, far] = link.ends.each_ref().map(|end| format!("{}:{}", plan.nodes[end.node].name, end.interface));
+        let name = format!("{near} – {far}");
+        instance.ask(Op::CreateLink(index)).await.map_err(|refusal| failed(&format!("link {name}"), refusal))?;
+        log(&format!("Created link {name} (mtu {})", link.mtu));
+    }
+    start_nodes(instance, plan, topology, log).await?;
+    for (index, node) in topology.nodes.iter().enumerate() {
+        for text in &node.exec {
+            exec(instance, index, &node.name, text, log).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts all nodes, each after its own `startup-delay`.
+async fn start_nodes(
+    instance: &Instance,
+    plan: &LabPlan,
+    topology: &Topology,
+    log: &LogSink,
+) -> Result<(), RuntimeError> {
+    let begun = tokio::time::Instant::now();
+    let mut order: Vec<(usize, &Node)> = topology.nodes.iter().enumerate().collect();
+    order.sort_by_key(|(_, node)| node.startup_delay);
+    for (index, node) in order {
+        let name = &node.name;
+        if node.startup_delay > 0 {
+            log(&format!("Node {name} starts {} s after the others", node.startup_delay));
+            tokio::time::sleep_until(begun + Duration::from_secs(node.startup_delay)).await;
+        }
+        instance.ask(Op::Start(index)).await.map_err(|refusal| failed(&format!("starting node {name}"), refusal))?;
+        match &plan.nodes[index].command[..] {
+            [] => log(&format!("Started node {name}")),
+            words => log(&format!("Started node {name}: {}", shell_words::join(words))),
+        }
+    }
+    Ok(())
+}
+
+/// Runs one `exec` of a node. A command that fails is the lab author's to read about; the lab comes up all the same.
+async fn exec(instance: &Instance, index: usize, node: &str, text: &str, log: &LogSink) -> Result<(), RuntimeError> {
+    log(&format!("Node {node}: exec {text}"));
+    let command = match plan::split(text) {
+        Ok(command) if !command.is_empty() => command,
+        Ok(_) => return Ok(()),
+        Err(error) => {
+            log(&format!("Node {node}: exec failed: {error}"));
+            return Ok(());
+        }
+    };
+    let output: LogSink = {
+        let (log, node) = (Arc::clone(log), node.to_owned());
+        Arc::new(move |line| log(&format!("{node} | {line}")))
+    };
+    match instance.exec(index, command, output).await {
+        Ok(how) if how == "exit status 0" => {}
+        Ok(how) => log(&format!("Node {node}: exec ended with {how}: {text}")),
+        Err(Refusal::NotRunning) => log(&format!("Node {node}: exec failed, the node has exited: {text}")),
+        Err(Refusal::Failed(reason)) => log(&format!("Node {node}: exec failed: {reason}")),
+    }
+    Ok(())
+}
+
+fn failed(what: &str, refusal: Refusal) -> RuntimeError {
+    match refusal {
+        Refusal::Failed(reason) => RuntimeError::Failed(format!("{what}: {reason}")),
+        Refusal::NotRunning => RuntimeError::Failed(format!("{what}: it is not running")),
+    }
+}
+
+fn status(topology: &Topology, instance: &str, node: &Node) -> NodeStatus {
+    NodeStatus {
+        name: node.name.clone(),
+        kind: node.kind.clone(),
+        image: node.image.clone(),
+        state: NodeState::Starting,
+        // There is no management network: links are all there is.
+        ipv4: String::new(),
+        ipv6: String::new(),
+        container_id: container_id(instance, &node.name),
+        container_name: plan::container_name(topology, &node.name),
+    }
+}
+
+/// 12 hexadecimal digits, another every time.
+fn container_id(instance: &str, node: &str) -> String {
+    let salt: [u8; 16] = rand::random();
+    let digest = Sha256::new().chain_update(instance).chain_update(node).chain_update(salt).finalize();
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}

@@ -1,0 +1,330 @@
+//! What a node sees as its file system: the host's programs, read-only, on a private writable tmpfs.
+//!
+//! [`build`] is called once per node, by a child that has just entered the node's new namespaces; [`refresh_proc`] at
+//! every start, since the process file system belongs to one PID namespace. Nothing of the host is named here but
+//! `/usr`, the folders that belong to it, some harmless device nodes, and a list of files of `/etc`.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{chdir, pivot_root};
+
+use crate::runtime::embedded::protocol::{LabPlan, NodePlan, TOOLS};
+use crate::runtime::embedded::sys;
+
+/// Where the helper keeps what it needs itself: a tmpfs over a folder that every machine has, in its own view only.
+pub(super) const STAGING: &str = "/tmp";
+/// Folders of programs and libraries, besides `/usr`: links into it or folders of their own.
+const PROGRAMS: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
+/// What programs need of `/etc`; only what everybody may read is taken.
+const ETC: [&str; 28] = [
+    "alternatives",
+    "bash.bashrc",
+    "bindresvport.blacklist",
+    "debian_version",
+    "ethertypes",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "iproute2",
+    "issue",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "login.defs",
+    "magic",
+    "mime.types",
+    "networks",
+    "nsswitch.conf",
+    "os-release",
+    "profile",
+    "protocols",
+    "rpc",
+    "services",
+    "shells",
+    "terminfo",
+];
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Files and folders of `/proc` and `/sys` that tell about the host or steer it, hidden from nodes.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+];
+const MASKED_SYS: [&str; 6] =
+    ["sys/firmware", "sys/fs", "sys/kernel", "sys/module", "sys/power", "sys/devices/virtual/powercap"];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+                      daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
+                      bin:x:2:2:bin:/bin:/usr/sbin/nologin\n\
+                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\ndaemon:x:1:\nbin:x:2:\ntty:x:5:\nnogroup:x:65534:\n";
+
+/// An error with the step that it happened in.
+trait Step<T> {
+    fn at(self, step: &str) -> io::Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
+    fn at(self, step: &str) -> io::Result<T> {
+        self.map_err(|error| {
+            let error = error.into();
+            io::Error::new(error.kind(), format!("{step}: {error}"))
+        })
+    }
+}
+
+/// Prepares the helper's own view: makes mounts private and brings our program to a place that nodes' users can reach,
+/// which it may not be where it lies. Answers whether that worked.
+///
+/// Called by whoever may still read that file: the keeper where the server is root, the lab's first process otherwise.
+pub(super) fn stage() -> io::Result<bool> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .at("making mounts private")?;
+    // Opened before the tmpfs may cover it. Gone or replaced since it was started: nodes do without.
+    let program = fs::read_link("/proc/self/exe").and_then(fs::File::open);
+    let options = Some("size=1m,nr_inodes=64,mode=0755");
+    mount(Some("tmpfs"), STAGING, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+        .at("mounting a tmpfs")?;
+    let staging = Path::new(STAGING);
+    fs::create_dir(staging.join("root"))?;
+    fs::write(staging.join("antimony"), "")?;
+    let Ok(program) = program else { return Ok(false) };
+    let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
+    Ok(bind(Path::new(&source), &staging.join("antimony")).is_ok())
+}
+
+/// Builds the root file system of a node and moves into it. The caller is root of the node's user namespace, PID 1 of
+/// a PID namespace of it, and has every capability there.
+pub(super) fn build(plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
+    let root = Path::new(STAGING).join("root");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .at("making mounts private")?;
+    let options = format!("size={},nr_inodes=65536,mode=0755", plan.disk);
+    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .at("mounting the root file system")?;
+
+    programs(&root, &plan.hidden).at("the host's programs")?;
+    tools(&root).at("our own tools")?;
+    folders(&root).at("folders")?;
+    etc(&root, plan, node).at("/etc")?;
+    devices(&root, plan).at("/dev")?;
+    system(&root).at("/sys")?;
+    fs::create_dir(root.join("proc"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), &root.join("proc"), Some("proc"), flags, None::<&str>).at("mounting /proc")?;
+
+    // The old root ends up on top of the new one, where it is taken off: no folder has to hold it.
+    chdir(&root)?;
+    pivot_root(".", ".").at("changing the root")?;
+    umount2(".", MntFlags::MNT_DETACH).at("leaving the host's root")?;
+    chdir("/")?;
+    Ok(())
+}
+
+/// Gives the node's `/proc` to the caller's PID namespace, and makes its dangerous parts unusable.
+pub(super) fn refresh_proc(node: &NodePlan) -> io::Result<()> {
+    // Made before the old one goes: a user namespace may mount one only while it can see one already.
+    let fresh = sys::new_proc().at("making /proc")?;
+    umount2("/proc", MntFlags::MNT_DETACH).at("unmounting the old /proc")?;
+    sys::attach_mount(&fresh, Path::new("/proc")).at("mounting /proc")?;
+
+    // Nobody in the node makes user namespaces. The number belongs to this one, not to the host.
+    fs::write("/proc/sys/user/max_user_namespaces", "0").at("forbidding user namespaces")?;
+    // Without this, IPv6 addresses would not come back with the links when a node is started again.
+    for scope in ["all", "default"] {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/keep_addr_on_down"), "1");
+    }
+    for (key, value) in &node.sysctls {
+        let path = Path::new("/proc/sys").join(key.replace('.', "/"));
+        fs::write(&path, value).at(&format!("sysctl {key}"))?;
+    }
+    // A node may steer its own network, nothing else.
+    for path in ["/proc/sys", "/proc/irq", "/proc/fs", "/proc/bus"].map(Path::new) {
+        if path.exists() {
+            bind(path, path).and_then(|()| read_only(path)).at("making parts of /proc read-only")?;
+        }
+    }
+    let net = Path::new("/proc/sys/net");
+    bind(net, net).and_then(|()| sys::change_mount(net, 0, libc::MOUNT_ATTR_RDONLY)).at("/proc/sys/net")?;
+    for path in MASKED {
+        hide(Path::new(path)).at(path)?;
+    }
+    Ok(())
+}
+
+fn programs(root: &Path, hidden: &[PathBuf]) -> io::Result<()> {
+    let mut bound = vec![PathBuf::from("usr")];
+    for name in PROGRAMS {
+        let host = Path::new("/").join(name);
+        match fs::symlink_metadata(&host) {
+            Ok(meta) if meta.is_symlink() => symlink(fs::read_link(&host)?, root.join(name))?,
+            Ok(meta) if meta.is_dir() => bound.push(name.into()),
+            _ => {}
+        }
+    }
+    for name in bound {
+        let target = root.join(&name);
+        fs::create_dir(&target)?;
+        let host = Path::new("/").join(&name);
+        mount(Some(&host), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+        let restrictions = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        sys::change_mount(&target, restrictions, 0)?;
+        for path in hidden.iter().filter(|path| path.starts_with(&host)) {
+            let relative = path.strip_prefix("/").expect("hidden paths are absolute");
+            hide(&root.join(relative))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts our own program into the node, to stand in for tools that the host lacks.
+fn tools(root: &Path) -> io::Result<()> {
+    let folder = root.join(TOOLS.trim_start_matches('/'));
+    fs::create_dir_all(&folder)?;
+    let staged = Path::new(STAGING).join("antimony");
+    let program = folder.join("antimony");
+    fs::write(&program, "")?;
+    if fs::metadata(&staged)?.size() > 0 && bind(&staged, &program).is_ok() {
+        read_only(&program)?;
+        for tool in super::applets::NAMES {
+            symlink("antimony", folder.join(tool))?;
+        }
+    }
+    Ok(())
+}
+
+fn folders(root: &Path) -> io::Result<()> {
+    for (path, mode) in [
+        ("root", 0o700),
+        ("home", 0o755),
+        ("run", 0o755),
+        ("run/lock", 0o1777),
+        ("tmp", 0o1777),
+        ("var", 0o755),
+        ("var/cache", 0o755),
+        ("var/lib", 0o755),
+        ("var/log", 0o755),
+        ("var/spool", 0o755),
+        ("var/tmp", 0o1777),
+        ("srv", 0o755),
+        ("mnt", 0o755),
+        ("media", 0o755),
+    ] {
+        fs::create_dir(root.join(path))?;
+        fs::set_permissions(root.join(path), Permissions::from_mode(mode))?;
+    }
+    symlink("/run", root.join("var/run"))?;
+    symlink("/run/lock", root.join("var/lock"))
+}
+
+fn etc(root: &Path, plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
+    let etc = root.join("etc");
+    fs::create_dir(&etc)?;
+    for name in ETC {
+        copy(&Path::new("/etc").join(name), &etc.join(name))?;
+    }
+    // An ordinary user's node has root only, and names for ids that don't exist there would only mislead.
+    let known = |text: &'static str| -> String {
+        let exists = |line: &&str| line.split(':').nth(2).and_then(|id| id.parse().ok()).is_some_and(|id: u32| id < plan.ids.width());
+        text.lines().filter(exists).map(|line| format!("{line}\n")).collect()
+    };
+    fs::write(etc.join("passwd"), known(PASSWD))?;
+    fs::write(etc.join("group"), known(GROUP))?;
+    fs::write(etc.join("hostname"), format!("{}\n", node.name))?;
+    fs::write(etc.join("hosts"), &node.hosts)?;
+    fs::write(etc.join("resolv.conf"), "")?;
+    symlink("/proc/self/mounts", etc.join("mtab"))
+}
+
+/// Copies what everybody may read: files, links as links, folders with what is in them.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let Ok(meta) = fs::symlink_metadata(from) else { return Ok(()) };
+    if meta.is_symlink() {
+        return symlink(fs::read_link(from)?, to);
+    }
+    if meta.mode() & 0o004 == 0 {
+        return Ok(());
+    }
+    if meta.is_dir() {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)?.flatten() {
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if meta.is_file() {
+        fs::write(to, fs::read(from)?)?;
+    }
+    Ok(())
+}
+
+fn devices(root: &Path, plan: &LabPlan) -> io::Result<()> {
+    let dev = root.join("dev");
+    fs::create_dir(&dev)?;
+    // Nobody in the node can make device nodes, so these are the host's own, which everybody may use anyway.
+    for name in DEVICES {
+        let target = dev.join(name);
+        fs::write(&target, "")?;
+        bind(&Path::new("/dev").join(name), &target)?;
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    fs::create_dir(dev.join("pts"))?;
+    let options =
+        if plan.ids.width() > 5 { "newinstance,ptmxmode=0666,mode=0620,gid=5" } else { "newinstance,ptmxmode=0666,mode=0620" };
+    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, Some(options))?;
+    symlink("pts/ptmx", dev.join("ptmx"))?;
+    fs::create_dir(dev.join("shm"))?;
+    let options = format!("size={},mode=1777", plan.disk / 4);
+    mount(Some("shm"), &dev.join("shm"), Some("tmpfs"), flags | MsFlags::MS_NODEV, Some(options.as_str()))?;
+    for (name, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
+    {
+        symlink(target, dev.join(name))?;
+    }
+    Ok(())
+}
+
+/// A read-only view of `/sys` of the node's own network. Where the kernel refuses one, the folder stays empty.
+fn system(root: &Path) -> io::Result<()> {
+    let target = root.join("sys");
+    fs::create_dir(&target)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if mount(Some("sysfs"), &target, Some("sysfs"), flags, None::<&str>).is_ok() {
+        for path in MASKED_SYS {
+            hide(&root.join(path))?;
+        }
+    }
+    Ok(())
+}
+
+fn bind(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+fn read_only(path: &Path) -> io::Result<()> {
+    sys::change_mount(path, libc::MOUNT_ATTR_RDONLY, 0)
+}
+
+/// Covers a file with nothing, or a folder with an empty one. What isn't there needs no cover.
+fn hide(path: &Path) -> io::Result<()> {
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+    if meta.is_dir() {
+        let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=4k,mode=0555"))?)
+    } else {
+        bind(Path::new("/dev/null"), path)
+    }
+}
