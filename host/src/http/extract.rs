@@ -1,7 +1,7 @@
 //! What handlers take out of a request: who calls, and what the body says.
 
 use axum::body::Bytes;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -20,15 +20,10 @@ pub(super) struct Caller {
     pub(super) user: User,
 }
 
-impl<S> FromRequestParts<S> for Caller
-where
-    S: Send + Sync,
-    Api: FromRef<S>,
-{
+impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let api = Api::from_ref(state);
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let cookies = CookieJar::from_headers(&parts.headers);
         let token = match bearer(parts) {
             Some(token) => token,
