@@ -30,7 +30,9 @@ impl FromRequestParts<Api> for Caller {
             None => cookies.get(users::ACCESS_COOKIE).map_or("", |cookie| cookie.value()),
         };
         if token.is_empty() {
-            return Err(ApiError::NoToken);
+            // A client that has a refresh token can help itself; any other has to log in.
+            let can_refresh = cookies.get(users::REFRESH_COOKIE).is_some_and(|cookie| !cookie.value().is_empty());
+            return Err(if can_refresh { ApiError::NoToken } else { ApiError::LogIn("no access token".to_owned()) });
         }
         let token = api.auth.verify_access(token).map_err(ApiError::Token)?;
         let identity = api.plugins.identify(&token.claims).await.map_err(ApiError::NotRecognised)?;

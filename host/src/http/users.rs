@@ -15,7 +15,7 @@ use crate::labs::model::User;
 /// Cookie with the access token, which scripts of the site may read.
 pub(super) const ACCESS_COOKIE: &str = "accessToken";
 /// Cookie with the refresh token.
-const REFRESH_COOKIE: &str = "authToken";
+pub(super) const REFRESH_COOKIE: &str = "authToken";
 /// Cookie that says that the login was by OpenID Connect.
 const OIDC_COOKIE: &str = "authOidc";
 
@@ -79,7 +79,7 @@ pub(super) async fn refresh(
 ) -> Result<(CookieJar, Payload<String>), ApiError> {
     let token = cookies.get(REFRESH_COOKIE).map(|cookie| cookie.value().to_owned()).unwrap_or_default();
     if token.is_empty() {
-        return Err(ApiError::LogIn(format!("there is no cookie `{REFRESH_COOKIE}`")));
+        return Err(ApiError::LogIn("no refresh token".to_owned()));
     }
     let user = api.auth.verify_refresh(&token).map_err(|error| ApiError::LogIn(error.to_string()))?;
     let access = api.auth.issue_access(&user).token;
