@@ -26,7 +26,7 @@ CREATE TABLE topologies (
 );
 
 -- The collection of a lab is that of its topology, and so is not kept a second time.
--- The four columns of an instance are set together or not at all.
+-- The five columns of an instance are set together or not at all.
 CREATE TABLE labs (
     id                  TEXT    NOT NULL PRIMARY KEY,
     name                TEXT    NOT NULL,
@@ -37,9 +37,11 @@ CREATE TABLE labs (
     start_pending       INTEGER NOT NULL,
     instance_name       TEXT UNIQUE,
     instance_definition TEXT,
+    instance_deployed   BIGINT,
     instance_state      INTEGER,
     instance_since      BIGINT,
     CHECK ((instance_name IS NULL) = (instance_definition IS NULL)
+       AND (instance_name IS NULL) = (instance_deployed IS NULL)
        AND (instance_name IS NULL) = (instance_state IS NULL)
        AND (instance_name IS NULL) = (instance_since IS NULL))
 );

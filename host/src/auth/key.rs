@@ -15,9 +15,9 @@ const MIN_KEY_BYTES: usize = 32;
 /// More than a key ever has; whatever is longer is some other file.
 const MAX_KEY_BYTES: usize = 4096;
 
-/// Why there is no key to sign with.
+/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
-pub enum AuthError {
+pub enum KeyError {
     /// The file can't be read or made.
     #[error("the signing key {path} can't be used: {source}")]
     Io {
@@ -25,12 +25,6 @@ pub enum AuthError {
         path: String,
         /// Why.
         source: std::io::Error,
-    },
-    /// There is no such file, and none is to be made.
-    #[error("there is no signing key {path}: start the server once with this data folder, or name another with --data")]
-    Missing {
-        /// Its path.
-        path: String,
     },
     /// What is in the file can't be a key.
     #[error(
@@ -65,31 +59,17 @@ impl SigningKey {
     /// The key in the file at `path`, which is made if it isn't there.
     ///
     /// # Errors
-    /// [`AuthError::Io`] and [`AuthError::Length`], which name the file.
-    pub fn load_or_create(path: &Path) -> Result<Self, AuthError> {
-        match Self::load(path) {
-            Err(AuthError::Missing { path: name }) => {
-                create(path).map_err(|source| AuthError::Io { path: name, source })?;
-                Self::load(path)
+    /// [`KeyError`], which names the file.
+    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+        let fail = |source| KeyError::Io { path: path.display().to_string(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                create(path).map_err(fail)?;
+                File::open(path)
             }
-            loaded => loaded,
-        }
-    }
-
-    /// The key in the file at `path`.
-    ///
-    /// # Errors
-    /// [`AuthError`], which names the file.
-    pub fn load(path: &Path) -> Result<Self, AuthError> {
-        let fail = |source: std::io::Error| {
-            let path = path.display().to_string();
-            if source.kind() == ErrorKind::NotFound {
-                AuthError::Missing { path }
-            } else {
-                AuthError::Io { path, source }
-            }
+            opened => opened,
         };
-        let file = File::open(path).map_err(fail)?;
+        let file = file.map_err(fail)?;
         if file.metadata().map_err(fail)?.permissions().mode() & 0o077 != 0 {
             tracing::warn!(path = %path.display(), "others could read the signing key; they can't any more");
             file.set_permissions(Permissions::from_mode(0o600)).map_err(fail)?;
@@ -97,7 +77,7 @@ impl SigningKey {
         let mut bytes = Vec::new();
         file.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
         if !(MIN_KEY_BYTES..=MAX_KEY_BYTES).contains(&bytes.len()) {
-            return Err(AuthError::Length { path: path.display().to_string(), length: bytes.len() });
+            return Err(KeyError::Length { path: path.display().to_string(), length: bytes.len() });
         }
         Ok(Self(bytes))
     }
@@ -135,20 +115,11 @@ mod tests {
         let made = SigningKey::load_or_create(&path).expect("made");
         let loaded = SigningKey::load_or_create(&path).expect("loaded");
         assert_eq!(made.bytes(), loaded.bytes());
-        assert_eq!(made.bytes(), SigningKey::load(&path).expect("loaded").bytes());
         assert_eq!(made.bytes().len(), KEY_BYTES);
         assert_eq!(path.metadata().expect("exists").permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path().join("data")).expect("lists").count(), 1, "no draft is left");
         assert_ne!(SigningKey::generate().bytes(), SigningKey::generate().bytes());
         assert_eq!(format!("{made:?}"), "SigningKey(…)");
-    }
-
-    #[test]
-    fn loading_alone_makes_no_key() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let refused = SigningKey::load(&folder.path().join("signing.key")).expect_err("there is none");
-        assert!(matches!(refused, AuthError::Missing { .. }));
-        assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 0);
     }
 
     #[test]

@@ -11,14 +11,14 @@ mod token;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use self::key::{AuthError, SigningKey};
+pub use self::key::{KeyError, SigningKey};
 pub use self::native::NativeLogin;
-pub use self::token::{ACCESS_LIFETIME, AccessToken, Authenticator, REFRESH_LIFETIME, TokenError};
+pub use self::token::{ACCESS_LIFETIME, AccessToken, Authenticator, Issued, REFRESH_LIFETIME, TokenError};
 use crate::labs::model::UserId;
 
-/// Whom a token is issued to: what it will say of them. What that makes of them is up to the auth policy.
+/// What a token says about its bearer. What that makes of them is up to the auth policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenUser {
+pub struct Bearer {
     /// Claim `id`.
     pub id: UserId,
     /// Claim `name`: the name to show.

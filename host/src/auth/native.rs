@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::TokenUser;
+use super::Bearer;
 
 /// The configured login. `Debug` doesn't show the password.
 #[derive(Clone, Default)]
@@ -45,12 +45,12 @@ impl NativeLogin {
     }
 
     /// The administrator, if these are their name and password. How long it takes depends on neither.
-    pub fn check(&self, username: &str, password: &str) -> Option<TokenUser> {
+    pub fn check(&self, username: &str, password: &str) -> Option<Bearer> {
         let (name, secret) = self.credentials.as_ref()?;
         // Both are compared whatever the first comparison says.
         let known = same(username, name) & same(password, secret);
         let empty = self.allow_empty && username.is_empty() && password.is_empty();
-        (known || empty).then(|| TokenUser {
+        (known || empty).then(|| Bearer {
             id: format!("native:{name}").into(),
             name: name.clone(),
             admin: true,
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn only_the_configured_name_and_password_are_let_in() {
         let login = NativeLogin::new("admin", "s3cret", false);
-        let user = login.check("admin", "s3cret").expect("let in");
-        assert_eq!((user.id.as_str(), user.name.as_str(), user.admin), ("native:admin", "admin", true));
+        let bearer = login.check("admin", "s3cret").expect("let in");
+        assert_eq!((bearer.id.as_str(), bearer.name.as_str(), bearer.admin), ("native:admin", "admin", true));
         for (name, password) in [("admin", ""), ("", ""), ("", "s3cret"), ("admin", "s3cret "), ("Admin", "s3cret")] {
             assert_eq!(login.check(name, password), None, "{name}/{password}");
         }

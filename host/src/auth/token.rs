@@ -4,7 +4,6 @@
 //! one from passing for the other.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,16 +12,13 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{AuthError, Claims, SigningKey, TokenUser};
+use super::{Bearer, Claims, SigningKey};
 
 /// How long an access token is valid.
 pub const ACCESS_LIFETIME: Duration = Duration::from_mins(30);
 
 /// How long a refresh token is valid.
 pub const REFRESH_LIFETIME: Duration = Duration::from_hours(30 * 24);
-
-/// Name of the key's file in the data folder.
-const KEY_FILE: &str = "signing.key";
 
 /// Longer tokens are refused unread. Ours are a tenth of it.
 const MAX_BYTES: usize = 8 << 10;
@@ -56,6 +52,15 @@ pub enum TokenError {
 pub struct AccessToken {
     /// All that it claims.
     pub claims: Claims,
+    /// When it stops being valid.
+    pub expires: Timestamp,
+}
+
+/// A token that has just been issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token.
+    pub token: String,
     /// When it stops being valid.
     pub expires: Timestamp,
 }
@@ -103,22 +108,6 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// Signs with the key in the data folder, which is made if it isn't there.
-    ///
-    /// # Errors
-    /// [`AuthError`], which names the file.
-    pub fn open(data: &Path) -> Result<Self, AuthError> {
-        Ok(Self::new(&SigningKey::load_or_create(&data.join(KEY_FILE))?))
-    }
-
-    /// Signs with the key in the data folder of a server that has been started before.
-    ///
-    /// # Errors
-    /// [`AuthError`], which names the file.
-    pub fn open_existing(data: &Path) -> Result<Self, AuthError> {
-        Ok(Self::new(&SigningKey::load(&data.join(KEY_FILE))?))
-    }
-
     /// Signs with `key`.
     pub fn new(key: &SigningKey) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -135,18 +124,18 @@ impl Authenticator {
     }
 
     /// An access token, valid from now on for [`ACCESS_LIFETIME`].
-    pub fn issue_access(&self, user: &TokenUser) -> String {
-        self.issue_access_for(user, ACCESS_LIFETIME)
+    pub fn issue_access(&self, bearer: &Bearer) -> Issued {
+        self.issue_access_for(bearer, ACCESS_LIFETIME)
     }
 
     /// An access token, valid from now on for `lifetime`, in whole seconds.
-    pub fn issue_access_for(&self, user: &TokenUser, lifetime: Duration) -> String {
-        self.issue(Kind::Access, user, Timestamp::now(), lifetime)
+    pub fn issue_access_for(&self, bearer: &Bearer, lifetime: Duration) -> Issued {
+        self.issue(Kind::Access, bearer, Timestamp::now(), lifetime)
     }
 
     /// A refresh token, valid from now on for [`REFRESH_LIFETIME`].
-    pub fn issue_refresh(&self, user: &TokenUser) -> String {
-        self.issue(Kind::Refresh, user, Timestamp::now(), REFRESH_LIFETIME)
+    pub fn issue_refresh(&self, bearer: &Bearer) -> Issued {
+        self.issue(Kind::Refresh, bearer, Timestamp::now(), REFRESH_LIFETIME)
     }
 
     /// Checks an access token: signature, kind, times.
@@ -163,32 +152,33 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn verify_refresh(&self, token: &str) -> Result<TokenUser, TokenError> {
+    pub fn verify_refresh(&self, token: &str) -> Result<Bearer, TokenError> {
         let claims = self.verify(Kind::Refresh, token, Timestamp::now())?.0;
         let collections = claims.get("collections").and_then(Value::as_array).into_iter().flatten();
-        let user = TokenUser {
+        let bearer = Bearer {
             id: claims.get("id").and_then(Value::as_str).ok_or(TokenError::Malformed)?.into(),
             name: claims.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
             admin: claims.get("isAdmin").and_then(Value::as_bool).unwrap_or(false),
             collections: collections.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
         };
-        Ok(user)
+        Ok(bearer)
     }
 
-    fn issue(&self, kind: Kind, user: &TokenUser, now: Timestamp, lifetime: Duration) -> String {
+    fn issue(&self, kind: Kind, bearer: &Bearer, now: Timestamp, lifetime: Duration) -> Issued {
         let expires = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
         let payload = Payload {
-            id: user.id.as_str(),
-            name: &user.name,
-            admin: user.admin,
-            collections: &user.collections,
+            id: bearer.id.as_str(),
+            name: &bearer.name,
+            admin: bearer.admin,
+            collections: &bearer.collections,
             typ: kind.as_str(),
             iat: now.as_second(),
             nbf: now.as_second(),
             exp: expires.as_second(),
         };
-        encode(&Header::new(Algorithm::HS256), &payload, &self.encoding)
-            .expect("strings and numbers are always JSON, and the key fits the algorithm")
+        let token = encode(&Header::new(Algorithm::HS256), &payload, &self.encoding)
+            .expect("strings and numbers are always JSON, and the key fits the algorithm");
+        Issued { token, expires: Timestamp::from_second(expires.as_second()).unwrap_or(expires) }
     }
 
     fn verify(&self, kind: Kind, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
@@ -228,8 +218,8 @@ mod tests {
         Authenticator::new(&SigningKey::generate())
     }
 
-    fn user() -> TokenUser {
-        TokenUser { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
+    fn bearer() -> Bearer {
+        Bearer { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
     }
 
     fn in_seconds(seconds: i64) -> i64 {
@@ -244,7 +234,9 @@ mod tests {
     #[test]
     fn an_access_token_says_who_bears_it_and_until_when() {
         let authenticator = authenticator();
-        let token = authenticator.verify_access(&authenticator.issue_access(&user())).expect("valid");
+        let issued = authenticator.issue_access(&bearer());
+        let token = authenticator.verify_access(&issued.token).expect("valid");
+        assert_eq!(token.expires, issued.expires);
         let left = token.expires.as_second() - Timestamp::now().as_second();
         assert!((1_790..=1_800).contains(&left), "{left}");
         for (claim, value) in [
@@ -262,21 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_gives_its_user_back() {
+    fn a_refresh_token_gives_its_bearer_back() {
         let authenticator = authenticator();
-        let issued = authenticator.issue_refresh(&user());
-        assert_eq!(authenticator.verify_refresh(&issued), Ok(user()));
-        let claims = authenticator.verify(Kind::Refresh, &issued, Timestamp::now()).expect("valid");
-        let expires = claims.time("exp").expect("it says when");
-        assert_eq!((expires.as_second() - Timestamp::now().as_second() + 60) / 86_400, 30);
+        let issued = authenticator.issue_refresh(&bearer());
+        assert_eq!(authenticator.verify_refresh(&issued.token), Ok(bearer()));
+        let days = (issued.expires.as_second() - Timestamp::now().as_second() + 60) / 86_400;
+        assert_eq!(days, 30);
     }
 
     #[test]
     fn neither_kind_passes_for_the_other() {
         let authenticator = authenticator();
-        let (access, refresh) = (authenticator.issue_access(&user()), authenticator.issue_refresh(&user()));
-        assert_eq!(authenticator.verify_access(&refresh), Err(TokenError::WrongKind));
-        assert_eq!(authenticator.verify_refresh(&access), Err(TokenError::WrongKind));
+        let (access, refresh) = (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer()));
+        assert_eq!(authenticator.verify_access(&refresh.token), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&access.token), Err(TokenError::WrongKind));
         let neither = signed(&authenticator, &json!({"id": "u1", "exp": in_seconds(60), "nbf": in_seconds(0)}));
         assert_eq!(authenticator.verify_access(&neither), Err(TokenError::WrongKind));
         assert_eq!(authenticator.verify_refresh(&neither), Err(TokenError::WrongKind));
@@ -293,8 +284,8 @@ mod tests {
         assert_eq!(at(-60, -1), Some(TokenError::Expired));
         assert_eq!(at(60, 120), Some(TokenError::NotYetValid));
         assert_eq!(at(2, 120), None, "within the slack");
-        let over = authenticator.issue_access_for(&user(), Duration::ZERO);
-        assert_eq!(authenticator.verify_access(&over), Err(TokenError::Expired));
+        let over = authenticator.issue_access_for(&bearer(), Duration::ZERO);
+        assert_eq!(authenticator.verify_access(&over.token), Err(TokenError::Expired));
     }
 
     #[test]
@@ -316,8 +307,8 @@ mod tests {
     #[test]
     fn other_keys_and_algorithms_are_refused() {
         let authenticator = authenticator();
-        let stranger = self::authenticator().issue_access(&user());
-        assert_eq!(authenticator.verify_access(&stranger), Err(TokenError::Signature));
+        let stranger = self::authenticator().issue_access(&bearer());
+        assert_eq!(authenticator.verify_access(&stranger.token), Err(TokenError::Signature));
 
         let claims = json!({"id": "u", "typ": "access", "nbf": 0, "exp": in_seconds(60)});
         let part = |value: &Value| BASE64.encode(value.to_string());
@@ -337,7 +328,7 @@ mod tests {
     #[test]
     fn a_token_that_was_changed_is_refused() {
         let authenticator = authenticator();
-        let token = authenticator.issue_access(&user());
+        let token = authenticator.issue_access(&bearer()).token;
         let parts: Vec<&str> = token.split('.').collect();
         let claims = String::from_utf8(BASE64.decode(parts[1]).expect("base64")).expect("text");
         let forged = BASE64.encode(claims.replace("\"isAdmin\":false", "\"isAdmin\":true"));
@@ -349,10 +340,10 @@ mod tests {
     #[test]
     fn garbage_and_huge_tokens_are_refused() {
         let authenticator = authenticator();
-        let mut padded = user();
+        let mut padded = bearer();
         padded.name = "x".repeat(2 * MAX_BYTES);
-        let huge = authenticator.issue_access(&padded);
-        for token in ["", ".", "..", "a.b.c", "TokenUser x", "ü.ü.ü", "\0", &"A".repeat(10 << 20), &huge] {
+        let huge = authenticator.issue_access(&padded).token;
+        for token in ["", ".", "..", "a.b.c", "Bearer x", "ü.ü.ü", "\0", &"A".repeat(10 << 20), &huge] {
             assert!(authenticator.verify_access(token).is_err());
             assert!(authenticator.verify_refresh(token).is_err());
         }

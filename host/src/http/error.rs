@@ -20,14 +20,14 @@ const INVALID_TOKEN: u16 = 498;
 /// Why a request isn't answered with a payload.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
-    /// No access token came with the request.
-    #[error("this needs an access token: log in first")]
+    /// A refresh token came with the request, but no access token.
+    #[error("this needs an access token: refresh it")]
     NoToken,
     /// The access token isn't valid.
     #[error("{0}")]
     Token(TokenError),
-    /// The refresh token is missing or not valid.
-    #[error("log in again: {0}")]
+    /// Neither token came with the request, or the refresh token isn't valid.
+    #[error("log in: {0}")]
     LogIn(String),
     /// No policy recognises the bearer of the token, or one refuses them.
     #[error("{0}")]

@@ -1,7 +1,7 @@
 //! What handlers take out of a request: who calls, and what the body says.
 
 use axum::body::Bytes;
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -20,22 +20,19 @@ pub(super) struct Caller {
     pub(super) user: User,
 }
 
-impl<S> FromRequestParts<S> for Caller
-where
-    S: Send + Sync,
-    Api: FromRef<S>,
-{
+impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let api = Api::from_ref(state);
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let cookies = CookieJar::from_headers(&parts.headers);
         let token = match bearer(parts) {
             Some(token) => token,
             None => cookies.get(users::ACCESS_COOKIE).map_or("", |cookie| cookie.value()),
         };
         if token.is_empty() {
-            return Err(ApiError::NoToken);
+            // A client that has a refresh token can help itself; any other has to log in.
+            let can_refresh = cookies.get(users::REFRESH_COOKIE).is_some_and(|cookie| !cookie.value().is_empty());
+            return Err(if can_refresh { ApiError::NoToken } else { ApiError::LogIn("no access token".to_owned()) });
         }
         let token = api.auth.verify_access(token).map_err(ApiError::Token)?;
         let identity = api.plugins.identify(&token.claims).await.map_err(ApiError::NotRecognised)?;

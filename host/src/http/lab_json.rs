@@ -76,7 +76,7 @@ impl From<&Instance> for InstanceJson {
     fn from(instance: &Instance) -> Self {
         Self {
             name: instance.name.clone(),
-            deployed: instance.since,
+            deployed: instance.deployed,
             state: instance.state as i32,
             latest_state_change: instance.since,
             nodes: instance.nodes.iter().map(NodeJson::from).collect(),
@@ -171,6 +171,7 @@ pub(super) mod tests {
         let mut snapshot = snapshot();
         snapshot.instance = Some(Instance {
             name: "ring-1".to_owned(),
+            deployed: "2030-01-31T08:00:01Z".parse().expect("a time"),
             state: InstanceState::Running,
             since: "2030-01-31T08:00:05Z".parse().expect("a time"),
             nodes: vec![NodeStatus {
@@ -191,7 +192,7 @@ pub(super) mod tests {
             json["instance"],
             json!({
                 "name": "ring-1",
-                "deployed": "2030-01-31T08:00:05Z",
+                "deployed": "2030-01-31T08:00:01Z",
                 "state": 1,
                 "latestStateChange": "2030-01-31T08:00:05Z",
                 "recovered": true,

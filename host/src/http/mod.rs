@@ -21,7 +21,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRef, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -32,7 +32,6 @@ use tower_http::trace::TraceLayer;
 
 use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
-use crate::config::Login;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::plugins::PluginHost;
@@ -52,32 +51,14 @@ pub struct Api {
     pub plugins: PluginHost,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
-    /// The native login, if there is one.
-    pub login: Option<Login>,
+    /// The native login.
+    pub native: NativeLogin,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
 }
 
-/// [`Api`] together with the login in the form that checks passwords.
-#[derive(Clone)]
-struct Shared {
-    api: Api,
-    native: Arc<NativeLogin>,
-}
-
-impl FromRef<Shared> for Api {
-    fn from_ref(shared: &Shared) -> Self {
-        shared.api.clone()
-    }
-}
-
 /// All routes.
 pub fn router(api: Api) -> Router {
-    let native = api
-        .login
-        .clone()
-        .map_or_else(NativeLogin::disabled, |login| NativeLogin::new(login.username, login.password, false));
-    let shared = Shared { api, native: Arc::new(native) };
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/users/login/config", get(users::login_config))
@@ -95,7 +76,7 @@ pub fn router(api: Api) -> Router {
         .nest("/api", routes)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(shared)
+        .with_state(api)
         .layer(map_response(uncached))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send + 'static>| panicked(panic.as_ref())))

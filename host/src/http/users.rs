@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::Json;
-use super::{Answer, Api, Payload, Shared};
+use super::{Answer, Api, Payload};
 use crate::auth::REFRESH_LIFETIME;
 use crate::labs::model::User;
 
 /// Cookie with the access token, which scripts of the site may read.
 pub(super) const ACCESS_COOKIE: &str = "accessToken";
 /// Cookie with the refresh token.
-const REFRESH_COOKIE: &str = "authToken";
+pub(super) const REFRESH_COOKIE: &str = "authToken";
 /// Cookie that says that the login was by OpenID Connect.
 const OIDC_COOKIE: &str = "authOidc";
 
@@ -39,8 +39,8 @@ struct NativeJson {
 }
 
 /// `GET /users/login/config`: how one can log in. For everybody.
-pub(super) async fn login_config(State(shared): State<Shared>) -> Answer<LoginConfigJson> {
-    let native = NativeJson { enabled: shared.native.is_enabled(), allow_empty: shared.native.allows_empty() };
+pub(super) async fn login_config(State(api): State<Api>) -> Answer<LoginConfigJson> {
+    let native = NativeJson { enabled: api.native.is_enabled(), allow_empty: api.native.allows_empty() };
     super::answer(LoginConfigJson { open_id: OpenIdJson { enabled: false }, native })
 }
 
@@ -52,20 +52,20 @@ pub(super) struct Credentials {
 
 /// `POST /users/login/native`: checks name and password, and sets both cookies.
 pub(super) async fn log_in(
-    State(shared): State<Shared>,
+    State(api): State<Api>,
     headers: HeaderMap,
     cookies: CookieJar,
     Json(credentials): Json<Credentials>,
 ) -> Result<(CookieJar, Payload<()>), ApiError> {
-    if !shared.native.is_enabled() {
+    if !api.native.is_enabled() {
         return Err(ApiError::NativeDisabled);
     }
-    let user = shared.native.check(&credentials.username, &credentials.password).ok_or(ApiError::Credentials)?;
-    shared.api.store.upsert_user(&User { id: user.id.clone(), name: user.name.clone() }).await?;
+    let user = api.native.check(&credentials.username, &credentials.password).ok_or(ApiError::Credentials)?;
+    api.store.upsert_user(&User { id: user.id.clone(), name: user.name.clone() }).await?;
     let secure = is_secure(&headers);
-    let cookies = cookies.add(cookie(REFRESH_COOKIE, shared.api.auth.issue_refresh(&user), secure)).add(cookie(
+    let cookies = cookies.add(cookie(REFRESH_COOKIE, api.auth.issue_refresh(&user).token, secure)).add(cookie(
         ACCESS_COOKIE,
-        shared.api.auth.issue_access(&user),
+        api.auth.issue_access(&user).token,
         secure,
     ));
     Ok((cookies, Payload { payload: () }))
@@ -79,10 +79,10 @@ pub(super) async fn refresh(
 ) -> Result<(CookieJar, Payload<String>), ApiError> {
     let token = cookies.get(REFRESH_COOKIE).map(|cookie| cookie.value().to_owned()).unwrap_or_default();
     if token.is_empty() {
-        return Err(ApiError::LogIn(format!("there is no cookie `{REFRESH_COOKIE}`")));
+        return Err(ApiError::LogIn("no refresh token".to_owned()));
     }
     let user = api.auth.verify_refresh(&token).map_err(|error| ApiError::LogIn(error.to_string()))?;
-    let access = api.auth.issue_access(&user);
+    let access = api.auth.issue_access(&user).token;
     let cookies = cookies.add(cookie(ACCESS_COOKIE, access.clone(), is_secure(&headers)));
     Ok((cookies, Payload { payload: access }))
 }

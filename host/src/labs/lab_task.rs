@@ -213,7 +213,8 @@ fn snapshot_of(
 ) -> LabSnapshot {
     let instance = match (&lab.instance, phase.instance_state()) {
         (Some(instance), Some(state)) => {
-            Some(Instance { name: instance.name.clone(), state, since, nodes: nodes.to_vec(), recovered })
+            let (name, deployed) = (instance.name.clone(), instance.deployed);
+            Some(Instance { name, deployed, state, since, nodes: nodes.to_vec(), recovered })
         }
         _ => None,
     };
@@ -452,6 +453,7 @@ impl LabTask {
         self.lab.instance = Some(StoredInstance {
             name,
             definition: self.stored.definition.clone(),
+            deployed: Timestamp::now(),
             state: super::model::InstanceState::Deploying,
             since: self.since,
         });

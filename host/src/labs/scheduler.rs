@@ -128,6 +128,7 @@ mod tests {
             topology: Arc::new(Topology { name: "t".into(), prefix: None, nodes: vec![], links: vec![] }),
             instance: state.map(|state| Instance {
                 name: "i".into(),
+                deployed: time(0),
                 state,
                 since: time(0),
                 nodes: vec![],

@@ -326,6 +326,7 @@ async fn a_deploy_that_was_under_way_when_the_server_ended_leaves_a_failed_lab()
         lab.instance = Some(StoredInstance {
             name: "t-1".into(),
             definition: topology.definition.clone(),
+            deployed: Timestamp::now(),
             state: InstanceState::Deploying,
             since: Timestamp::now(),
         });

@@ -19,6 +19,7 @@ struct Row {
     start_pending: i32,
     instance_name: Option<String>,
     instance_definition: Option<String>,
+    instance_deployed: Option<i64>,
     instance_state: Option<i32>,
     instance_since: Option<i64>,
 }
@@ -28,12 +29,14 @@ impl TryFrom<Row> for Lab {
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let what = || format!("lab {}", row.id);
-        // The schema sees to it that all four are there or none.
-        let instance = match (row.instance_name, row.instance_definition, row.instance_state, row.instance_since) {
-            (Some(name), Some(definition), Some(state), Some(since)) => {
+        // The schema sees to it that all five are there or none.
+        let times = row.instance_deployed.zip(row.instance_since);
+        let instance = match (row.instance_name, row.instance_definition, row.instance_state, times) {
+            (Some(name), Some(definition), Some(state), Some((deployed, since))) => {
                 let state = state_of(state)
                     .ok_or_else(|| StoreError::Nonsense { what: what(), problem: format!("state {state}") })?;
-                Some(StoredInstance { name, definition, state, since: time(since, what)? })
+                let (deployed, since) = (time(deployed, what)?, time(since, what)?);
+                Some(StoredInstance { name, definition, deployed, state, since })
             }
             _ => None,
         };
@@ -62,6 +65,7 @@ fn bind_instance(statement: Statement, instance: Option<&StoredInstance>) -> Sta
     statement
         .bind(instance.map(|instance| instance.name.clone()))
         .bind(instance.map(|instance| instance.definition.clone()))
+        .bind(instance.map(|instance| instance.deployed.as_millisecond()))
         .bind(instance.map(|instance| instance.state as i32))
         .bind(instance.map(|instance| instance.since.as_millisecond()))
 }
@@ -84,8 +88,8 @@ impl Store {
     pub async fn labs(&self) -> Result<Vec<Lab>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_state, \
-             l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
+             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
+             l.instance_state, l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
              JOIN users u ON u.id = l.creator_id ORDER BY l.start_time, l.id",
         )
         .fetch_all(&self.pool)
@@ -100,8 +104,8 @@ impl Store {
     pub async fn lab(&self, id: &LabId) -> Result<Option<Lab>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
             "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_state, \
-             l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
+             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
+             l.instance_state, l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
              JOIN users u ON u.id = l.creator_id WHERE l.id = $1",
         )
         .bind(id.as_str())
@@ -120,8 +124,8 @@ impl Store {
         users::ensure(&mut transaction, &lab.creator).await?;
         let statement = sqlx::query(
             "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
-             instance_name, instance_definition, instance_state, instance_since) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             instance_name, instance_definition, instance_deployed, instance_state, instance_since) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(lab.id.as_str().to_owned())
         .bind(lab.name.clone())
@@ -166,8 +170,8 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn set_lab_instance(&self, id: &LabId, instance: Option<&StoredInstance>) -> Result<(), StoreError> {
         let statement = sqlx::query(
-            "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_state = $4, instance_since = $5 \
-             WHERE id = $1",
+            "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_deployed = $4, \
+             instance_state = $5, instance_since = $6 WHERE id = $1",
         )
         .bind(id.as_str().to_owned());
         let done = bind_instance(statement, instance)

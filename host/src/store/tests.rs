@@ -53,6 +53,7 @@ fn instance(name: &str) -> StoredInstance {
     StoredInstance {
         name: name.to_owned(),
         definition: "name: x".to_owned(),
+        deployed: at(1_799_999_999_000),
         state: InstanceState::Deploying,
         since: at(1_799_999_999_999),
     }

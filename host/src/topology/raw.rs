@@ -9,7 +9,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{MessageFormatter as _, Spanned, UserMessageFormatter};
 
-use super::place::Places;
+use super::place::{Place, Places};
 use super::{MAX_BYTES, TopologyError, shown};
 
 /// Text together with its place.
@@ -124,8 +124,25 @@ pub(super) fn read(text: &str) -> Result<File, TopologyError> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options::<File>(text, options).map_err(|error| {
+        let problem = problem_of(&error);
+        let line = error.location().map_or(0, |location| location.line());
+        // The reader points at the value before a tab, which may be lines above.
+        if let Some(position) =
+            Some(text).filter(|_| problem.contains("tab")).and_then(|text| indenting_tab(text, line))
+        {
+            let problem = "this line is indented with a tab; YAML is indented with spaces".to_owned();
+            return TopologyError::Malformed { place: Place { position: Some(position), path: None }, problem };
+        }
         let place = error.location().map(|location| Places::of(text).at(location)).unwrap_or_default();
-        TopologyError::Malformed { place, problem: problem_of(&error) }
+        TopologyError::Malformed { place, problem }
+    })
+}
+
+/// Line and column of the first tab that a line begins with, from line `from` on.
+fn indenting_tab(text: &str, from: u64) -> Option<(u64, u64)> {
+    (1..).zip(text.lines()).skip_while(|(number, _)| *number < from).find_map(|(number, line)| {
+        let column = line.find(|c: char| c != ' ')?;
+        line[column..].starts_with('\t').then_some((number, column as u64 + 1))
     })
 }
 

@@ -221,6 +221,12 @@ fn every_refusal_says_where_and_what_to_do() {
     let linked = |link: &str| format!("name: x\n{nodes}  links:\n    - {link}\n");
     for (text, expected) in [
         (format!("name: [\n{nodes}"), "line "),
+        ("name: bad\ntopology: [\n".to_owned(), "line 2"),
+        ("name: bad\n\ttopology: {}\n".to_owned(), "line 2, column 1: this line is indented with a tab"),
+        (
+            "name: bad\ntopology:\n  nodes:\n  \tr1: {}\n".to_owned(),
+            "line 4, column 3: this line is indented with a tab",
+        ),
         (nodes.to_owned(), "name: the topology has no name; add"),
         (String::new(), "name: the topology has no name"),
         ("name: x\n".to_owned(), "topology.nodes: the topology has no nodes; list"),
