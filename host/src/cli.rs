@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::auth::{Authenticator, TokenUser};
+use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
-use crate::server::{Options, Server};
+use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{demo, telemetry};
 
 /// Where the data is kept unless `--data` says otherwise.
@@ -96,9 +96,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(show(listen, exit))
         }
         Command::Token { user, admin, collections, data } => {
-            let auth = Authenticator::open_existing(&data)?;
-            let user = TokenUser { name: user.clone(), id: user.as_str().into(), admin, collections };
-            print_line(&auth.issue_access(&user));
+            let key = data.join(SIGNING_KEY);
+            // A key made here would be one that no server knows.
+            anyhow::ensure!(key.exists(), "there is no key at {}: is --data the server's folder?", key.display());
+            let auth = Authenticator::new(&SigningKey::load_or_create(&key)?);
+            let bearer = Bearer { name: user.clone(), id: user.as_str().into(), admin, collections };
+            print_line(&auth.issue_access(&bearer).token);
             Ok(())
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
@@ -149,7 +152,8 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
     let credentials = (login.username.as_str(), login.password.as_str());
     let issue_token = |user: &str, collections: &[&str]| {
         let collections = collections.iter().map(|&name| name.to_owned()).collect();
-        server.auth().issue_access(&TokenUser { id: user.into(), name: user.to_owned(), admin: false, collections })
+        let bearer = Bearer { id: user.into(), name: user.to_owned(), admin: false, collections };
+        server.auth().issue_access(&bearer).token
     };
     let shown = tokio::select! {
         shown = demo::narrate(&url, credentials, &issue_token) => shown.context("the demo failed"),

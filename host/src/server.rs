@@ -15,7 +15,7 @@ use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{AuthError, Authenticator};
+use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
 use crate::config::{Config, ConfigError, Login, native_login};
 use crate::http::{self, Api};
 use crate::labs::Labs;
@@ -27,6 +27,8 @@ use crate::shells::Shells;
 use crate::socket;
 use crate::store::{Store, StoreError};
 
+/// The file in the data folder that holds the key which tokens are signed with.
+pub const SIGNING_KEY: &str = "signing.key";
 /// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
 /// noticed by pings; this is what ends its connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,7 +62,7 @@ pub enum StartError {
     InUse(PathBuf),
     /// The key that tokens are signed with can't be had.
     #[error(transparent)]
-    Auth(#[from] AuthError),
+    Key(#[from] KeyError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,7 +126,7 @@ impl Server {
         let run_dir = data.join("run");
         std::fs::create_dir_all(&run_dir).map_err(unusable)?;
 
-        let auth = Arc::new(Authenticator::open(&data)?);
+        let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let store = Store::open(&data.join("antimony.db")).await?;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
@@ -142,7 +144,10 @@ impl Server {
             let shells = shells.clone();
             Arc::new(move |user: &_| shells.count(user))
         };
-        let api = Api { store, labs, plugins, auth: Arc::clone(&auth), login: login.clone(), open_shells };
+        let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
+            NativeLogin::new(login.username.clone(), login.password.clone(), false)
+        });
+        let api = Api { store, labs, plugins, auth: Arc::clone(&auth), native, open_shells };
         let app = http::router(api).layer(socket);
 
         let stop = CancellationToken::new();
