@@ -4,6 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, UpdateDeadline}
 
 use super::config::Budget;
 use super::decision::CallFailure;
+use super::host::Forbidden;
 
 /// Core instances, memories and tables that one component may consist of. A component of several languages has dozens;
 /// only a hostile one has more than this.
@@ -59,8 +60,12 @@ impl Limits {
             (_, Some(Trap::StackOverflow)) => CallFailure::StackOverflow,
             (Some(Exceeded::Memory), _) => CallFailure::OutOfMemory(self.budget.memory_bytes),
             (Some(Exceeded::Table), _) => CallFailure::TableOverflow(self.budget.table_elements),
+            (None, Some(Trap::MemoryOutOfBounds)) => {
+                CallFailure::Trapped("out of bounds memory access, as when a guest overflows its own stack".into())
+            }
             (None, Some(trap)) => CallFailure::Trapped(trap.to_string()),
             (None, None) if error.is::<PoolConcurrencyLimitError>() => CallFailure::Busy,
+            (None, None) if error.is::<Forbidden>() => CallFailure::Trapped(error.root_cause().to_string()),
             (None, None) if is_oversize(error) => CallFailure::Oversize(self.budget.answer_bytes),
             (None, None) => CallFailure::InvalidAnswer(error.root_cause().to_string()),
         }

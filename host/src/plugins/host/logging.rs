@@ -71,10 +71,15 @@ fn escape(text: &str) -> String {
     })
 }
 
+/// A guest called what it may not call at this point.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::plugins) struct Forbidden(&'static str);
+
 impl Host for CallState {
     fn log(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         if !self.log.open {
-            wasmtime::bail!("`configure` may not log: a snapshot is taken of the instance after it");
+            return Err(Forbidden("`configure` may not log, since a snapshot is taken of the instance after it").into());
         }
         self.log.log(level, &message);
         Ok(())

@@ -2,4 +2,4 @@
 
 mod logging;
 
-pub(super) use logging::LogBudget;
+pub(super) use logging::{Forbidden, LogBudget};
