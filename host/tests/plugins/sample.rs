@@ -52,6 +52,7 @@ pub(crate) fn lab() -> LabSnapshot {
             name: "ospf-1".into(),
             state: InstanceState::Running,
             since: Timestamp::UNIX_EPOCH,
+            deployed: Timestamp::UNIX_EPOCH,
             nodes: vec![status("r1", NodeState::Running), status("r2", NodeState::Exited)],
             recovered: false,
         }),
