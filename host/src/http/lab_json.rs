@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::UserJson;
+use super::{UserJson, whole_milliseconds};
 use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
 
 #[derive(Debug, Serialize)]
@@ -76,9 +76,9 @@ impl From<&Instance> for InstanceJson {
     fn from(instance: &Instance) -> Self {
         Self {
             name: instance.name.clone(),
-            deployed: instance.deployed,
+            deployed: whole_milliseconds(instance.deployed),
             state: instance.state as i32,
-            latest_state_change: instance.since,
+            latest_state_change: whole_milliseconds(instance.since),
             nodes: instance.nodes.iter().map(NodeJson::from).collect(),
             recovered: instance.recovered,
         }

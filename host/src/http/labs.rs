@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::{Answer, Api, Payload, answer};
+use super::{Answer, Api, Payload, answer, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
 use crate::plugins::decision::Action;
@@ -41,10 +41,14 @@ pub(super) struct LabPatchJson {
 
 impl From<LabPatchJson> for LabPatch {
     fn from(patch: LabPatchJson) -> Self {
-        let end_time = if patch.indefinite == Some(true) { Some(None) } else { patch.end_time.map(Some) };
+        let end_time = if patch.indefinite == Some(true) {
+            Some(None)
+        } else {
+            patch.end_time.map(|end| Some(whole_milliseconds(end)))
+        };
         Self {
             name: patch.name,
-            start_time: patch.start_time,
+            start_time: patch.start_time.map(whole_milliseconds),
             end_time,
             topology_id: patch.topology_id.map(Into::into),
         }
@@ -79,8 +83,8 @@ pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> 
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
     let new = NewLab {
         name: new.name,
-        start_time: new.start_time,
-        end_time: new.end_time,
+        start_time: whole_milliseconds(new.start_time),
+        end_time: new.end_time.map(whole_milliseconds),
         topology_id: new.topology_id.into(),
         creator: caller.user.clone(),
     };
@@ -135,6 +139,13 @@ mod tests {
         let patch = patch(r#"{"name": null, "startTime": null, "endTime": null}"#);
         assert!(patch.name.is_none() && patch.start_time.is_none() && patch.end_time.is_none());
         assert!(patch.topology_id.is_none());
+    }
+
+    #[test]
+    fn times_are_taken_as_they_will_be_kept() {
+        let patch = patch(r#"{"startTime": "2030-01-31T10:00:00.123456789Z", "endTime": "2030-01-31T11:00:00.9999Z"}"#);
+        assert_eq!(patch.start_time, "2030-01-31T10:00:00.123Z".parse().ok());
+        assert_eq!(patch.end_time, Some("2030-01-31T11:00:00.999Z".parse().ok()));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
+use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
@@ -100,6 +101,11 @@ type Answer<T> = Result<Payload<T>, ApiError>;
 
 fn answer<T>(payload: T) -> Answer<T> {
     Ok(Payload { payload })
+}
+
+/// A time as it is kept: whole milliseconds. Taken in and shown like this, it is the same before and after a restart.
+fn whole_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
 /// Somebody as clients see them.
