@@ -46,9 +46,12 @@ impl LabCgroups {
         made.note = match limited {
             [true, true] => None,
             [true, false] => Some("memory of nodes is not limited: no memory cgroup can be made here".to_owned()),
-            [false, true] => Some("processes of nodes are limited per user only: no pids cgroup can be made here".to_owned()),
+            [false, true] => {
+                Some("processes of nodes are limited per user only: no pids cgroup can be made here".to_owned())
+            }
             [false, false] => Some(
-                "no cgroups can be made here: processes of nodes are limited per user, and memory per process".to_owned(),
+                "no cgroups can be made here: processes of nodes are limited per user, and memory per process"
+                    .to_owned(),
             ),
         };
         made
@@ -74,8 +77,11 @@ impl LabCgroups {
                 let file = if hierarchy.unified { "memory.max" } else { "memory.limit_in_bytes" };
                 fs::write(folder.join(file), node.memory.to_string())?;
                 // Swap is no way around the limit; kernels without swap accounting have no such file.
-                let (file, value) =
-                    if hierarchy.unified { ("memory.swap.max", 0) } else { ("memory.memsw.limit_in_bytes", node.memory) };
+                let (file, value) = if hierarchy.unified {
+                    ("memory.swap.max", 0)
+                } else {
+                    ("memory.memsw.limit_in_bytes", node.memory)
+                };
                 let _ = fs::write(folder.join(file), value.to_string());
             }
             opened.push(OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?);
@@ -179,7 +185,8 @@ fn find_hierarchies(mountinfo: &str, own: &str, enabled: impl Fn(&Path) -> Strin
         let here = own.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
             let (names, path) = (parts.next()?, parts.next()?);
-            let ours = if unified { names.is_empty() } else { names.split(',').any(|name| controllers.contains(&name)) };
+            let ours =
+                if unified { names.is_empty() } else { names.split(',').any(|name| controllers.contains(&name)) };
             ours.then_some(path)
         });
         let point = Path::new(point);

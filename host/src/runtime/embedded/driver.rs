@@ -17,9 +17,7 @@ use super::preflight::{self, Unavailable};
 use super::protocol::{LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
-use crate::runtime::{
-    InstanceSpec, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent,
-};
+use crate::runtime::{InstanceSpec, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::topology::{Node, Topology};
 
 /// How long a node's main process may take to end after SIGTERM when the node is stopped.

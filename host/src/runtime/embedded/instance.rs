@@ -68,7 +68,8 @@ impl Instance {
         plan: LabPlan,
         events: broadcast::Sender<RuntimeEvent>,
     ) -> Result<(Self, Option<String>), String> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|error| format!("making a socket: {error}"))?;
+        let (ours, theirs) =
+            std::os::unix::net::UnixStream::pair().map_err(|error| format!("making a socket: {error}"))?;
         ours.set_nonblocking(true).map_err(|error| format!("making a socket: {error}"))?;
         let child = Process::new(program)
             .arg0("antimony-host")

@@ -109,7 +109,9 @@ fn user(node: &Node) -> Result<(u32, u32), RuntimeError> {
     let (name, group) = text.split_once(':').unwrap_or((text, text));
     id(name).zip(id(group)).ok_or_else(|| {
         let node = &node.name;
-        unsupported(format!("node {node}: user: there is no {text} in a node of the embedded runtime; ids below 65536 exist"))
+        unsupported(format!(
+            "node {node}: user: there is no {text} in a node of the embedded runtime; ids below 65536 exist"
+        ))
     })
 }
 
@@ -187,17 +189,19 @@ fn links(topology: &Topology) -> Result<Vec<LinkPlan>, RuntimeError> {
     Ok(links)
 }
 
-fn end(
-    topology: &Topology,
-    end: &Endpoint,
-    wrong: &impl Fn(String) -> RuntimeError,
-) -> Result<EndPlan, RuntimeError> {
+fn end(topology: &Topology, end: &Endpoint, wrong: &impl Fn(String) -> RuntimeError) -> Result<EndPlan, RuntimeError> {
     let Endpoint { node, interface, mac, ipv4, ipv6 } = end;
     let index = topology.nodes.iter().position(|each| each.name == *node).ok_or_else(|| {
-        wrong(format!("{node} is not a node, and the embedded runtime links nodes only; the containerlab runtime knows more"))
+        wrong(format!(
+            "{node} is not a node, and the embedded runtime links nodes only; the containerlab runtime knows more"
+        ))
     })?;
     let odd = |c: char| c.is_whitespace() || c.is_control() || "/:%".contains(c);
-    if interface.is_empty() || interface.len() > INTERFACE || ["lo", ".", ".."].contains(&interface.as_str()) || interface.contains(odd) {
+    if interface.is_empty()
+        || interface.len() > INTERFACE
+        || ["lo", ".", ".."].contains(&interface.as_str())
+        || interface.contains(odd)
+    {
         return Err(wrong(format!("{interface} can't be the name of an interface")));
     }
     let mut addresses = Vec::new();
@@ -334,7 +338,10 @@ mod tests {
     fn another_kind_is_refused_with_the_runtime_that_runs_it() {
         let other = Node { kind: "nokia_srlinux".to_owned(), ..node("leaf-1") };
         let text = refusal(&lab(vec![other], vec![]));
-        assert!(text.contains("leaf-1") && text.contains("nokia_srlinux") && text.contains("containerlab runtime"), "{text}");
+        assert!(
+            text.contains("leaf-1") && text.contains("nokia_srlinux") && text.contains("containerlab runtime"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -367,7 +374,9 @@ mod tests {
         let two = || vec![node("r1"), node("r2")];
         let bad = |ends| refusal(&lab(two(), vec![ends]));
         assert!(bad([endpoint("r1", "eth1", None), endpoint("host", "veth7", None)]).contains("host is not a node"));
-        assert!(bad([endpoint("r1", "a-very-long-name", None), endpoint("r2", "eth1", None)]).contains("a-very-long-name"));
+        assert!(
+            bad([endpoint("r1", "a-very-long-name", None), endpoint("r2", "eth1", None)]).contains("a-very-long-name")
+        );
         assert!(bad([endpoint("r1", "eth1", Some("10.0.0.1")), endpoint("r2", "eth1", None)]).contains("10.0.0.1"));
         assert!(bad([endpoint("r1", "eth1", None), endpoint("r1", "eth1", None)]).contains("in use"));
     }

@@ -55,7 +55,8 @@ fn build(socket: &mut UnixStream, options: &EmbeddedOptions) -> Result<(), Strin
         memory: options.memory,
         hosts: String::new(),
     };
-    let end = |node, last| EndPlan { node, interface: "eth1".to_owned(), mac: [2, 0, 0, 0, 0, last], addresses: Vec::new() };
+    let end =
+        |node, last| EndPlan { node, interface: "eth1".to_owned(), mac: [2, 0, 0, 0, 0, last], addresses: Vec::new() };
     let lab = LabPlan {
         instance: "preflight".to_owned(),
         ids: plan::id_map(2),
@@ -91,9 +92,15 @@ fn hear(socket: &mut UnixStream, frames: &mut Frames) -> Result<(), String> {
         while let Some(frame) = frames.next()? {
             let Frame::Json(body) = frame else { continue };
             match Frame::parse(&body)? {
-                Message::Ready { .. } | Message::Reply { result: Ok(Answer::Done | Answer::Exited(_)), .. } => return Ok(()),
-                Message::Reply { result: Err(Refusal::Failed(reason)), .. } | Message::Fatal(reason) => return Err(reason),
-                Message::Reply { result: Err(Refusal::NotRunning), .. } => return Err("a node did not start".to_owned()),
+                Message::Ready { .. } | Message::Reply { result: Ok(Answer::Done | Answer::Exited(_)), .. } => {
+                    return Ok(());
+                }
+                Message::Reply { result: Err(Refusal::Failed(reason)), .. } | Message::Fatal(reason) => {
+                    return Err(reason);
+                }
+                Message::Reply { result: Err(Refusal::NotRunning), .. } => {
+                    return Err("a node did not start".to_owned());
+                }
                 Message::NodeExited { .. } | Message::TerminalExited { .. } => {}
             }
         }

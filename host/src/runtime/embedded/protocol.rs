@@ -238,7 +238,8 @@ impl Frame {
 
     /// What a JSON frame says.
     pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-        serde_json::from_slice(body).map_err(|error| format!("the other end of the lab's socket sent nonsense: {error}"))
+        serde_json::from_slice(body)
+            .map_err(|error| format!("the other end of the lab's socket sent nonsense: {error}"))
     }
 
     /// Its bytes on the socket.
@@ -318,7 +319,9 @@ mod tests {
                 seen.push(frame);
             }
         }
-        assert!(matches!(&seen[0], Frame::Json(body) if matches!(Frame::parse(body), Ok(Message::Fatal(text)) if text == "no")));
+        assert!(
+            matches!(&seen[0], Frame::Json(body) if matches!(Frame::parse(body), Ok(Message::Fatal(text)) if text == "no"))
+        );
         assert!(matches!(&seen[1], Frame::NodeOutput(3, body) if body == b"\xff\0line\n"));
         assert!(matches!(&seen[2], Frame::ExecOutput(7, body) if body.is_empty()));
         assert_eq!(seen.len(), 3);

@@ -40,7 +40,8 @@ pub(super) async fn open(
     let failed = |what: &str, error: &dyn std::fmt::Display| RuntimeError::Failed(format!("{what}: {error}"));
     let size = pty_size(request.size.0, request.size.1);
     let pair = native_pty_system().openpty(size).map_err(|error| failed("making a terminal", &error))?;
-    let number = pair.master.as_raw_fd().ok_or_else(|| RuntimeError::Failed("a terminal without a descriptor".into()))?;
+    let number =
+        pair.master.as_raw_fd().ok_or_else(|| RuntimeError::Failed("a terminal without a descriptor".into()))?;
     let master = sys::duplicate(number).map_err(|error| failed("making a terminal", &error))?;
     let peer = sys::terminal_peer(number).map_err(|error| failed("making a terminal", &error))?;
     drop(pair.slave);
@@ -59,9 +60,11 @@ pub(super) async fn open(
     let begin = instance.open_terminal(node, request.commands, peer);
     let late = || RuntimeError::TimedOut(format!("opening a shell in node {name}"), request.timeout);
     let start = tokio::time::Instant::now();
-    let (id, reply, ended) = tokio::time::timeout(request.timeout, begin).await.map_err(|_| late())?.map_err(refused)?;
+    let (id, reply, ended) =
+        tokio::time::timeout(request.timeout, begin).await.map_err(|_| late())?.map_err(refused)?;
     // From here on it is ended when this is dropped, be it by a timeout or because nobody waits any more.
-    let control = Control { instance: instance.clone(), id, master: Mutex::new(pair.master), runtime: Handle::current() };
+    let control =
+        Control { instance: instance.clone(), id, master: Mutex::new(pair.master), runtime: Handle::current() };
     match tokio::time::timeout_at(start + request.timeout, reply).await {
         Err(_) => return Err(late()),
         Ok(Err(_)) => return Err(RuntimeError::NodeNotRunning(name.to_owned())),
@@ -81,7 +84,11 @@ pub(super) async fn open(
     Ok(Pty { input, output, control: Box::new(control), exit })
 }
 
-async fn write_input(master: std::sync::Arc<AsyncFd<OwnedFd>>, mut typed: mpsc::Receiver<Bytes>, finished: CancellationToken) {
+async fn write_input(
+    master: std::sync::Arc<AsyncFd<OwnedFd>>,
+    mut typed: mpsc::Receiver<Bytes>,
+    finished: CancellationToken,
+) {
     while let Some(Some(mut bytes)) = finished.run_until_cancelled(typed.recv()).await {
         while !bytes.is_empty() {
             let Some(Ok(mut guard)) = finished.run_until_cancelled(master.writable()).await else { return };

@@ -97,7 +97,8 @@ fn watch(
         })
         .map_err(|error| format!("making a user namespace: {error}"))?;
     drop(go);
-    let ready = write_maps(lab, plan.ids, plan.nodes.len() as u64).and_then(|()| say_go.write_all(b"g").map_err(|error| error.to_string()));
+    let ready = write_maps(lab, plan.ids, plan.nodes.len() as u64)
+        .and_then(|()| say_go.write_all(b"g").map_err(|error| error.to_string()));
     if ready.is_ok() {
         wait_for_either(control, signals, lab);
     }
@@ -111,10 +112,8 @@ fn watch(
 /// Returns when the server has closed its end, when somebody asks us to end, or when the lab has ended.
 fn wait_for_either(control: &File, signals: &SignalFd, lab: Pid) {
     loop {
-        let mut fds = [
-            PollFd::new(control.as_fd(), PollFlags::POLLHUP),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(control.as_fd(), PollFlags::POLLHUP), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::NONE).is_err_and(|error| error != nix::errno::Errno::EINTR) {
             return;
         }
@@ -138,7 +137,8 @@ fn wait_for_either(control: &File, signals: &SignalFd, lab: Pid) {
 fn write_maps(lab: Pid, ids: IdMap, nodes: u64) -> Result<(), String> {
     let folder = format!("/proc/{lab}");
     let write = |file: &str, text: String| {
-        fs::write(format!("{folder}/{file}"), text).map_err(|error| format!("writing {file} of a user namespace: {error}"))
+        fs::write(format!("{folder}/{file}"), text)
+            .map_err(|error| format!("writing {file} of a user namespace: {error}"))
     };
     match ids {
         IdMap::Own => {

@@ -272,7 +272,9 @@ impl<'a> Lab<'a> {
                 self.received.extend(descriptors);
                 length
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(true);
+            }
             Err(_) => return Ok(false),
         };
         self.frames.push(&bytes[..length]);
@@ -348,13 +350,7 @@ impl<'a> Lab<'a> {
     }
 
     fn context(&self, node: usize) -> Context<'_> {
-        Context {
-            single: self.single,
-            plan: self.plan,
-            cgroups: self.cgroups,
-            confinement: &self.confinement,
-            node,
-        }
+        Context { single: self.single, plan: self.plan, cgroups: self.cgroups, confinement: &self.confinement, node }
     }
 
     fn create_node(&mut self, node: usize) -> io::Result<()> {
@@ -413,7 +409,11 @@ impl<'a> Lab<'a> {
     }
 
     fn interfaces(plan: &LabPlan, node: usize) -> impl Iterator<Item = &str> {
-        plan.links.iter().flat_map(|link| &link.ends).filter(move |end| end.node == node).map(|end| end.interface.as_str())
+        plan.links
+            .iter()
+            .flat_map(|link| &link.ends)
+            .filter(move |end| end.node == node)
+            .map(|end| end.interface.as_str())
     }
 
     fn start(&mut self, id: u64, node: usize) {

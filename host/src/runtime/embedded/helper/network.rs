@@ -18,11 +18,11 @@ use rtnetlink::packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
-use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::runtime::embedded::protocol::{EndPlan, LinkPlan};
@@ -46,15 +46,10 @@ impl Network {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         // The kernel answers at once; should it ever not, the lab fails instead of hanging.
-        setsockopt(&as_fd(&socket), sockopt::ReceiveTimeout, &TimeVal::new(10, 0))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(10, 0))?;
         let mut network = Self { namespace, socket, sequence: 0, routes: Vec::new() };
         network.set_up("lo", true)?;
         Ok(network)
-    }
-
-    /// The namespace itself.
-    pub(super) fn namespace(&self) -> &File {
-        &self.namespace
     }
 
     /// Makes a link from this node to that of `peer`, which is this one if `None`, and brings both ends up.
@@ -213,8 +208,4 @@ fn family(address: IpAddr) -> AddressFamily {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     }
-}
-
-fn as_fd(socket: &Socket) -> BorrowedFd<'_> {
-    socket.as_fd()
 }

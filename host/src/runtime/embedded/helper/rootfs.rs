@@ -240,7 +240,9 @@ fn etc(root: &Path, plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
     }
     // An ordinary user's node has root only, and names for ids that don't exist there would only mislead.
     let known = |text: &'static str| -> String {
-        let exists = |line: &&str| line.split(':').nth(2).and_then(|id| id.parse().ok()).is_some_and(|id: u32| id < plan.ids.width());
+        let exists = |line: &&str| {
+            line.split(':').nth(2).and_then(|id| id.parse().ok()).is_some_and(|id: u32| id < plan.ids.width())
+        };
         text.lines().filter(exists).map(|line| format!("{line}\n")).collect()
     };
     fs::write(etc.join("passwd"), known(PASSWD))?;
@@ -282,16 +284,22 @@ fn devices(root: &Path, plan: &LabPlan) -> io::Result<()> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     fs::create_dir(dev.join("pts"))?;
-    let options =
-        if plan.ids.width() > 5 { "newinstance,ptmxmode=0666,mode=0620,gid=5" } else { "newinstance,ptmxmode=0666,mode=0620" };
+    let options = if plan.ids.width() > 5 {
+        "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    } else {
+        "newinstance,ptmxmode=0666,mode=0620"
+    };
     mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, Some(options))?;
     symlink("pts/ptmx", dev.join("ptmx"))?;
     fs::create_dir(dev.join("shm"))?;
     let options = format!("size={},mode=1777", plan.disk / 4);
     mount(Some("shm"), &dev.join("shm"), Some("tmpfs"), flags | MsFlags::MS_NODEV, Some(options.as_str()))?;
-    for (name, target) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
-    {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         symlink(target, dev.join(name))?;
     }
     Ok(())

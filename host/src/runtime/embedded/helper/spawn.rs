@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{
-    AccessFlags, Gid, Uid, access, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, sethostname, setgroups,
+    AccessFlags, Gid, Uid, access, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setgroups, sethostname,
     setresgid, setresuid, setsid,
 };
 
@@ -223,11 +223,11 @@ pub(super) fn execute(
         setresgid(Gid::from_raw(user.1), Gid::from_raw(user.1), Gid::from_raw(user.1))?;
         setresuid(Uid::from_raw(user.0), Uid::from_raw(user.0), Uid::from_raw(user.0))?;
     }
-    let names = || commands.iter().filter_map(|command| command.first()).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let names =
+        || commands.iter().filter_map(|command| command.first()).map(String::as_str).collect::<Vec<_>>().join(", ");
     let found = commands.iter().find_map(|command| Some((find(command.first()?, path)?, command)));
-    let (program, command) = found.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("there is no {} in the node", names()))
-    })?;
+    let (program, command) =
+        found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {} in the node", names())))?;
     let _ = chdir(folder).or_else(|_| chdir("/"));
     sys::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

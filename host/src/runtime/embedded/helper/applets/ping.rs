@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-const USAGE: &str = "usage: ping [-4|-6] [-n] [-q] [-c count] [-i seconds] [-W seconds] [-w seconds] [-s bytes] [-t ttl] destination";
+const USAGE: &str =
+    "usage: ping [-4|-6] [-n] [-q] [-c count] [-i seconds] [-W seconds] [-w seconds] [-s bytes] [-t ttl] destination";
 
 #[derive(Debug, PartialEq)]
 struct Options {
@@ -133,7 +134,11 @@ fn ping(options: &Options) -> io::Result<bool> {
             if !options.quiet {
                 let ms = answer.time.as_secs_f64() * 1e3;
                 let ttl = answer.ttl.map(|ttl| format!(" ttl={ttl}")).unwrap_or_default();
-                writeln!(out, "{} bytes from {address}: icmp_seq={}{ttl} time={ms:.3} ms", answer.bytes, answer.sequence)?;
+                writeln!(
+                    out,
+                    "{} bytes from {address}: icmp_seq={}{ttl} time={ms:.3} ms",
+                    answer.bytes, answer.sequence
+                )?;
             }
             if options.count.is_some_and(|count| times.len() as u64 >= count) {
                 break;
@@ -219,7 +224,9 @@ impl Session {
             self.socket.set_read_timeout(Some(left))?;
             let length = match self.socket.read(&mut buffer) {
                 Ok(length) => length,
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return Ok(None),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // Such as "no route to host", told about a request that was sent before.
                 Err(_) => continue,
@@ -229,7 +236,8 @@ impl Session {
             if !self.answered.insert(sequence) {
                 continue;
             }
-            let time = sent.map_or(Duration::ZERO, |sent| self.begun.elapsed().saturating_sub(Duration::from_nanos(sent)));
+            let time =
+                sent.map_or(Duration::ZERO, |sent| self.begun.elapsed().saturating_sub(Duration::from_nanos(sent)));
             return Ok(Some(Answer { sequence, bytes: icmp.len(), ttl, time }));
         }
     }
@@ -271,10 +279,8 @@ fn echo_reply(v4: bool, id: u16, icmp: &[u8]) -> Option<(u16, Option<u64>)> {
 
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = bytes
-        .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
-        .sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
