@@ -5,6 +5,7 @@
 //! | module | owns | knows |
 //! |---|---|---|
 //! | [`server`] | start, wiring, ordered shutdown | everything |
+//! | [`cli`] | the commands | `server`, `client` |
 //! | [`config`] | the configuration file and its defaults | |
 //! | [`auth`] | keys, tokens, identities | |
 //! | [`topology`] | containerlab's topology format | |
@@ -12,7 +13,7 @@
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; the embedded driver | `topology`, `labs::model` |
 //! | [`labs`] | lifecycle, one task per lab, schedule, publisher | `store`, `runtime`, `history` |
-//! | [`shells`] | terminal sessions | `runtime`, `history` |
+//! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
@@ -29,8 +30,18 @@
 //!   await.
 
 pub mod auth;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod history;
+pub mod http;
 pub mod labs;
 pub mod plugins;
 pub mod runtime;
+pub mod server;
+pub mod shells;
+pub mod socket;
 pub mod store;
+pub mod telemetry;
 pub mod topology;

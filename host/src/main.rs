@@ -1,11 +1,23 @@
-//! Command line of `antimony-host`.
+//! `antimony-host`: see `cli`.
 
 use std::process::ExitCode;
 
+use antimony_host::cli::{self, Cli};
+use clap::Parser as _;
+
 fn main() -> ExitCode {
-    // First of all, while there is one thread: the processes that make up a lab are this program again.
+    // The embedded runtime starts this binary anew inside its namespaces. That must happen before any thread exists.
     if let Some(code) = antimony_host::runtime::embedded::helper_main(std::env::args_os()) {
         return code;
     }
-    ExitCode::SUCCESS
+    match cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the one place where an error reaches the terminal")]
+            {
+                eprintln!("antimony-host: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
 }

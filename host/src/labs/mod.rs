@@ -1,12 +1,37 @@
 //! Labs: what they are and what happens to them.
+//!
+//! [`Labs`] is the way in. It finds the task of a lab ([`lab_task`], one each), which asks the pure [`lifecycle`] what may
+//! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock. Whatever changes goes out through
+//! the [`publisher`], which the edges subscribe to; nothing in here knows a socket or a wire format.
 
+mod lab_task;
+pub mod lifecycle;
 pub mod model;
+pub mod publisher;
+mod scheduler;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use tokio::sync::{Notify, broadcast, oneshot};
 
-use self::model::{CollectionId, LabId, LabSnapshot, TopologyId, User};
+pub use self::lab_task::LabLog;
+use self::lab_task::{Command, LabHandle, Revival, Shared};
+use self::lifecycle::Denial;
+use self::model::{
+    CollectionId, InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
+};
+use self::publisher::{Notice, Publisher};
+use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
+use crate::store::{Store, StoreError};
+use crate::topology::Topology;
+
+/// Characters that the name of a lab may have.
+const NAME_LIMIT: usize = 200;
 
 /// A lab that somebody wants to create.
 #[derive(Debug, Clone)]
@@ -53,64 +78,422 @@ pub enum LabError {
     InUse(String),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
+}
+
+/// Why a command on a lab didn't do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum LabCommandError {
+    /// There is no such lab.
+    #[error("there is no lab {0}")]
+    NotFound(LabId),
+    /// The lab's present state doesn't allow it.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The lab has no such node.
+    #[error("this lab has no node named {0}")]
+    NodeNotFound(String),
+    /// The node isn't running.
+    #[error("node {0} is not running")]
+    NodeNotRunning(String),
+    /// A destroy cancelled the deploy.
+    #[error("the deploy was cancelled by a destroy")]
+    Cancelled,
+    /// What the lab asks for can't be run here; nothing was begun.
+    #[error("{0}")]
+    Refused(String),
+    /// The runtime failed.
+    #[error("{0}")]
+    Runtime(String),
+}
+
+impl From<RuntimeError> for LabCommandError {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Cancelled => Self::Cancelled,
+            RuntimeError::NoInstance(_) => Self::Denied(Denial::NotRunning),
+            RuntimeError::NoNode(node) => Self::NodeNotFound(node),
+            RuntimeError::NodeNotRunning(node) => Self::NodeNotRunning(node),
+            RuntimeError::Unsupported(reason) => Self::Refused(reason),
+            RuntimeError::Failed(_) | RuntimeError::TimedOut(..) => Self::Runtime(error.to_string()),
+        }
+    }
 }
 
 /// Handle to all labs. Cheap to clone.
 #[derive(Clone)]
-pub struct Labs {}
+pub struct Labs {
+    shared: Shared,
+    /// The task of each lab. The lock is held for a look or an insert only.
+    tasks: Arc<RwLock<HashMap<LabId, LabHandle>>>,
+    /// Tells the scheduler that times or states have changed.
+    reschedule: Arc<Notify>,
+}
 
-#[expect(clippy::unimplemented, unused_variables, clippy::unused_async, reason = "outline")]
 impl Labs {
+    /// Takes up all stored labs, and what still runs of them, and starts the schedule. `run_dir` is where each instance
+    /// gets a folder of its own.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the stored labs can't be read.
+    pub async fn open(
+        store: Store,
+        driver: Arc<dyn RuntimeDriver>,
+        publisher: Publisher,
+        run_dir: PathBuf,
+    ) -> Result<Self, StoreError> {
+        let labs = Self {
+            shared: Shared { store, driver, publisher, run_dir },
+            tasks: Arc::default(),
+            reschedule: Arc::new(Notify::new()),
+        };
+        labs.revive().await?;
+        tokio::spawn(watch_runtime(labs.clone(), labs.shared.driver.watch()));
+        tokio::spawn(scheduler::run(labs.clone(), Arc::clone(&labs.reschedule)));
+        Ok(labs)
+    }
+
+    /// Starts a task for each stored lab, and finds out what became of its instance while no server was there.
+    async fn revive(&self) -> Result<(), StoreError> {
+        let alive = match self.shared.driver.list().await {
+            Ok(alive) => alive,
+            Err(error) => {
+                tracing::error!(%error, "the runtime can't say what still runs; labs that ran are shown as failed");
+                Vec::new()
+            }
+        };
+        for lab in self.shared.store.labs().await? {
+            let revival = self.what_became_of(&lab, &alive).await;
+            let (Some(stored), Some(collection)) = (
+                self.shared.store.topology(&lab.topology_id).await?,
+                self.shared.store.collection(&lab.collection_id).await?,
+            ) else {
+                tracing::error!(lab = %lab.id, "the topology of this lab is gone from the store; the lab is left out");
+                continue;
+            };
+            self.start(lab, collection, stored, revival);
+        }
+        Ok(())
+    }
+
+    async fn what_became_of(&self, lab: &Lab, alive: &[String]) -> Revival {
+        let Some(instance) = &lab.instance else { return Revival::None };
+        let runs = alive.contains(&instance.name);
+        match instance.state {
+            InstanceState::Running if runs => match self.shared.driver.inspect(&instance.name).await {
+                Ok(nodes) => Revival::Running(nodes),
+                Err(error) => Revival::Lost(format!("its nodes can't be looked at: {error}")),
+            },
+            InstanceState::Running => Revival::Lost("its nodes ended with the server".into()),
+            InstanceState::Deploying => Revival::Lost("the server ended while it was being deployed".into()),
+            InstanceState::Stopping => Revival::Lost("the server ended while it was being destroyed".into()),
+            InstanceState::Failed => Revival::Failed,
+        }
+    }
+
+    fn start(
+        &self,
+        lab: Lab,
+        collection: model::Collection,
+        stored: StoredTopology,
+        revival: Revival,
+    ) -> Arc<LabSnapshot> {
+        let id = lab.id.clone();
+        let handle = lab_task::spawn(self.shared.clone(), lab, collection, stored, revival);
+        let snapshot = handle.snapshot.borrow().clone();
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(id, handle);
+        snapshot
+    }
+
+    fn handle(&self, id: &LabId) -> Option<LabHandle> {
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn handles(&self) -> Vec<LabHandle> {
+        self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// The lab as it is now.
     pub fn get(&self, id: &LabId) -> Option<Arc<LabSnapshot>> {
-        unimplemented!()
+        self.handle(id).map(|handle| current(&handle))
     }
+
     /// All labs as they are now, by start time.
     pub fn list(&self) -> Vec<Arc<LabSnapshot>> {
-        unimplemented!()
+        let mut labs: Vec<_> = self.handles().iter().map(current).collect();
+        labs.sort_by(|a, b| (a.lab.start_time, &a.lab.id).cmp(&(b.lab.start_time, &b.lab.id)));
+        labs
     }
+
+    /// The log of a lab: what its deploys and destroys printed.
+    pub fn log(&self, id: &LabId) -> Option<Arc<LabLog>> {
+        self.handle(id).map(|handle| handle.log)
+    }
+
+    /// How many labs that `user` created have an instance.
+    pub fn running_labs(&self, user: &UserId) -> u32 {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        let running = tasks.values().filter(|handle| {
+            let snapshot = handle.snapshot.borrow();
+            snapshot.instance.is_some() && snapshot.lab.creator.id == *user
+        });
+        u32::try_from(running.count()).unwrap_or(u32::MAX)
+    }
+
+    /// Changes of all labs, from now on.
+    pub fn publisher(&self) -> &Publisher {
+        &self.shared.publisher
+    }
+
     /// What a new lab would be, for the auth policy to judge; its id is empty. Checks everything that `create` checks.
     ///
     /// # Errors
     /// [`LabError::TopologyNotFound`], [`LabError::Invalid`].
     pub async fn draft(&self, new: &NewLab) -> Result<LabSnapshot, LabError> {
-        unimplemented!()
+        check_name(&new.name)?;
+        check_times(new.start_time, new.end_time)?;
+        let stored = self.stored_topology(&new.topology_id).await?;
+        let lab = Lab {
+            id: LabId::from(""),
+            name: new.name.clone(),
+            start_time: new.start_time,
+            end_time: new.end_time,
+            topology_id: new.topology_id.clone(),
+            collection_id: stored.collection_id.clone(),
+            creator: new.creator.clone(),
+            start_pending: new.start_time > Timestamp::now(),
+            instance: None,
+        };
+        self.draft_of(lab, &stored).await
     }
+
     /// Creates a lab.
     ///
     /// # Errors
     /// As [`Self::draft`], and [`LabError::Store`].
     pub async fn create(&self, new: NewLab) -> Result<Arc<LabSnapshot>, LabError> {
-        unimplemented!()
+        let draft = self.draft(&new).await?;
+        let stored = self.stored_topology(&new.topology_id).await?;
+        let lab = Lab { id: LabId::generate(), ..draft.lab };
+        self.shared.store.insert_lab(&lab).await?;
+        let snapshot = self.start(lab, draft.collection, stored, Revival::None);
+        self.shared.publisher.publish(Notice::Lab(Arc::clone(&snapshot))).await;
+        self.reschedule.notify_one();
+        Ok(snapshot)
     }
+
     /// What a changed lab would be, for the auth policy to judge.
     ///
     /// # Errors
     /// As [`Self::update`].
     pub async fn draft_update(&self, id: &LabId, patch: &LabPatch) -> Result<LabSnapshot, LabError> {
-        unimplemented!()
+        let before = self.get(id).ok_or_else(|| LabError::NotFound(id.clone()))?;
+        if before.instance.is_some() {
+            return Err(LabError::InUse(before.lab.name.clone()));
+        }
+        let mut lab = before.lab.clone();
+        if let Some(name) = &patch.name {
+            check_name(name)?;
+            lab.name.clone_from(name);
+        }
+        if patch.start_time.is_some() || patch.end_time.is_some() {
+            lab.start_time = patch.start_time.unwrap_or(lab.start_time);
+            lab.end_time = patch.end_time.unwrap_or(lab.end_time);
+            check_times(lab.start_time, lab.end_time)?;
+            lab.start_pending = lab.start_time > Timestamp::now();
+        }
+        lab.topology_id = patch.topology_id.clone().unwrap_or(lab.topology_id);
+        let stored = self.stored_topology(&lab.topology_id).await?;
+        lab.collection_id = stored.collection_id.clone();
+        self.draft_of(lab, &stored).await
     }
+
     /// Changes a lab.
     ///
     /// # Errors
-    /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::TopologyNotFound`], [`LabError::Invalid`], [`LabError::Store`].
+    /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::TopologyNotFound`], [`LabError::Invalid`],
+    /// [`LabError::Store`].
     pub async fn update(&self, id: &LabId, patch: LabPatch) -> Result<Arc<LabSnapshot>, LabError> {
-        unimplemented!()
+        let lab = Box::new(self.draft_update(id, &patch).await?.lab);
+        let snapshot = self.ask(id, |reply| Command::Update { lab, reply }).await?;
+        self.reschedule.notify_one();
+        Ok(snapshot)
     }
+
     /// Deletes a lab and all that is kept of it.
     ///
     /// # Errors
     /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::Store`].
     pub async fn delete(&self, id: &LabId) -> Result<(), LabError> {
-        unimplemented!()
+        self.ask(id, |reply| Command::Delete { reply }).await?;
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.reschedule.notify_one();
+        Ok(())
     }
+
     /// A topology was changed in the store: labs that are made from it show the new one from now on.
     pub async fn topology_changed(&self, id: &TopologyId) {
-        unimplemented!()
+        let Ok(Some(stored)) = self.shared.store.topology(id).await else { return };
+        for handle in self.handles() {
+            if handle.snapshot.borrow().lab.topology_id == *id {
+                // A lab that is being deleted has no use for it.
+                let _ = handle.commands.send(Command::TopologyChanged(Box::new(stored.clone()))).await;
+            }
+        }
     }
+
     /// A collection was changed in the store.
     pub async fn collection_changed(&self, id: &CollectionId) {
-        unimplemented!()
+        let Ok(Some(collection)) = self.shared.store.collection(id).await else { return };
+        for handle in self.handles() {
+            if handle.snapshot.borrow().collection.id == *id {
+                // A lab that is being deleted has no use for it.
+                let _ = handle.commands.send(Command::CollectionChanged(Box::new(collection.clone()))).await;
+            }
+        }
+    }
+
+    /// Deploys a lab, anew if it runs. Done when it is up.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn deploy(&self, id: &LabId, by: Option<UserId>) -> Result<(), LabCommandError> {
+        let result = self.order(id, |reply| Command::Deploy { by, reply }).await;
+        self.reschedule.notify_one();
+        result
+    }
+
+    /// Destroys a lab's instance. Done when nothing of it is left.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn destroy(&self, id: &LabId, by: Option<UserId>) -> Result<(), LabCommandError> {
+        let result = self.order(id, |reply| Command::Destroy { by, reply }).await;
+        self.reschedule.notify_one();
+        result
+    }
+
+    /// Starts, stops or restarts a node of a running lab.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn node(
+        &self,
+        id: &LabId,
+        node: String,
+        action: NodeAction,
+        by: Option<UserId>,
+    ) -> Result<(), LabCommandError> {
+        self.order(id, |reply| Command::Node { node, action, by, reply }).await
+    }
+
+    /// Marks a lab whose time passed while no server was there.
+    pub(self) async fn missed(&self, id: &LabId) {
+        if let Some(handle) = self.handle(id) {
+            // A lab that has just been deleted has missed nothing.
+            let _ = handle.commands.send(Command::Missed).await;
+        }
+    }
+
+    async fn order(&self, id: &LabId, command: impl FnOnce(lab_task::Reply) -> Command) -> Result<(), LabCommandError> {
+        let gone = || LabCommandError::NotFound(id.clone());
+        let handle = self.handle(id).ok_or_else(gone)?;
+        let (reply, answer) = oneshot::channel();
+        handle.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn ask<T>(
+        &self,
+        id: &LabId,
+        command: impl FnOnce(oneshot::Sender<Result<T, LabError>>) -> Command,
+    ) -> Result<T, LabError> {
+        let gone = || LabError::NotFound(id.clone());
+        let handle = self.handle(id).ok_or_else(gone)?;
+        let (reply, answer) = oneshot::channel();
+        handle.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn stored_topology(&self, id: &TopologyId) -> Result<StoredTopology, LabError> {
+        self.shared.store.topology(id).await?.ok_or_else(|| LabError::TopologyNotFound(id.clone()))
+    }
+
+    async fn draft_of(&self, lab: Lab, stored: &StoredTopology) -> Result<LabSnapshot, LabError> {
+        let collection = self.shared.store.collection(&stored.collection_id).await?;
+        let collection = collection.ok_or_else(|| LabError::TopologyNotFound(stored.id.clone()))?;
+        let topology = Topology::parse(&stored.definition)
+            .map_err(|error| LabError::Invalid(format!("topology {}: {error}", stored.name)))?;
+        Ok(LabSnapshot {
+            state: LabState::derive(None, lab.start_time, Timestamp::now()),
+            lab,
+            collection,
+            definition: stored.definition.clone(),
+            topology: Arc::new(topology),
+            instance: None,
+        })
+    }
+}
+
+/// The lab as it is now. A lab that is scheduled becomes inactive by the clock alone, which no event tells its task.
+fn current(handle: &LabHandle) -> Arc<LabSnapshot> {
+    let snapshot = handle.snapshot.borrow().clone();
+    let instance = snapshot.instance.as_ref().map(|instance| instance.state);
+    let state = LabState::derive(instance, snapshot.lab.start_time, Timestamp::now());
+    if state == snapshot.state { snapshot } else { Arc::new(LabSnapshot { state, ..(*snapshot).clone() }) }
+}
+
+fn check_name(name: &str) -> Result<(), LabError> {
+    if name.trim().is_empty() {
+        return Err(LabError::Invalid("name: a lab needs a name".into()));
+    }
+    if name.chars().count() > NAME_LIMIT {
+        return Err(LabError::Invalid(format!("name: at most {NAME_LIMIT} characters are allowed")));
+    }
+    Ok(())
+}
+
+fn check_times(start: Timestamp, end: Option<Timestamp>) -> Result<(), LabError> {
+    let Some(end) = end else { return Ok(()) };
+    if end <= start {
+        return Err(LabError::Invalid(format!("endTime: {end} is not after the start time, {start}")));
+    }
+    if end <= Timestamp::now() {
+        return Err(LabError::Invalid(format!("endTime: {end} has already passed")));
+    }
+    Ok(())
+}
+
+/// Hands what the runtime noticed to the labs that it concerns.
+async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>) {
+    loop {
+        let command = match events.recv().await {
+            Ok(RuntimeEvent::Node { instance, node, state }) => {
+                let name = instance.clone();
+                (name, Command::NodeChanged { instance, node, state })
+            }
+            Ok(RuntimeEvent::InstanceLost { instance, reason }) => {
+                let name = instance.clone();
+                (name, Command::Lost { instance, reason })
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "events of the runtime were missed: looking at every lab");
+                for handle in labs.handles() {
+                    // A lab that is being deleted has no nodes to look at.
+                    let _ = handle.commands.send(Command::Refresh).await;
+                }
+                continue;
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let (instance, command) = command;
+        let concerned = labs
+            .handles()
+            .into_iter()
+            .find(|handle| handle.snapshot.borrow().instance.as_ref().is_some_and(|known| known.name == instance));
+        if let Some(handle) = concerned {
+            // A lab that is being deleted has no instance any more.
+            let _ = handle.commands.send(command).await;
+        }
     }
 }

@@ -149,6 +149,8 @@ pub struct StoredInstance {
     pub name: String,
     /// The definition that it was deployed from, which may differ from the topology's present one.
     pub definition: String,
+    /// When its deploy began.
+    pub deployed: Timestamp,
     /// Its state when it was last written.
     pub state: InstanceState,
     /// When that state began.
@@ -204,6 +206,8 @@ impl LabState {
 pub struct Instance {
     /// Name that the runtime knows it by.
     pub name: String,
+    /// When its deploy began.
+    pub deployed: Timestamp,
     /// Its state.
     pub state: InstanceState,
     /// When that state began.

@@ -4,7 +4,6 @@
 
 use jiff::Timestamp;
 
-use crate::auth::Identity;
 use crate::labs::model::{Collection, LabId, LabSnapshot, NodeStatus, ShellId, StoredTopology, UserId};
 use crate::topology::Topology;
 
@@ -272,4 +271,20 @@ pub enum CallFailure {
     /// As many calls as it may have at once were running, and none ended in time.
     #[error("too many calls at once")]
     Busy,
+}
+
+impl CallFailure {
+    /// A short, stable name of this kind of failure, for logs and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "time",
+            Self::OutOfMemory(_) => "memory",
+            Self::TableOverflow(_) => "table",
+            Self::Oversize(_) => "answer-size",
+            Self::StackOverflow => "stack",
+            Self::Trapped(_) => "trap",
+            Self::InvalidAnswer(_) => "answer",
+            Self::Busy => "busy",
+        }
+    }
 }

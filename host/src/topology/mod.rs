@@ -2,8 +2,56 @@
 //!
 //! A leaf: text in, plain data or an error with its place out. `http` checks definitions with it, `labs` learns the
 //! nodes of a lab from it, the runtimes build what it says. It never touches the file system.
+//!
+//! `raw` reads the YAML as it is written and remembers where each value stands, `inherit` applies `defaults`,
+//! `kinds` and `groups`, `links` checks both notations of links, and `place` names the place of an error.
+//!
+//! Containerlab expands `${VARIABLES}` of its own environment before it reads a file. That is not done here, so that no
+//! definition can ask for the environment of the server.
+
+mod inherit;
+mod links;
+mod place;
+mod raw;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+
+pub use self::place::Place;
+
+/// Definitions of more bytes than these are refused unread. The largest that people write are a tenth of it.
+pub const MAX_BYTES: usize = 1 << 20;
+
+/// The most that the nodes of one definition may come to after inheritance, in bytes.
+const MAX_INHERITED: usize = 16 << 20;
+
+/// Longest name of a topology or node, in bytes: both become parts of host names and file names.
+const MAX_NAME: usize = 63;
+
+/// What is wrong with a definition, where, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopologyError {
+    /// Longer than [`MAX_BYTES`].
+    #[error("the definition is {0} bytes long; the most that is read is {MAX_BYTES}")]
+    TooLarge(usize),
+    /// Not YAML, or YAML of another shape than a topology's.
+    #[error("{place}: {problem}")]
+    Malformed {
+        /// Where.
+        place: Place,
+        /// What, and the remedy.
+        problem: String,
+    },
+    /// Well-formed, but it makes no sense.
+    #[error("{place}: {problem}")]
+    Invalid {
+        /// Where.
+        place: Place,
+        /// What, and the remedy.
+        problem: String,
+    },
+}
 
 /// A topology definition with `defaults`, `kinds` and `groups` applied to its nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +98,11 @@ pub struct Node {
 /// Something that a node asks of the machine that runs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostDemand {
-    /// An entry of `binds`, as it is written.
+    /// An entry of `binds` or `volumes`, or another path of the host that a node reads from outside the topology's own
+    /// folder (`startup-config`, `license`, `env-files`, `extras`), as it is written.
     Bind(String),
-    /// `privileged: true`.
+    /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, `pid-mode`,
+    /// `cgroupns-mode` or `security-opts` other than the defaults, stages that run commands on the host.
     Privileged,
     /// An entry of `cap-add`.
     Capability(String),
@@ -86,4 +136,121 @@ pub struct Endpoint {
     pub ipv4: Option<String>,
     /// Address with prefix length.
     pub ipv6: Option<String>,
+}
+
+impl Topology {
+    /// Reads a definition.
+    ///
+    /// Keys that don't matter here are passed over; those that do are checked, and so are keys that look like
+    /// misspelt ones. Input that is out of proportion (size, nesting, alias expansion) is refused before it costs much.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line, column and path as far as they are known, and the remedy.
+    pub fn parse(text: &str) -> Result<Self, TopologyError> {
+        let places = place::Places::of(text);
+        let file = raw::read(text)?;
+        raw::refuse_misspelt(&file, &places)?;
+
+        let name = match &file.name {
+            Some(name) if !name.value.is_empty() => name,
+            _ => return Err(places.invalid_at("name", "the topology has no name; add a line such as `name: my-lab`")),
+        };
+        check_name(&name.value, "topology names", "").map_err(|problem| places.invalid(name, problem))?;
+        let prefix = match &file.prefix {
+            Some(prefix) if prefix.value.is_empty() || prefix.value == LAB_NAME_PREFIX => Some(prefix.value.clone()),
+            Some(prefix) => {
+                check_name(&prefix.value, "prefixes", "").map_err(|problem| places.invalid(prefix, problem))?;
+                Some(prefix.value.clone())
+            }
+            None => None,
+        };
+
+        let body = file.topology.as_ref().filter(|body| !body.nodes.is_empty()).ok_or_else(|| {
+            places.invalid_at(
+                "topology.nodes",
+                "the topology has no nodes; list at least one, such as `r1: {kind: linux}`",
+            )
+        })?;
+        let mut nodes = Vec::with_capacity(body.nodes.len());
+        // Every node repeats what it inherits, so a short text can describe more than fits into memory.
+        let mut inherited = 0;
+        for (name, _) in body.nodes.iter() {
+            check_name(&name.value, "node names", "|").map_err(|problem| places.invalid(name, problem))?;
+            let node = inherit::node(body, name, &places)?;
+            inherited += node.weight();
+            if inherited > MAX_INHERITED {
+                let problem = format!("the nodes up to here inherit more than {MAX_INHERITED} bytes of settings");
+                return Err(places.invalid(name, problem));
+            }
+            nodes.push(node);
+        }
+        let links = links::read(body, &nodes, &places)?;
+        Ok(Self { name: name.value.clone(), prefix, nodes, links })
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Name that containerlab gives the container of `node` in a lab that it knows as `lab`.
+    pub fn container_name(&self, lab: &str, node: &str) -> String {
+        match self.prefix.as_deref() {
+            None => format!("clab-{lab}-{node}"),
+            Some("") => node.to_owned(),
+            Some(LAB_NAME_PREFIX) => format!("{lab}-{node}"),
+            Some(prefix) => format!("{prefix}-{lab}-{node}"),
+        }
+    }
+}
+
+impl Node {
+    /// About as many bytes as it takes.
+    fn weight(&self) -> usize {
+        let list = |entries: &[String]| entries.iter().map(|entry| entry.len() + 32).sum::<usize>();
+        let map = |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| k.len() + v.len() + 64).sum::<usize>();
+        let one = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+        let demand = |demand: &HostDemand| match demand {
+            HostDemand::Privileged => 32,
+            HostDemand::Bind(text)
+            | HostDemand::Capability(text)
+            | HostDemand::Device(text)
+            | HostDemand::NetworkMode(text)
+            | HostDemand::Port(text) => text.len() + 32,
+        };
+        let single = one(&self.image) + one(&self.cmd) + one(&self.entrypoint) + one(&self.user);
+        let demands: usize = self.demands.iter().map(demand).sum();
+        256 + self.kind.len() + single + list(&self.exec) + map(&self.env) + map(&self.sysctls) + demands
+    }
+}
+
+/// The `prefix` that stands for: nothing but the lab's name.
+const LAB_NAME_PREFIX: &str = "__lab-name";
+
+/// Names are what containerlab's schema allows: ASCII letters and digits first, then also `-`, `.`, `_` and `extra`.
+fn check_name(name: &str, what: &str, extra: &str) -> Result<(), String> {
+    let rule = || {
+        let or = if extra.is_empty() { "" } else { " or `|`" };
+        format!("{what} begin with a letter or digit of ASCII and go on with those, `-`, `.`, `_`{or}")
+    };
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(format!("`{}` is not a valid name; {}", shown(name), rule()));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c) || extra.contains(c);
+    if let Some(odd) = name.chars().find(|&c| !allowed(c)) {
+        return Err(format!("`{}` is not a valid name: it contains {odd:?}; {}", shown(name), rule()));
+    }
+    if name.len() > MAX_NAME {
+        return Err(format!("`{}` is {} characters long; {what} have at most {MAX_NAME}", shown(name), name.len()));
+    }
+    Ok(())
+}
+
+/// `text` as a message may show it: short, and free of control characters.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        shown.push('…');
+    }
+    shown
 }

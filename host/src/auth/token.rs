@@ -1,0 +1,351 @@
+//! Access tokens and refresh tokens: JSON Web Tokens signed with HS256.
+//!
+//! Both carry the same claims, so that a refresh token is all it takes to issue an access token; the claim `typ` keeps
+//! one from passing for the other.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Bearer, Claims, SigningKey};
+
+/// How long an access token is valid.
+pub const ACCESS_LIFETIME: Duration = Duration::from_mins(30);
+
+/// How long a refresh token is valid.
+pub const REFRESH_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// Longer tokens are refused unread. Ours are a tenth of it.
+const MAX_BYTES: usize = 8 << 10;
+
+/// How far the clock may have been set back since a token was issued. Nothing is added at the other end: a connection
+/// is cut when its token expires, and must not be let in again with the same one.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// Why a token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is no token, or lacks something that every token has.
+    #[error("this is not a token of this server")]
+    Malformed,
+    /// It is signed with another key or algorithm.
+    #[error("the token's signature is not valid")]
+    Signature,
+    /// It was valid once.
+    #[error("the token has expired")]
+    Expired,
+    /// It will be valid later.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// It is a refresh token where an access token is wanted, or the reverse.
+    #[error("this token serves another purpose")]
+    WrongKind,
+}
+
+/// An access token that has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccessToken {
+    /// All that it claims.
+    pub claims: Claims,
+    /// When it stops being valid.
+    pub expires: Timestamp,
+}
+
+/// A token that has just been issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token.
+    pub token: String,
+    /// When it stops being valid.
+    pub expires: Timestamp,
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Access,
+    Refresh,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Payload<'a> {
+    id: &'a str,
+    name: &'a str,
+    #[serde(rename = "isAdmin")]
+    admin: bool,
+    collections: &'a [String],
+    typ: &'static str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+}
+
+/// Issues tokens and tells its own from others.
+pub struct Authenticator {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// Signs with `key`.
+    pub fn new(key: &SigningKey) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp", "nbf"]);
+        validation.leeway = 0;
+        // Checked below, with the slack that the other end doesn't get. Tokens of this server have no audience.
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        Self {
+            encoding: EncodingKey::from_secret(key.bytes()),
+            decoding: DecodingKey::from_secret(key.bytes()),
+            validation,
+        }
+    }
+
+    /// An access token, valid from now on for [`ACCESS_LIFETIME`].
+    pub fn issue_access(&self, bearer: &Bearer) -> Issued {
+        self.issue_access_for(bearer, ACCESS_LIFETIME)
+    }
+
+    /// An access token, valid from now on for `lifetime`, in whole seconds.
+    pub fn issue_access_for(&self, bearer: &Bearer, lifetime: Duration) -> Issued {
+        self.issue(Kind::Access, bearer, Timestamp::now(), lifetime)
+    }
+
+    /// A refresh token, valid from now on for [`REFRESH_LIFETIME`].
+    pub fn issue_refresh(&self, bearer: &Bearer) -> Issued {
+        self.issue(Kind::Refresh, bearer, Timestamp::now(), REFRESH_LIFETIME)
+    }
+
+    /// Checks an access token: signature, kind, times.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify_access(&self, token: &str) -> Result<AccessToken, TokenError> {
+        let claims = self.verify(Kind::Access, token, Timestamp::now())?;
+        let expires = claims.time("exp").ok_or(TokenError::Malformed)?;
+        Ok(AccessToken { claims, expires })
+    }
+
+    /// Checks a refresh token, and answers whom it was issued to.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify_refresh(&self, token: &str) -> Result<Bearer, TokenError> {
+        let claims = self.verify(Kind::Refresh, token, Timestamp::now())?.0;
+        let collections = claims.get("collections").and_then(Value::as_array).into_iter().flatten();
+        let bearer = Bearer {
+            id: claims.get("id").and_then(Value::as_str).ok_or(TokenError::Malformed)?.into(),
+            name: claims.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            admin: claims.get("isAdmin").and_then(Value::as_bool).unwrap_or(false),
+            collections: collections.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        };
+        Ok(bearer)
+    }
+
+    fn issue(&self, kind: Kind, bearer: &Bearer, now: Timestamp, lifetime: Duration) -> Issued {
+        let expires = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+        let payload = Payload {
+            id: bearer.id.as_str(),
+            name: &bearer.name,
+            admin: bearer.admin,
+            collections: &bearer.collections,
+            typ: kind.as_str(),
+            iat: now.as_second(),
+            nbf: now.as_second(),
+            exp: expires.as_second(),
+        };
+        let token = encode(&Header::new(Algorithm::HS256), &payload, &self.encoding)
+            .expect("strings and numbers are always JSON, and the key fits the algorithm");
+        Issued { token, expires: Timestamp::from_second(expires.as_second()).unwrap_or(expires) }
+    }
+
+    fn verify(&self, kind: Kind, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+        if token.len() > MAX_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let claims = decode::<Map<String, Value>>(token, &self.decoding, &self.validation);
+        let claims = claims.map(|data| Claims(data.claims)).map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => TokenError::Expired,
+            ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => TokenError::Signature,
+            _ => TokenError::Malformed,
+        })?;
+        if claims.0.get("typ").and_then(Value::as_str) != Some(kind.as_str()) {
+            return Err(TokenError::WrongKind);
+        }
+        // To the moment, and not to the end of that second: connections are cut at this moment.
+        if claims.time("exp").ok_or(TokenError::Malformed)? <= now {
+            return Err(TokenError::Expired);
+        }
+        let valid_from = claims.time("nbf").ok_or(TokenError::Malformed)?;
+        if valid_from > now.saturating_add(CLOCK_SLACK).unwrap_or(Timestamp::MAX) {
+            return Err(TokenError::NotYetValid);
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+    use serde_json::json;
+
+    use super::*;
+
+    fn authenticator() -> Authenticator {
+        Authenticator::new(&SigningKey::generate())
+    }
+
+    fn bearer() -> Bearer {
+        Bearer { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
+    }
+
+    fn in_seconds(seconds: i64) -> i64 {
+        Timestamp::now().as_second() + seconds
+    }
+
+    /// A token of any claims, rightly signed.
+    fn signed(authenticator: &Authenticator, claims: &Value) -> String {
+        encode(&Header::new(Algorithm::HS256), claims, &authenticator.encoding).expect("signs")
+    }
+
+    #[test]
+    fn an_access_token_says_who_bears_it_and_until_when() {
+        let authenticator = authenticator();
+        let issued = authenticator.issue_access(&bearer());
+        let token = authenticator.verify_access(&issued.token).expect("valid");
+        assert_eq!(token.expires, issued.expires);
+        let left = token.expires.as_second() - Timestamp::now().as_second();
+        assert!((1_790..=1_800).contains(&left), "{left}");
+        for (claim, value) in [
+            ("id", json!("u1")),
+            ("name", json!("Ada")),
+            ("isAdmin", json!(false)),
+            ("collections", json!(["course"])),
+            ("exp", json!(token.expires.as_second())),
+            ("nbf", json!(token.expires.as_second() - 1_800)),
+            ("iat", json!(token.expires.as_second() - 1_800)),
+        ] {
+            assert_eq!(token.claims.0.get(claim), Some(&value), "{claim}");
+        }
+        assert_eq!(token.claims.name(), Some("Ada"));
+    }
+
+    #[test]
+    fn a_refresh_token_gives_its_bearer_back() {
+        let authenticator = authenticator();
+        let issued = authenticator.issue_refresh(&bearer());
+        assert_eq!(authenticator.verify_refresh(&issued.token), Ok(bearer()));
+        let days = (issued.expires.as_second() - Timestamp::now().as_second() + 60) / 86_400;
+        assert_eq!(days, 30);
+    }
+
+    #[test]
+    fn neither_kind_passes_for_the_other() {
+        let authenticator = authenticator();
+        let (access, refresh) = (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer()));
+        assert_eq!(authenticator.verify_access(&refresh.token), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&access.token), Err(TokenError::WrongKind));
+        let neither = signed(&authenticator, &json!({"id": "u1", "exp": in_seconds(60), "nbf": in_seconds(0)}));
+        assert_eq!(authenticator.verify_access(&neither), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&neither), Err(TokenError::WrongKind));
+    }
+
+    #[test]
+    fn times_are_kept() {
+        let authenticator = authenticator();
+        let at = |nbf: i64, exp: i64| {
+            let claims = json!({"id": "u", "typ": "access", "nbf": in_seconds(nbf), "exp": in_seconds(exp)});
+            authenticator.verify_access(&signed(&authenticator, &claims)).err()
+        };
+        assert_eq!(at(0, 60), None);
+        assert_eq!(at(-60, -1), Some(TokenError::Expired));
+        assert_eq!(at(60, 120), Some(TokenError::NotYetValid));
+        assert_eq!(at(2, 120), None, "within the slack");
+        let over = authenticator.issue_access_for(&bearer(), Duration::ZERO);
+        assert_eq!(authenticator.verify_access(&over.token), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn times_and_kind_have_to_be_there() {
+        let authenticator = authenticator();
+        for claims in [
+            json!({"id": "u", "typ": "access", "nbf": 0}),
+            json!({"id": "u", "typ": "access", "exp": in_seconds(60)}),
+            json!({"id": "u", "typ": "access", "exp": "soon", "nbf": 0}),
+            json!({"id": "u", "typ": "access", "exp": in_seconds(60), "nbf": null}),
+            json!({"id": "u", "typ": ["access"], "exp": in_seconds(60), "nbf": 0}),
+            json!([1, 2]),
+            json!(null),
+        ] {
+            assert!(authenticator.verify_access(&signed(&authenticator, &claims)).is_err(), "{claims}");
+        }
+    }
+
+    #[test]
+    fn other_keys_and_algorithms_are_refused() {
+        let authenticator = authenticator();
+        let stranger = self::authenticator().issue_access(&bearer());
+        assert_eq!(authenticator.verify_access(&stranger.token), Err(TokenError::Signature));
+
+        let claims = json!({"id": "u", "typ": "access", "nbf": 0, "exp": in_seconds(60)});
+        let part = |value: &Value| BASE64.encode(value.to_string());
+        for header in [json!({"alg": "none"}), json!({"alg": "None", "typ": "JWT"}), json!({"alg": "HS999"}), json!({})]
+        {
+            for signature in ["", "AAAA"] {
+                let token = format!("{}.{}.{signature}", part(&header), part(&claims));
+                assert!(authenticator.verify_access(&token).is_err(), "{header} {signature:?}");
+            }
+        }
+        for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+            let token = encode(&Header::new(algorithm), &claims, &authenticator.encoding).expect("signs");
+            assert_eq!(authenticator.verify_access(&token), Err(TokenError::Signature), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_changed_is_refused() {
+        let authenticator = authenticator();
+        let token = authenticator.issue_access(&bearer()).token;
+        let parts: Vec<&str> = token.split('.').collect();
+        let claims = String::from_utf8(BASE64.decode(parts[1]).expect("base64")).expect("text");
+        let forged = BASE64.encode(claims.replace("\"isAdmin\":false", "\"isAdmin\":true"));
+        assert_ne!(forged, parts[1]);
+        let forged = format!("{}.{forged}.{}", parts[0], parts[2]);
+        assert_eq!(authenticator.verify_access(&forged), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn garbage_and_huge_tokens_are_refused() {
+        let authenticator = authenticator();
+        let mut padded = bearer();
+        padded.name = "x".repeat(2 * MAX_BYTES);
+        let huge = authenticator.issue_access(&padded).token;
+        for token in ["", ".", "..", "a.b.c", "Bearer x", "ü.ü.ü", "\0", &"A".repeat(10 << 20), &huge] {
+            assert!(authenticator.verify_access(token).is_err());
+            assert!(authenticator.verify_refresh(token).is_err());
+        }
+    }
+}

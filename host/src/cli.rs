@@ -1,0 +1,187 @@
+//! The command line: what can be said on it, and what each command does.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::auth::{Authenticator, Bearer, SigningKey};
+use crate::config::Config;
+use crate::server::{Options, SIGNING_KEY, Server};
+use crate::{demo, telemetry};
+
+/// Where the data is kept unless `--data` says otherwise.
+const DEFAULT_DATA: &str = "antimony-data";
+
+/// A server for network labs with policy in WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "antimony-host", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve {
+        /// Address and port to listen on; port 0 takes any free one [default: server.host and server.port of the
+        /// configuration, or 127.0.0.1:3000]
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Folder that everything is kept in
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
+        data: PathBuf,
+        /// Configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Start a server with a fresh data folder and show what it does
+    Demo {
+        /// End when everything has been shown, instead of leaving the server up
+        #[arg(long)]
+        exit: bool,
+        /// Address and port to listen on
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+        listen: SocketAddr,
+    },
+    /// Print an access token for a user, valid for 30 minutes
+    Token {
+        /// Id of the user
+        #[arg(long, value_name = "ID")]
+        user: String,
+        /// Make the user an administrator
+        #[arg(long)]
+        admin: bool,
+        /// Name of a collection that the user belongs to; may be given several times
+        #[arg(long = "collection", value_name = "NAME")]
+        collections: Vec<String>,
+        /// The server's data folder, which holds the key that tokens are signed with
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
+        data: PathBuf,
+    },
+    /// Work with plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// Build a plugin from source into a component
+    Build {
+        /// Folder of the plugin, or a folder that holds those of several
+        dir: PathBuf,
+        /// File to write the component to, or folder to write it into [default: the plugin's own folder]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever went wrong, as a sentence for the person at the terminal.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve { listen, data, config } => {
+            telemetry::init("info");
+            let (config, config_dir) = read_config(config.as_deref())?;
+            let listen = listen.unwrap_or_else(|| SocketAddr::new(config.server.host, config.server.port));
+            runtime()?.block_on(serve(Options { listen, data, config, config_dir }))
+        }
+        Command::Demo { exit, listen } => {
+            telemetry::init("warn");
+            runtime()?.block_on(show(listen, exit))
+        }
+        Command::Token { user, admin, collections, data } => {
+            let key = data.join(SIGNING_KEY);
+            // A key made here would be one that no server knows.
+            anyhow::ensure!(key.exists(), "there is no key at {}: is --data the server's folder?", key.display());
+            let auth = Authenticator::new(&SigningKey::load_or_create(&key)?);
+            let bearer = Bearer { name: user.clone(), id: user.as_str().into(), admin, collections };
+            print_line(&auth.issue_access(&bearer).token);
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Build { dir, out }) => {
+            for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {
+                print_line(&format!("{} ({} bytes)", built.path.display(), built.size));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the async runtime can't be started")
+}
+
+fn read_config(path: Option<&Path>) -> anyhow::Result<(Config, PathBuf)> {
+    let Some(path) = path else { return Ok((Config::default(), PathBuf::from("."))) };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((Config::read(path)?, dir.to_owned()))
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let asked_to_stop = stop_signals()?;
+    let server = Server::start(options).await?;
+    // Scripts and tests wait for this line; with port 0 it is where they learn the port.
+    print_line(&format!("listening on http://{}", server.address()));
+    asked_to_stop.await;
+    end(server).await
+}
+
+/// Ends the server in order, unless whoever waits for it asks once more. What runs on the embedded runtime goes with the
+/// process either way.
+async fn end(server: Server) -> anyhow::Result<()> {
+    tokio::select! {
+        () = server.shut_down() => Ok(()),
+        () = stop_signals()? => anyhow::bail!("asked to stop again before everything had ended"),
+    }
+}
+
+async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
+    let asked_to_stop = stop_signals()?;
+    let data = tempfile::Builder::new().prefix("antimony-demo-").tempdir().context("no folder for the demo's data")?;
+    let options =
+        Options { listen, data: data.path().to_owned(), config: Config::default(), config_dir: PathBuf::from(".") };
+    let server = Server::start(options).await?;
+    let url = format!("http://{}", server.address());
+    let login = server.login().cloned().context("the demo needs the native login")?;
+    let credentials = (login.username.as_str(), login.password.as_str());
+    let issue_token = |user: &str, collections: &[&str]| {
+        let collections = collections.iter().map(|&name| name.to_owned()).collect();
+        let bearer = Bearer { id: user.into(), name: user.to_owned(), admin: false, collections };
+        server.auth().issue_access(&bearer).token
+    };
+    let shown = tokio::select! {
+        shown = demo::narrate(&url, credentials, &issue_token) => shown.context("the demo failed"),
+        () = stop_signals()? => Err(anyhow::anyhow!("interrupted")),
+    };
+    if shown.is_ok() && !exit {
+        demo::farewell(&url, credentials);
+        asked_to_stop.await;
+    }
+    end(server).await?;
+    shown
+}
+
+/// Ready when the process is asked to stop: Ctrl-C or SIGTERM.
+fn stop_signals() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be handled")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be handled")?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Prints what was asked for. Where nobody reads it any more, there is nobody to tell either.
+fn print_line(line: &str) {
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}

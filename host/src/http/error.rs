@@ -1,0 +1,211 @@
+//! What can go wrong with a request, and the one mapping of it to HTTP statuses and error codes.
+//!
+//! Clients act on the status: 498 refreshes the token and retries, 401 logs in again, and 504 retries for ever, which is
+//! why it is never sent. The codes from 1001 to 3003 are those that clients show beside a field; the others are those
+//! of the Socket.IO API.
+
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::auth::TokenError;
+use crate::labs::LabError;
+use crate::plugins::decision::Refusal;
+use crate::store::StoreError;
+use crate::topology::TopologyError;
+
+/// Access token invalid or expired. No name in the standard, but widely used for this.
+const INVALID_TOKEN: u16 = 498;
+
+/// Why a request isn't answered with a payload.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// A refresh token came with the request, but no access token.
+    #[error("this needs an access token: refresh it")]
+    NoToken,
+    /// The access token isn't valid.
+    #[error("{0}")]
+    Token(TokenError),
+    /// Neither token came with the request, or the refresh token isn't valid.
+    #[error("log in: {0}")]
+    LogIn(String),
+    /// No policy recognises the bearer of the token, or one refuses them.
+    #[error("{0}")]
+    NotRecognised(Refusal),
+    /// The policy says no, or failed to decide.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// User name or password is wrong.
+    #[error("the user name or the password is wrong")]
+    Credentials,
+    /// There is no native login.
+    #[error("this server has no login by user name and password")]
+    NativeDisabled,
+    /// There is nothing of that kind, or the caller may not know that there is.
+    #[error("there is no {0} {1}")]
+    NotFound(&'static str, String),
+    /// The path means nothing.
+    #[error("there is nothing at {0}")]
+    NoRoute(String),
+    /// The path means something, but not with this method.
+    #[error("{0} is not possible at {1}")]
+    NoMethod(Method, String),
+    /// Something about the request is wrong; says what and where.
+    #[error("{0}")]
+    Invalid(String),
+    /// The body is too long.
+    #[error("the body of the request is longer than {} bytes", super::MAX_BODY)]
+    TooLarge,
+    /// The definition of a topology can't be used; says where and why.
+    #[error("{0}")]
+    Definition(#[from] TopologyError),
+    /// It can't be done to a lab.
+    #[error(transparent)]
+    Lab(LabError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// A bug.
+    #[error("the server made a mistake; its log says more")]
+    Internal,
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { what, id } => Self::NotFound(what, id),
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<LabError> for ApiError {
+    fn from(error: LabError) -> Self {
+        match error {
+            LabError::NotFound(id) => Self::NotFound("lab", id.to_string()),
+            LabError::TopologyNotFound(id) => Self::NotFound("topology", id.to_string()),
+            LabError::Invalid(problem) => Self::Invalid(problem),
+            LabError::Store(error) => error.into(),
+            error => Self::Lab(error),
+        }
+    }
+}
+
+impl ApiError {
+    /// HTTP status and error code.
+    fn codes(&self) -> (u16, u16) {
+        match self {
+            Self::NoToken | Self::Token(_) => (INVALID_TOKEN, 5000),
+            Self::NotRecognised(Refusal::Failed { .. }) | Self::Refused(Refusal::Failed { .. }) | Self::Internal => {
+                (500, 5000)
+            }
+            Self::LogIn(_) | Self::NotRecognised(_) => (401, 5000),
+            Self::Refused(_) => (403, 5403),
+            Self::Credentials => (400, 1001),
+            Self::NativeDisabled => (400, 5000),
+            Self::NotFound(..) | Self::NoRoute(_) => (404, 5005),
+            Self::NoMethod(..) => (405, 5000),
+            Self::Invalid(_) => (422, 5422),
+            Self::TooLarge => (413, 5422),
+            Self::Definition(_) => (400, 3003),
+            Self::Lab(_) => (400, 5000),
+            Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
+            Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
+            Self::Store(StoreError::InUse { .. }) => (400, 5000),
+            Self::Store(_) => (500, 5000),
+        }
+    }
+
+    /// A sentence for the user. What went wrong inside is for the log alone.
+    fn message(&self) -> String {
+        match self {
+            Self::Store(StoreError::Database(_) | StoreError::Nonsense { .. } | StoreError::Open { .. }) => {
+                "the server's database failed; its log says more".to_owned()
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorJson {
+    code: u16,
+    message: String,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.codes();
+        if status >= 500 {
+            tracing::error!(error = %self, "a request failed");
+        } else {
+            tracing::debug!(error = %self, status, "a request was refused");
+        }
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, axum::Json(ErrorJson { code, message: self.message() })).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::decision::CallFailure;
+
+    fn denied() -> Refusal {
+        Refusal::Denied {
+            plugin: "auth-policy".to_owned(),
+            rule: "creator-only".to_owned(),
+            message: "only its creator may do that".to_owned(),
+        }
+    }
+
+    fn failed() -> Refusal {
+        Refusal::Failed { plugin: "auth-policy".to_owned(), failure: CallFailure::Busy }
+    }
+
+    fn taken(what: &'static str) -> ApiError {
+        StoreError::NameTaken { what, name: "x".to_owned() }.into()
+    }
+
+    #[test]
+    fn errors_have_the_documented_statuses_and_codes() {
+        for (error, codes) in [
+            (ApiError::NoToken, (498, 5000)),
+            (ApiError::Token(TokenError::Expired), (498, 5000)),
+            (ApiError::LogIn(String::new()), (401, 5000)),
+            (ApiError::NotRecognised(Refusal::Unrecognised), (401, 5000)),
+            (ApiError::NotRecognised(failed()), (500, 5000)),
+            (denied().into(), (403, 5403)),
+            (failed().into(), (500, 5000)),
+            (ApiError::Credentials, (400, 1001)),
+            (taken("collection"), (400, 2001)),
+            (taken("topology"), (400, 3001)),
+            (TopologyError::TooLarge(5).into(), (400, 3003)),
+            (StoreError::InUse { what: "topology", users: "labs" }.into(), (400, 5000)),
+            (StoreError::NotFound { what: "lab", id: "x".to_owned() }.into(), (404, 5005)),
+            (LabError::NotFound("x".into()).into(), (404, 5005)),
+            (LabError::TopologyNotFound("x".into()).into(), (404, 5005)),
+            (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),
+            (LabError::InUse("x".to_owned()).into(), (400, 5000)),
+            (ApiError::Invalid(String::new()), (422, 5422)),
+        ] {
+            assert_eq!(error.codes(), codes, "{error}");
+            assert_ne!(error.codes().0, 504, "clients would retry for ever");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_plugin_and_rule() {
+        let message = ApiError::from(denied()).message();
+        assert!(
+            message.contains("only its creator") && message.contains("auth-policy") && message.contains("creator-only")
+        );
+        assert!(ApiError::from(failed()).message().contains("auth-policy"));
+    }
+
+    #[test]
+    fn what_goes_wrong_inside_is_for_the_log_alone() {
+        let error = ApiError::from(StoreError::Nonsense { what: "secret".to_owned(), problem: "path".to_owned() });
+        assert!(!error.message().contains("secret"));
+    }
+}

@@ -1,0 +1,159 @@
+//! What handlers take out of a request: who calls, and what the body says.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum_extra::extract::CookieJar;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use super::{Api, users};
+use crate::auth::Identity;
+use crate::labs::model::User;
+
+/// Who sent the request, as the auth policy recognised them.
+pub(super) struct Caller {
+    pub(super) identity: Identity,
+    /// The same as creators are shown.
+    pub(super) user: User,
+}
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let cookies = CookieJar::from_headers(&parts.headers);
+        let token = match bearer(parts) {
+            Some(token) => token,
+            None => cookies.get(users::ACCESS_COOKIE).map_or("", |cookie| cookie.value()),
+        };
+        if token.is_empty() {
+            // A client that has a refresh token can help itself; any other has to log in.
+            let can_refresh = cookies.get(users::REFRESH_COOKIE).is_some_and(|cookie| !cookie.value().is_empty());
+            return Err(if can_refresh { ApiError::NoToken } else { ApiError::LogIn("no access token".to_owned()) });
+        }
+        let token = api.auth.verify_access(token).map_err(ApiError::Token)?;
+        let identity = api.plugins.identify(&token.claims).await.map_err(ApiError::NotRecognised)?;
+        let name = token.claims.name().unwrap_or(identity.id.as_str()).to_owned();
+        Ok(Self { user: User { id: identity.id.clone(), name }, identity })
+    }
+}
+
+/// The token of `Authorization: Bearer …`, which counts before any cookie.
+fn bearer(parts: &Parts) -> Option<&str> {
+    let (scheme, token) = parts.headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The id in the path.
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // The one thing that can be wrong with it is that it isn't text, and no id is like that.
+        let nowhere = |_| ApiError::NoRoute(parts.uri.path().to_owned());
+        Path::from_request_parts(&mut parts.clone(), state).await.map(|Path(id)| Self(id)).map_err(nowhere)
+    }
+}
+
+/// A body of JSON, whatever its content type says.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S, T> FromRequest<S> for Json<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::TooLarge
+            } else {
+                ApiError::Invalid("the body of the request could not be read".to_owned())
+            }
+        })?;
+        read(&body).map(Json)
+    }
+}
+
+/// Reads JSON; the error names the field and the place.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Err(ApiError::Invalid("the request has no body; it should be a JSON object".to_owned()));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = error.into_inner();
+        ApiError::Invalid(if path == "." { problem.to_string() } else { format!("{path}: {problem}") })
+    })?;
+    reader.end().map_err(|error| ApiError::Invalid(error.to_string()))?;
+    Ok(value)
+}
+
+/// A name that somebody gives something: not empty, not too long, without control characters.
+pub(super) fn checked_name(name: &str) -> Result<String, ApiError> {
+    const LIMIT: usize = 100;
+    let name = name.trim();
+    let problem = if name.is_empty() {
+        "it must not be empty".to_owned()
+    } else if name.chars().count() > LIMIT {
+        format!("at most {LIMIT} characters are allowed")
+    } else if name.chars().any(char::is_control) {
+        "control characters are not allowed".to_owned()
+    } else {
+        return Ok(name.to_owned());
+    };
+    Err(ApiError::Invalid(format!("name: {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    #[expect(dead_code, reason = "read for the errors only")]
+    struct Body {
+        start_time: jiff::Timestamp,
+        inner: Option<Vec<u8>>,
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_named_with_its_field_and_place() {
+        for (body, expected) in [
+            ("", "the request has no body"),
+            ("  \n", "the request has no body"),
+            ("{", "EOF while parsing"),
+            ("{}", "missing field `startTime`"),
+            ("[]", "invalid length 0"),
+            (r#"{"startTime": 5}"#, "startTime: invalid type: integer `5`"),
+            (r#"{"startTime": "2030"}"#, "startTime: "),
+            (r#"{"startTime": "2030-01-01T00:00:00Z", "inner": [1, 300]}"#, "inner[1]: invalid value"),
+            (r#"{"startTime": "2030-01-01T00:00:00Z"} x"#, "trailing characters at line 1 column 39"),
+        ] {
+            let refused = read::<Body>(body.as_bytes()).expect_err("refused").to_string();
+            assert!(refused.contains(expected), "{body}: {refused}");
+        }
+        assert!(read::<Body>(br#"{"startTime": "2030-01-01T00:00:00+02:00", "more": {}}"#).is_ok());
+        assert!(read::<Body>("[".repeat(100_000).as_bytes()).is_err());
+        assert!(read::<serde_json::Value>("[".repeat(100_000).as_bytes()).is_err());
+        assert!(read::<Body>(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(checked_name("  course 1 ").expect("valid"), "course 1");
+        for name in ["", "   ", "a\nb", &"x".repeat(101)] {
+            assert!(checked_name(name).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Labs as clients see them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{UserJson, whole_milliseconds};
+use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LabJson {
+    id: String,
+    name: String,
+    start_time: Timestamp,
+    end_time: Option<Timestamp>,
+    topology_id: String,
+    collection_id: String,
+    creator: UserJson,
+    topology_definition: String,
+    // Clients take a null for an instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<InstanceJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_name: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceJson {
+    name: String,
+    deployed: Timestamp,
+    state: i32,
+    latest_state_change: Timestamp,
+    nodes: Vec<NodeJson>,
+    recovered: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeJson {
+    name: String,
+    kind: String,
+    ipv4: String,
+    ipv6: String,
+    state: &'static str,
+    container_id: String,
+    container_name: String,
+    /// The same, for a client that spells it like this.
+    #[serde(rename = "containnerName")]
+    container_name_misspelt: String,
+    interface_captures: BTreeMap<String, String>,
+    can_restart: bool,
+}
+
+impl From<&LabSnapshot> for LabJson {
+    fn from(snapshot: &LabSnapshot) -> Self {
+        let lab = &snapshot.lab;
+        Self {
+            id: lab.id.to_string(),
+            name: lab.name.clone(),
+            start_time: lab.start_time,
+            end_time: lab.end_time,
+            topology_id: lab.topology_id.to_string(),
+            collection_id: lab.collection_id.to_string(),
+            creator: UserJson::from(&lab.creator),
+            topology_definition: snapshot.definition.clone(),
+            instance: snapshot.instance.as_ref().map(InstanceJson::from),
+            instance_name: snapshot.instance.as_ref().map(|instance| instance.name.clone()),
+        }
+    }
+}
+
+impl From<&Instance> for InstanceJson {
+    fn from(instance: &Instance) -> Self {
+        Self {
+            name: instance.name.clone(),
+            deployed: whole_milliseconds(instance.deployed),
+            state: instance.state as i32,
+            latest_state_change: whole_milliseconds(instance.since),
+            nodes: instance.nodes.iter().map(NodeJson::from).collect(),
+            recovered: instance.recovered,
+        }
+    }
+}
+
+impl From<&NodeStatus> for NodeJson {
+    fn from(node: &NodeStatus) -> Self {
+        Self {
+            name: node.name.clone(),
+            kind: node.kind.clone(),
+            ipv4: node.ipv4.clone(),
+            ipv6: node.ipv6.clone(),
+            state: match node.state {
+                NodeState::Starting => "starting",
+                NodeState::Running => "running",
+                NodeState::Exited => "exited",
+            },
+            container_id: node.container_id.clone(),
+            container_name: node.container_name.clone(),
+            container_name_misspelt: node.container_name.clone(),
+            interface_captures: BTreeMap::new(),
+            can_restart: true,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::labs::model::{Collection, InstanceState, Lab, LabState, User};
+    use crate::topology::Topology;
+
+    /// A lab without an instance that starts at 08:00 and ends at 10:00.
+    pub(in super::super) fn snapshot() -> LabSnapshot {
+        let definition = "name: ring\ntopology: {nodes: {r1: {kind: linux}}}\n";
+        let creator = User { id: "u1".into(), name: "Ada".to_owned() };
+        LabSnapshot {
+            lab: Lab {
+                id: "lab-1".into(),
+                name: "Monday".to_owned(),
+                start_time: "2030-01-31T08:00:00Z".parse().expect("a time"),
+                end_time: Some("2030-01-31T10:00:00Z".parse().expect("a time")),
+                topology_id: "topology-1".into(),
+                collection_id: "collection-1".into(),
+                creator: creator.clone(),
+                start_pending: true,
+                instance: None,
+            },
+            collection: Collection {
+                id: "collection-1".into(),
+                name: "course".to_owned(),
+                public_write: false,
+                public_deploy: true,
+                creator,
+            },
+            state: LabState::Scheduled,
+            definition: definition.to_owned(),
+            topology: Arc::new(Topology::parse(definition).expect("it is one")),
+            instance: None,
+        }
+    }
+
+    #[test]
+    fn a_lab_without_an_instance_has_neither_it_nor_its_name() {
+        let mut snapshot = snapshot();
+        snapshot.lab.end_time = None;
+        let json = serde_json::to_value(LabJson::from(&snapshot)).expect("it is JSON");
+        assert_eq!(
+            json,
+            json!({
+                "id": "lab-1",
+                "name": "Monday",
+                "startTime": "2030-01-31T08:00:00Z",
+                "endTime": null,
+                "topologyId": "topology-1",
+                "collectionId": "collection-1",
+                "creator": {"id": "u1", "name": "Ada"},
+                "topologyDefinition": snapshot.definition,
+            })
+        );
+    }
+
+    #[test]
+    fn an_instance_is_shown_with_its_nodes() {
+        let mut snapshot = snapshot();
+        snapshot.instance = Some(Instance {
+            name: "ring-1".to_owned(),
+            deployed: "2030-01-31T08:00:01Z".parse().expect("a time"),
+            state: InstanceState::Running,
+            since: "2030-01-31T08:00:05Z".parse().expect("a time"),
+            nodes: vec![NodeStatus {
+                name: "r1".to_owned(),
+                kind: "linux".to_owned(),
+                image: None,
+                state: NodeState::Exited,
+                ipv4: "172.20.20.2".to_owned(),
+                ipv6: String::new(),
+                container_id: "0123456789ab".to_owned(),
+                container_name: "clab-ring-1-r1".to_owned(),
+            }],
+            recovered: true,
+        });
+        let json = serde_json::to_value(LabJson::from(&snapshot)).expect("it is JSON");
+        assert_eq!(json["instanceName"], "ring-1");
+        assert_eq!(
+            json["instance"],
+            json!({
+                "name": "ring-1",
+                "deployed": "2030-01-31T08:00:01Z",
+                "state": 1,
+                "latestStateChange": "2030-01-31T08:00:05Z",
+                "recovered": true,
+                "nodes": [{
+                    "name": "r1",
+                    "kind": "linux",
+                    "ipv4": "172.20.20.2",
+                    "ipv6": "",
+                    "state": "exited",
+                    "containerId": "0123456789ab",
+                    "containerName": "clab-ring-1-r1",
+                    "containnerName": "clab-ring-1-r1",
+                    "interfaceCaptures": {},
+                    "canRestart": true,
+                }],
+            })
+        );
+    }
+}

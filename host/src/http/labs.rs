@@ -1,0 +1,160 @@
+//! Labs.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::extract::{Caller, Id, Json};
+use super::filter::LabFilter;
+use super::lab_json::LabJson;
+use super::{Answer, Api, Payload, answer, whole_milliseconds};
+use crate::labs::model::{LabId, LabSnapshot};
+use crate::labs::{LabPatch, NewLab};
+use crate::plugins::decision::Action;
+
+/// How many labs match, of which the answer is a page.
+const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NewLabJson {
+    name: String,
+    start_time: Timestamp,
+    end_time: Option<Timestamp>,
+    topology_id: String,
+}
+
+/// A field that is missing or null stays as it is; `indefinite` takes the end away.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LabPatchJson {
+    name: Option<String>,
+    start_time: Option<Timestamp>,
+    end_time: Option<Timestamp>,
+    indefinite: Option<bool>,
+    topology_id: Option<String>,
+}
+
+impl From<LabPatchJson> for LabPatch {
+    fn from(patch: LabPatchJson) -> Self {
+        let end_time = if patch.indefinite == Some(true) {
+            Some(None)
+        } else {
+            patch.end_time.map(|end| Some(whole_milliseconds(end)))
+        };
+        Self {
+            name: patch.name,
+            start_time: patch.start_time.map(whole_milliseconds),
+            end_time,
+            topology_id: patch.topology_id.map(Into::into),
+        }
+    }
+}
+
+/// `GET /labs`: those that the caller may see and wants to.
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<([(HeaderName, HeaderValue); 1], Payload<Vec<LabJson>>), ApiError> {
+    let filter = LabFilter::read(&query)?;
+    let mut seen = Vec::new();
+    for lab in api.labs.list() {
+        if filter.matches(&lab) && api.may_see(&caller, Action::ViewLab(&lab)).await? {
+            seen.push(lab);
+        }
+    }
+    let total = HeaderValue::from(seen.len());
+    let payload = filter.page(seen).iter().map(|lab| LabJson::from(&**lab)).collect();
+    Ok(([(TOTAL, total)], Payload { payload }))
+}
+
+/// `GET /labs/{id}`
+pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<LabJson> {
+    let lab = visible(&api, &caller, &id.as_str().into()).await?;
+    answer(LabJson::from(&*lab))
+}
+
+/// `POST /labs`: the payload is the new id.
+pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
+    let new = NewLab {
+        name: new.name,
+        start_time: whole_milliseconds(new.start_time),
+        end_time: new.end_time.map(whole_milliseconds),
+        topology_id: new.topology_id.into(),
+        creator: caller.user.clone(),
+    };
+    let draft = api.labs.draft(&new).await?;
+    api.authorize(&caller, Action::CreateLab(&draft)).await?;
+    answer(api.labs.create(new).await?.lab.id.clone())
+}
+
+/// `PATCH /labs/{id}`
+pub(super) async fn update(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id,
+    Json(patch): Json<LabPatchJson>,
+) -> Answer<()> {
+    let before = visible(&api, &caller, &id.as_str().into()).await?;
+    let patch = LabPatch::from(patch);
+    let after = api.labs.draft_update(&before.lab.id, &patch).await?;
+    api.authorize(&caller, Action::UpdateLab(&before, &after)).await?;
+    api.labs.update(&before.lab.id, patch).await?;
+    answer(())
+}
+
+/// `DELETE /labs/{id}`
+pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
+    let lab = visible(&api, &caller, &id.as_str().into()).await?;
+    api.authorize(&caller, Action::DeleteLab(&lab)).await?;
+    api.labs.delete(&lab.lab.id).await?;
+    answer(())
+}
+
+/// The lab, unless there is none that the caller may see.
+async fn visible(api: &Api, caller: &Caller, id: &LabId) -> Result<Arc<LabSnapshot>, ApiError> {
+    let missing = || ApiError::NotFound("lab", id.to_string());
+    let lab = api.labs.get(id).ok_or_else(missing)?;
+    if !api.may_see(caller, Action::ViewLab(&lab)).await? {
+        return Err(missing());
+    }
+    Ok(lab)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(body: &str) -> LabPatch {
+        super::super::extract::read::<LabPatchJson>(body.as_bytes()).expect("valid").into()
+    }
+
+    #[test]
+    fn a_patch_leaves_alone_what_it_does_not_name() {
+        let patch = patch(r#"{"name": null, "startTime": null, "endTime": null}"#);
+        assert!(patch.name.is_none() && patch.start_time.is_none() && patch.end_time.is_none());
+        assert!(patch.topology_id.is_none());
+    }
+
+    #[test]
+    fn times_are_taken_as_they_will_be_kept() {
+        let patch = patch(r#"{"startTime": "2030-01-31T10:00:00.123456789Z", "endTime": "2030-01-31T11:00:00.9999Z"}"#);
+        assert_eq!(patch.start_time, "2030-01-31T10:00:00.123Z".parse().ok());
+        assert_eq!(patch.end_time, Some("2030-01-31T11:00:00.999Z".parse().ok()));
+    }
+
+    #[test]
+    fn an_end_is_changed_by_a_time_and_taken_away_by_indefinite() {
+        let end = "2030-01-31T10:00:00Z";
+        assert_eq!(patch(&format!(r#"{{"endTime": "{end}"}}"#)).end_time, Some(end.parse().ok()));
+        assert_eq!(patch(r#"{"indefinite": true}"#).end_time, Some(None));
+        assert_eq!(patch(&format!(r#"{{"endTime": "{end}", "indefinite": true}}"#)).end_time, Some(None));
+        assert_eq!(patch(&format!(r#"{{"endTime": "{end}", "indefinite": false}}"#)).end_time, Some(end.parse().ok()));
+        assert_eq!(patch(r#"{"indefinite": false}"#).end_time, None);
+    }
+}

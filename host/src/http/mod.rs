@@ -1,0 +1,148 @@
+//! The REST API: who somebody is, collections, topologies, labs.
+//!
+//! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
+//! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
+//! put to the policy as it is. `error` is the one place where an error becomes a status and a code, `extract` says who
+//! calls and reads bodies, `access` asks the policy.
+//!
+//! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
+
+mod access;
+mod collections;
+mod error;
+mod extract;
+mod filter;
+mod lab_json;
+mod labs;
+mod topologies;
+mod users;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderValue, Method, Uri, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use jiff::Timestamp;
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::trace::TraceLayer;
+
+use self::error::ApiError;
+use crate::auth::{Authenticator, NativeLogin};
+use crate::labs::Labs;
+use crate::labs::model::{User, UserId};
+use crate::plugins::PluginHost;
+use crate::store::Store;
+
+/// Longest body of a request, in bytes. The largest that is sent is the definition of a topology.
+const MAX_BODY: usize = 1 << 20;
+
+/// What the REST API needs of the server. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// Where collections and topologies are kept.
+    pub store: Store,
+    /// The labs.
+    pub labs: Labs,
+    /// The policy.
+    pub plugins: PluginHost,
+    /// Issues and checks tokens.
+    pub auth: Arc<Authenticator>,
+    /// The native login.
+    pub native: NativeLogin,
+    /// Says how many shells a user has open.
+    pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
+}
+
+/// All routes.
+pub fn router(api: Api) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/users/login/config", get(users::login_config))
+        .route("/users/login/native", post(users::log_in))
+        .route("/users/login/refresh", get(users::refresh))
+        .route("/users/logout", post(users::log_out))
+        .route("/collections", get(collections::list).post(collections::create))
+        .route("/collections/{id}", patch(collections::update).delete(collections::delete))
+        .route("/topologies", get(topologies::list).post(topologies::create))
+        .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/labs", get(labs::list).post(labs::create))
+        .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
+    Router::new()
+        .merge(routes.clone())
+        .nest("/api", routes)
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(api)
+        .layer(map_response(uncached))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send + 'static>| panicked(panic.as_ref())))
+        .layer(TraceLayer::new_for_http())
+}
+
+/// A successful answer.
+#[derive(Debug, Serialize)]
+struct Payload<T> {
+    payload: T,
+}
+
+impl<T: Serialize> IntoResponse for Payload<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self).into_response()
+    }
+}
+
+/// What a handler answers.
+type Answer<T> = Result<Payload<T>, ApiError>;
+
+fn answer<T>(payload: T) -> Answer<T> {
+    Ok(Payload { payload })
+}
+
+/// A time as it is kept: whole milliseconds. Taken in and shown like this, it is the same before and after a restart.
+fn whole_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// Somebody as clients see them.
+#[derive(Debug, Clone, Serialize)]
+struct UserJson {
+    id: String,
+    name: String,
+}
+
+impl From<&User> for UserJson {
+    fn from(user: &User) -> Self {
+        Self { id: user.id.to_string(), name: user.name.clone() }
+    }
+}
+
+/// Whether the server works: it answers, and so does its database.
+async fn healthz(State(api): State<Api>) -> Answer<&'static str> {
+    api.store.ping().await?;
+    answer("ok")
+}
+
+async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::NoRoute(uri.path().to_owned())
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::NoMethod(method, uri.path().to_owned())
+}
+
+/// Answers depend on who asks, and some hold tokens: nothing between here and the client may keep them.
+async fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    tracing::error!(panic = text.unwrap_or("no text"), "a request made the server panic");
+    ApiError::Internal.into_response()
+}

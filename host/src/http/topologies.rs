@@ -1,0 +1,177 @@
+//! Topologies.
+
+use std::collections::HashMap;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::extract::{Caller, Id, Json};
+use super::{Answer, Api, UserJson, answer, collections};
+use crate::labs::model::{Collection, CollectionId, StoredTopology, TopologyId};
+use crate::plugins::decision::{Action, TopologyView};
+use crate::topology::Topology;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TopologyJson {
+    id: String,
+    collection_id: String,
+    definition: String,
+    sync_url: String,
+    creator: UserJson,
+    bind_files: [(); 0],
+    last_deploy_failed: bool,
+}
+
+impl From<&StoredTopology> for TopologyJson {
+    fn from(topology: &StoredTopology) -> Self {
+        Self {
+            id: topology.id.to_string(),
+            collection_id: topology.collection_id.to_string(),
+            definition: topology.definition.clone(),
+            sync_url: topology.sync_url.clone().unwrap_or_default(),
+            creator: UserJson::from(&topology.creator),
+            bind_files: [],
+            last_deploy_failed: topology.last_deploy_failed,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NewTopology {
+    collection_id: String,
+    definition: String,
+    sync_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TopologyPatch {
+    collection_id: Option<String>,
+    definition: Option<String>,
+    sync_url: Option<String>,
+}
+
+/// A topology with everything that is decided by.
+struct Full {
+    stored: StoredTopology,
+    collection: Collection,
+    definition: Topology,
+}
+
+impl Full {
+    /// Of something that is stored.
+    fn of(stored: StoredTopology, collection: Collection) -> Self {
+        // It was read before it was stored: it can be unreadable only if this server is stricter than the one that
+        // stored it. Then it has no nodes until somebody mends it.
+        let definition = Topology::parse(&stored.definition).unwrap_or_else(|error| {
+            tracing::warn!(topology = %stored.id, %error, "a stored topology can't be read");
+            Topology { name: stored.name.clone(), prefix: None, nodes: Vec::new(), links: Vec::new() }
+        });
+        Self { stored, collection, definition }
+    }
+
+    fn view(&self) -> TopologyView<'_> {
+        TopologyView { stored: &self.stored, collection: &self.collection, definition: &self.definition }
+    }
+}
+
+/// `GET /topologies`: those that the caller may see.
+pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<TopologyJson>> {
+    let collections = api.store.collections().await?;
+    let collections: HashMap<_, _> = collections.into_iter().map(|known| (known.id.clone(), known)).collect();
+    let mut seen = Vec::new();
+    for stored in api.store.topologies().await? {
+        // One that was deleted between the two questions had no topologies any more.
+        let Some(collection) = collections.get(&stored.collection_id) else { continue };
+        let full = Full::of(stored, collection.clone());
+        if api.may_see(&caller, Action::ViewTopology(full.view())).await? {
+            seen.push(TopologyJson::from(&full.stored));
+        }
+    }
+    answer(seen)
+}
+
+/// `POST /topologies`: the payload is the new id.
+pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewTopology>) -> Answer<TopologyId> {
+    let definition = Topology::parse(&new.definition)?;
+    let collection = collections::visible(&api, &caller, &new.collection_id.as_str().into()).await?;
+    let stored = StoredTopology {
+        id: TopologyId::from(""),
+        name: definition.name.clone(),
+        collection_id: collection.id.clone(),
+        definition: new.definition,
+        sync_url: sync_url(new.sync_url)?,
+        last_deploy_failed: false,
+        creator: caller.user.clone(),
+    };
+    let mut full = Full { stored, collection, definition };
+    api.authorize(&caller, Action::CreateTopology(full.view())).await?;
+    full.stored.id = TopologyId::generate();
+    api.store.insert_topology(&full.stored).await?;
+    answer(full.stored.id)
+}
+
+/// `PATCH /topologies/{id}`
+pub(super) async fn update(
+    State(api): State<Api>,
+    caller: Caller,
+    Id(id): Id,
+    Json(patch): Json<TopologyPatch>,
+) -> Answer<()> {
+    let before = visible(&api, &caller, &id.as_str().into()).await?;
+    let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
+    let definition = Topology::parse(&text)?;
+    let collection = match patch.collection_id.map(CollectionId::from) {
+        Some(other) if other != before.collection.id => collections::visible(&api, &caller, &other).await?,
+        _ => before.collection.clone(),
+    };
+    let stored = StoredTopology {
+        name: definition.name.clone(),
+        collection_id: collection.id.clone(),
+        definition: text,
+        sync_url: match patch.sync_url {
+            Some(url) => sync_url(Some(url))?,
+            None => before.stored.sync_url.clone(),
+        },
+        ..before.stored.clone()
+    };
+    let after = Full { stored, collection, definition };
+    api.authorize(&caller, Action::UpdateTopology(before.view(), after.view())).await?;
+    api.store.update_topology(&after.stored).await?;
+    api.labs.topology_changed(&after.stored.id).await;
+    answer(())
+}
+
+/// `DELETE /topologies/{id}`
+pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
+    let full = visible(&api, &caller, &id.as_str().into()).await?;
+    api.authorize(&caller, Action::DeleteTopology(full.view())).await?;
+    api.store.delete_topology(&full.stored.id).await?;
+    answer(())
+}
+
+/// The topology, unless there is none that the caller may see.
+async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Result<Full, ApiError> {
+    let missing = || ApiError::NotFound("topology", id.to_string());
+    let stored = api.store.topology(id).await?.ok_or_else(missing)?;
+    let collection = api.store.collection(&stored.collection_id).await?.ok_or_else(missing)?;
+    let full = Full::of(stored, collection);
+    if !api.may_see(caller, Action::ViewTopology(full.view())).await? {
+        return Err(missing());
+    }
+    Ok(full)
+}
+
+/// Empty means none.
+fn sync_url(url: Option<String>) -> Result<Option<String>, ApiError> {
+    const LIMIT: usize = 2_000;
+    match url {
+        Some(url) if url.len() > LIMIT => {
+            Err(ApiError::Invalid(format!("syncUrl: at most {LIMIT} characters are allowed")))
+        }
+        url => Ok(url.filter(|url| !url.is_empty())),
+    }
+}

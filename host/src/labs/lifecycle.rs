@@ -1,0 +1,251 @@
+//! What may happen to a lab, and what follows from it. Pure: no IO, no time, no tasks.
+//!
+//! ```text
+//!              deploy                        deployed
+//!   Idle ───────────────▶ Deploying ──────────────────────────▶ Running
+//!    ▲                     │  │  ▲  ▲            deploy           │  │
+//!    │                     │  │  │  └─────────────────────────────┘  │
+//!    │             destroy │  │  │ deploy                            │
+//!    │                     │  │  │                                   │ destroy
+//!    │                     │  │  └──────── Failed ◀── lost ──────────┤
+//!    │                     │  └─ failed ────▶ │ ▲                    │
+//!    │                     ▼         destroy  │ │ not destroyed      │
+//!    │                 Cancelling             ▼ │                    │
+//!    │                     └─ ended ─────▶ Stopping ◀────────────────┘
+//!    └─────────────────────── destroyed ──────┘
+//! ```
+//!
+//! [`super::lab_task`] feeds events in and performs the effects that come out.
+
+use crate::labs::model::InstanceState;
+
+/// Where a lab is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It has no instance.
+    Idle,
+    /// Its instance is being brought up.
+    Deploying,
+    /// Its instance was being brought up when somebody asked to destroy it; the deploy is being cancelled.
+    Cancelling,
+    /// Its instance is up.
+    Running,
+    /// Its instance is being taken down.
+    Stopping,
+    /// The last attempt to bring it up or down failed, or it was lost.
+    Failed,
+}
+
+impl Phase {
+    /// The state that clients see; `None`: there is no instance.
+    pub fn instance_state(self) -> Option<InstanceState> {
+        match self {
+            Self::Idle => None,
+            Self::Deploying => Some(InstanceState::Deploying),
+            Self::Running => Some(InstanceState::Running),
+            Self::Cancelling | Self::Stopping => Some(InstanceState::Stopping),
+            Self::Failed => Some(InstanceState::Failed),
+        }
+    }
+}
+
+/// Something that happens to a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Somebody, or the schedule, asks to deploy it.
+    Deploy,
+    /// Somebody, or the schedule, asks to destroy it.
+    Destroy,
+    /// The runtime is done with bringing it up.
+    DeployEnded {
+        /// Whether it is up.
+        up: bool,
+    },
+    /// The runtime is done with taking it down.
+    DestroyEnded {
+        /// Whether it is gone.
+        gone: bool,
+    },
+    /// The runtime says that the instance has gone by itself.
+    Lost,
+}
+
+/// What has to be done because of an event, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Start to bring an instance up.
+    BeginDeploy,
+    /// Start to take the present instance down and to bring a new one up.
+    BeginRedeploy,
+    /// Tell the running deploy to stop; it will still end with [`Event::DeployEnded`].
+    CancelDeploy,
+    /// Start to take the instance down.
+    BeginDestroy,
+    /// Answer whoever asked for the deploy: it is up.
+    AnswerDeployed,
+    /// Answer whoever asked for the deploy: it failed.
+    AnswerDeployFailed,
+    /// Answer whoever asked for the deploy: it was cancelled.
+    AnswerDeployCancelled,
+    /// Answer everybody who asked for the destroy: it is gone.
+    AnswerDestroyed,
+    /// Answer everybody who asked for the destroy: it failed.
+    AnswerDestroyFailed,
+    /// Tell users that the instance was lost.
+    AnnounceLost,
+}
+
+/// Why an event is refused. Expected, and told to the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Denial {
+    /// A deploy is under way.
+    #[error("the lab is already being deployed")]
+    AlreadyDeploying,
+    /// The lab is being taken down.
+    #[error("the lab is being destroyed: deploy it again when that has ended")]
+    BeingDestroyed,
+    /// The lab has no instance.
+    #[error("the lab is not running")]
+    NotRunning,
+}
+
+/// The phase after `event`, and what has to be done.
+///
+/// # Errors
+/// A [`Denial`] leaves everything as it is. Only `Deploy` and `Destroy` can be denied.
+pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), Denial> {
+    use Effect as E;
+    use Event::{Deploy, DeployEnded, Destroy, DestroyEnded, Lost};
+    use Phase as P;
+
+    Ok(match (phase, event) {
+        (P::Idle, Deploy) => (P::Deploying, &[E::BeginDeploy]),
+        (P::Running | P::Failed, Deploy) => (P::Deploying, &[E::BeginRedeploy]),
+        (P::Deploying, Deploy) => return Err(Denial::AlreadyDeploying),
+        (P::Cancelling | P::Stopping, Deploy) => return Err(Denial::BeingDestroyed),
+
+        (P::Idle, Destroy) => return Err(Denial::NotRunning),
+        (P::Deploying, Destroy) => (P::Cancelling, &[E::CancelDeploy]),
+        (P::Running | P::Failed, Destroy) => (P::Stopping, &[E::BeginDestroy]),
+        // Whoever asks again gets the result of the destroy that is under way.
+        (P::Cancelling | P::Stopping, Destroy) => (phase, &[]),
+
+        (P::Deploying, DeployEnded { up: true }) => (P::Running, &[E::AnswerDeployed]),
+        (P::Deploying, DeployEnded { up: false }) => (P::Failed, &[E::AnswerDeployFailed]),
+        // However the deploy ended: it was to go, and a destroy makes sure of that.
+        (P::Cancelling, DeployEnded { .. }) => (P::Stopping, &[E::AnswerDeployCancelled, E::BeginDestroy]),
+
+        (P::Stopping, DestroyEnded { gone: true }) => (P::Idle, &[E::AnswerDestroyed]),
+        (P::Stopping, DestroyEnded { gone: false }) => (P::Failed, &[E::AnswerDestroyFailed]),
+
+        (P::Running, Lost) => (P::Failed, &[E::AnnounceLost]),
+        // While something is under way, its own end tells what became of the instance.
+        (_, Lost) => (phase, &[]),
+
+        // An end without a beginning changes nothing.
+        (_, DeployEnded { .. } | DestroyEnded { .. }) => (phase, &[]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_second_deploy_is_refused_while_deploying() {
+        assert_eq!(step(Phase::Deploying, Event::Deploy), Err(Denial::AlreadyDeploying));
+    }
+
+    #[test]
+    fn destroy_is_refused_without_an_instance() {
+        assert_eq!(step(Phase::Idle, Event::Destroy), Err(Denial::NotRunning));
+    }
+
+    #[test]
+    fn destroy_during_deploy_never_ends_in_running() {
+        let (phase, _) = step(Phase::Deploying, Event::Destroy).expect("destroy cancels");
+        // The deploy may just have succeeded when it was told to stop.
+        let (phase, effects) = step(phase, Event::DeployEnded { up: true }).expect("an end is never denied");
+        assert_eq!(phase, Phase::Stopping);
+        assert_eq!(effects, [Effect::AnswerDeployCancelled, Effect::BeginDestroy]);
+    }
+
+    #[test]
+    fn a_failed_destroy_leaves_a_lab_that_can_be_destroyed_again() {
+        let (phase, _) = step(Phase::Stopping, Event::DestroyEnded { gone: false }).expect("an end is never denied");
+        assert_eq!(phase, Phase::Failed);
+        assert_eq!(step(phase, Event::Destroy), Ok((Phase::Stopping, &[Effect::BeginDestroy][..])));
+    }
+
+    #[test]
+    fn a_running_lab_is_redeployed_by_deploy() {
+        assert_eq!(step(Phase::Running, Event::Deploy), Ok((Phase::Deploying, &[Effect::BeginRedeploy][..])));
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(Event::Deploy),
+            Just(Event::Destroy),
+            any::<bool>().prop_map(|up| Event::DeployEnded { up }),
+            any::<bool>().prop_map(|gone| Event::DestroyEnded { gone }),
+            Just(Event::Lost),
+        ]
+    }
+
+    proptest! {
+        /// Plays random events against the rules, ends of jobs only while such a job runs, and checks that there is never
+        /// more than one job, that each request is answered once, and that the phase says which job runs.
+        #[test]
+        fn there_is_at_most_one_job_and_every_request_is_answered(events in prop::collection::vec(any_event(), 0..200)) {
+            let mut phase = Phase::Idle;
+            let (mut deploying, mut destroying) = (false, false);
+            let (mut deploys_waiting, mut destroys_waiting) = (0, 0);
+            for event in events {
+                match event {
+                    Event::DeployEnded { .. } if !deploying => continue,
+                    Event::DestroyEnded { .. } if !destroying => continue,
+                    Event::DeployEnded { .. } => deploying = false,
+                    Event::DestroyEnded { .. } => destroying = false,
+                    Event::Deploy | Event::Destroy | Event::Lost => {}
+                }
+                let Ok((next, effects)) = step(phase, event) else {
+                    prop_assert!(matches!(event, Event::Deploy | Event::Destroy));
+                    continue;
+                };
+                match event {
+                    Event::Deploy => deploys_waiting += 1,
+                    Event::Destroy => destroys_waiting += 1,
+                    _ => {}
+                }
+                for effect in effects {
+                    match effect {
+                        Effect::BeginDeploy | Effect::BeginRedeploy => {
+                            prop_assert!(!deploying && !destroying);
+                            deploying = true;
+                        }
+                        Effect::BeginDestroy => {
+                            prop_assert!(!deploying && !destroying);
+                            destroying = true;
+                        }
+                        Effect::CancelDeploy => prop_assert!(deploying),
+                        Effect::AnswerDeployed | Effect::AnswerDeployFailed | Effect::AnswerDeployCancelled => {
+                            prop_assert_eq!(deploys_waiting, 1);
+                            deploys_waiting = 0;
+                        }
+                        Effect::AnswerDestroyed | Effect::AnswerDestroyFailed => {
+                            prop_assert!(destroys_waiting > 0);
+                            destroys_waiting = 0;
+                        }
+                        Effect::AnnounceLost => {}
+                    }
+                }
+                phase = next;
+                prop_assert_eq!(deploying, matches!(phase, Phase::Deploying | Phase::Cancelling));
+                prop_assert_eq!(destroying, phase == Phase::Stopping);
+                prop_assert_eq!(deploys_waiting > 0, deploying);
+            }
+        }
+    }
+}

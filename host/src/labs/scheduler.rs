@@ -1,0 +1,177 @@
+//! Deploys labs at their start time and destroys them at their end time.
+//!
+//! What is due is a pure function of the labs and the time, so that nothing is remembered that a restart would lose: a
+//! start that was missed while the server was down is found at the first look.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::Labs;
+use super::model::{InstanceState, LabId, LabSnapshot};
+
+/// The longest sleep: after it the clock is read anew, in case somebody has set it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// What the schedule asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Due {
+    /// Deploy it.
+    Start(LabId),
+    /// Its whole time passed while nobody could deploy it: say so.
+    Missed(LabId),
+    /// Destroy it. The time is part of it, so that a failed destroy is tried once for each end time.
+    End(LabId, Timestamp),
+}
+
+/// What is due at `now`, and when to look again.
+fn due<'a>(labs: impl IntoIterator<Item = &'a LabSnapshot>, now: Timestamp) -> (Vec<Due>, Option<Timestamp>) {
+    let mut due = Vec::new();
+    let mut next: Option<Timestamp> = None;
+    let mut look_at = |time: Timestamp| next = Some(next.map_or(time, |next| next.min(time)));
+    for snapshot in labs {
+        let lab = &snapshot.lab;
+        let ended = lab.end_time.is_some_and(|end| end <= now);
+        match &snapshot.instance {
+            None if !lab.start_pending => {}
+            None if ended => due.push(Due::Missed(lab.id.clone())),
+            None if lab.start_time <= now => due.push(Due::Start(lab.id.clone())),
+            None => look_at(lab.start_time),
+            Some(instance) => match lab.end_time {
+                Some(end) if ended && instance.state != InstanceState::Stopping => {
+                    due.push(Due::End(lab.id.clone(), end));
+                }
+                Some(end) if !ended => look_at(end),
+                _ => {}
+            },
+        }
+    }
+    (due, next)
+}
+
+/// Keeps the schedule until the server ends. `changed` is told whenever a lab's times or state change.
+pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
+    // Asked for once each: how it went is told to users like any other deploy or destroy.
+    let mut asked: HashSet<Due> = HashSet::new();
+    loop {
+        let now = Timestamp::now();
+        let snapshots = labs.list();
+        let (due, next) = due(snapshots.iter().map(|snapshot| &**snapshot), now);
+        asked.retain(|done| due.contains(done));
+        for item in due {
+            if asked.insert(item.clone()) {
+                // Each in a task of its own: a lab that takes minutes must not hold up the others.
+                tokio::spawn(carry_out(labs.clone(), item));
+            }
+        }
+        let sleep = next.map_or(LONGEST_SLEEP, |next| {
+            Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
+        });
+        tokio::select! {
+            () = changed.notified() => {}
+            // The wait is cut to whole milliseconds somewhere below; one more makes sure that the time has come.
+            () = tokio::time::sleep(sleep + Duration::from_millis(1)) => {}
+        }
+    }
+}
+
+async fn carry_out(labs: Labs, due: Due) {
+    let result = match &due {
+        Due::Start(id) => labs.deploy(id, None).await,
+        Due::End(id, _) => labs.destroy(id, None).await,
+        Due::Missed(id) => {
+            labs.missed(id).await;
+            Ok(())
+        }
+    };
+    if let Err(error) = result {
+        tracing::warn!(?due, %error, "the schedule's request was not carried out");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::{Collection, Instance, Lab, LabState, User};
+    use super::*;
+    use crate::topology::Topology;
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("in range")
+    }
+
+    fn lab(start: i64, end: Option<i64>, start_pending: bool, state: Option<InstanceState>) -> LabSnapshot {
+        let creator = User { id: "u".into(), name: "u".into() };
+        LabSnapshot {
+            lab: Lab {
+                id: "lab".into(),
+                name: "lab".into(),
+                start_time: time(start),
+                end_time: end.map(time),
+                topology_id: "t".into(),
+                collection_id: "c".into(),
+                creator: creator.clone(),
+                start_pending,
+                instance: None,
+            },
+            collection: Collection {
+                id: "c".into(),
+                name: "c".into(),
+                public_write: false,
+                public_deploy: false,
+                creator,
+            },
+            state: LabState::derive(state, time(start), time(100)),
+            definition: String::new(),
+            topology: Arc::new(Topology { name: "t".into(), prefix: None, nodes: vec![], links: vec![] }),
+            instance: state.map(|state| Instance {
+                name: "i".into(),
+                deployed: time(0),
+                state,
+                since: time(0),
+                nodes: vec![],
+                recovered: false,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_lab_is_started_when_its_time_has_come_and_not_before() {
+        assert_eq!(due([&lab(101, None, true, None)], time(100)), (vec![], Some(time(101))));
+        assert_eq!(due([&lab(100, None, true, None)], time(100)), (vec![Due::Start("lab".into())], None));
+    }
+
+    #[test]
+    fn a_lab_that_was_started_before_is_not_started_again() {
+        assert_eq!(due([&lab(50, None, false, None)], time(100)), (vec![], None));
+    }
+
+    #[test]
+    fn a_start_missed_while_the_server_was_down_is_made_up_for() {
+        assert_eq!(due([&lab(1, Some(200), true, None)], time(100)), (vec![Due::Start("lab".into())], None));
+    }
+
+    #[test]
+    fn a_lab_whose_whole_time_passed_is_shown_as_missed() {
+        assert_eq!(due([&lab(1, Some(99), true, None)], time(100)), (vec![Due::Missed("lab".into())], None));
+    }
+
+    #[test]
+    fn a_lab_is_destroyed_at_its_end_also_while_it_is_being_deployed() {
+        for state in [InstanceState::Running, InstanceState::Deploying, InstanceState::Failed] {
+            assert_eq!(
+                due([&lab(1, Some(100), false, Some(state))], time(100)),
+                (vec![Due::End("lab".into(), time(100))], None)
+            );
+        }
+        assert_eq!(due([&lab(1, Some(100), false, Some(InstanceState::Stopping))], time(100)), (vec![], None));
+    }
+
+    #[test]
+    fn the_next_look_is_at_the_earliest_time_that_is_ahead() {
+        let labs = [lab(300, None, true, None), lab(1, Some(200), false, Some(InstanceState::Running))];
+        assert_eq!(due(&labs, time(100)), (vec![], Some(time(200))));
+    }
+}

@@ -1,0 +1,396 @@
+//! Labs against a runtime that does what the test says. What a real runtime does is shown elsewhere; here it is about who
+//! is answered what, and when.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::model::{Collection, NodeStatus, StoredInstance};
+use super::*;
+use crate::plugins::decision::Occurrence;
+use crate::runtime::{InstanceSpec, LogSink, Pty, PtyRequest};
+
+/// A runtime whose deploys and destroys end when the test lets them.
+struct Scripted {
+    /// One permit lets one deploy end.
+    deploys: Semaphore,
+    /// One permit lets one destroy end.
+    destroys: Semaphore,
+    destroy_fails: Mutex<bool>,
+    /// Instances that exist.
+    instances: Mutex<Vec<String>>,
+    events: broadcast::Sender<RuntimeEvent>,
+}
+
+impl Scripted {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            deploys: Semaphore::new(0),
+            destroys: Semaphore::new(0),
+            destroy_fails: Mutex::new(false),
+            instances: Mutex::default(),
+            events: broadcast::channel(16).0,
+        })
+    }
+}
+
+#[async_trait]
+impl RuntimeDriver for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {
+        match topology.nodes.iter().find(|node| node.kind != "linux") {
+            Some(node) => Err(RuntimeError::Unsupported(format!("node {}: kind {}", node.name, node.kind))),
+            None => Ok(()),
+        }
+    }
+
+    async fn deploy(
+        &self,
+        spec: &InstanceSpec,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeStatus>, RuntimeError> {
+        self.instances.lock().unwrap().push(spec.name.clone());
+        log("deploying");
+        tokio::select! {
+            permit = self.deploys.acquire() => permit.unwrap().forget(),
+            () = cancel.cancelled() => {
+                self.instances.lock().unwrap().retain(|name| *name != spec.name);
+                return Err(RuntimeError::Cancelled);
+            }
+        }
+        Ok(vec![])
+    }
+
+    async fn destroy(&self, instance: &str, _: LogSink) -> Result<(), RuntimeError> {
+        self.destroys.acquire().await.unwrap().forget();
+        if std::mem::take(&mut *self.destroy_fails.lock().unwrap()) {
+            return Err(RuntimeError::Failed("a node would not go".into()));
+        }
+        self.instances.lock().unwrap().retain(|name| name != instance);
+        Ok(())
+    }
+
+    async fn inspect(&self, _: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
+        Ok(vec![])
+    }
+
+    async fn list(&self) -> Result<Vec<String>, RuntimeError> {
+        Ok(self.instances.lock().unwrap().clone())
+    }
+
+    async fn node(&self, instance: &str, _: &str, _: NodeAction) -> Result<NodeStatus, RuntimeError> {
+        Err(RuntimeError::NoInstance(instance.into()))
+    }
+
+    async fn follow_log(&self, instance: &str, _: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError> {
+        Err(RuntimeError::NoInstance(instance.into()))
+    }
+
+    async fn open_pty(&self, instance: &str, _: &str, _: PtyRequest) -> Result<Pty, RuntimeError> {
+        Err(RuntimeError::NoInstance(instance.into()))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+
+    async fn shut_down(&self) {}
+}
+
+struct Fixture {
+    labs: Labs,
+    driver: Arc<Scripted>,
+    notices: mpsc::Receiver<Notice>,
+    store: Store,
+    topology: TopologyId,
+    // Keeps the run folder.
+    _dir: tempfile::TempDir,
+}
+
+fn user() -> User {
+    User { id: "ada".into(), name: "Ada".into() }
+}
+
+const TWO_NODES: &str = "name: t\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n";
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with(TWO_NODES, |_| None).await
+    }
+
+    /// With a lab in the store before the labs are opened, if `stored` makes one.
+    async fn with(definition: &str, stored: impl FnOnce(&StoredTopology) -> Option<Lab>) -> Self {
+        let store = Store::in_memory().await.unwrap();
+        let collection = Collection {
+            id: CollectionId::generate(),
+            name: "course".into(),
+            public_write: true,
+            public_deploy: true,
+            creator: user(),
+        };
+        store.upsert_user(&user()).await.unwrap();
+        store.insert_collection(&collection).await.unwrap();
+        let topology = StoredTopology {
+            id: TopologyId::generate(),
+            name: "t".into(),
+            collection_id: collection.id,
+            definition: definition.into(),
+            sync_url: None,
+            last_deploy_failed: false,
+            creator: user(),
+        };
+        store.insert_topology(&topology).await.unwrap();
+        if let Some(lab) = stored(&topology) {
+            store.insert_lab(&lab).await.unwrap();
+            store.set_lab_instance(&lab.id, lab.instance.as_ref()).await.unwrap();
+        }
+        let driver = Scripted::new();
+        let publisher = Publisher::default();
+        let notices = publisher.subscribe();
+        let dir = tempfile::tempdir().unwrap();
+        let runtime: Arc<dyn RuntimeDriver> = driver.clone();
+        let labs = Labs::open(store.clone(), runtime, publisher, dir.path().to_owned()).await.unwrap();
+        Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
+    }
+
+    async fn lab(&self) -> LabId {
+        let new = NewLab {
+            name: "lab".into(),
+            start_time: Timestamp::now(),
+            end_time: None,
+            topology_id: self.topology.clone(),
+            creator: user(),
+        };
+        self.labs.create(new).await.unwrap().lab.id.clone()
+    }
+
+    fn deploy(&self, id: &LabId) -> tokio::task::JoinHandle<Result<(), LabCommandError>> {
+        let (labs, id) = (self.labs.clone(), id.clone());
+        tokio::spawn(async move { labs.deploy(&id, Some("ada".into())).await })
+    }
+
+    fn destroy(&self, id: &LabId) -> tokio::task::JoinHandle<Result<(), LabCommandError>> {
+        let (labs, id) = (self.labs.clone(), id.clone());
+        tokio::spawn(async move { labs.destroy(&id, Some("ada".into())).await })
+    }
+
+    /// Waits for the next event in words, and answers it.
+    async fn event(&mut self) -> Occurrence {
+        loop {
+            match self.notices.recv().await.expect("labs publish for as long as they live") {
+                Notice::Event(event) => return event.what.clone(),
+                _ => continue,
+            }
+        }
+    }
+
+    /// Waits for an event of this kind; others may come before it.
+    async fn wait_for(&mut self, wanted: fn(&Occurrence) -> bool) {
+        while !wanted(&self.event().await) {}
+    }
+}
+
+fn state(labs: &Labs, id: &LabId) -> LabState {
+    labs.get(id).unwrap().state
+}
+
+#[tokio::test]
+async fn a_deploy_is_answered_when_it_is_done_and_stored_while_it_runs() {
+    let mut f = Fixture::new().await;
+    let id = f.lab().await;
+    let deploy = f.deploy(&id);
+    f.wait_for(|what| matches!(what, Occurrence::LabDeploying)).await;
+    let stored = f.store.lab(&id).await.unwrap().unwrap().instance.expect("an instance is stored");
+    assert_eq!(stored.state, InstanceState::Deploying);
+    assert!(!deploy.is_finished());
+    f.driver.deploys.add_permits(1);
+    deploy.await.unwrap().unwrap();
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Running));
+    f.wait_for(|what| matches!(what, Occurrence::LabDeployed)).await;
+}
+
+#[tokio::test]
+async fn destroy_during_deploy_cancels_it_and_no_success_is_ever_announced() {
+    let mut f = Fixture::new().await;
+    let id = f.lab().await;
+    let deploy = f.deploy(&id);
+    f.wait_for(|what| matches!(what, Occurrence::LabDeploying)).await;
+    let destroy = f.destroy(&id);
+    f.driver.destroys.add_permits(1);
+    assert!(matches!(deploy.await.unwrap(), Err(LabCommandError::Cancelled)));
+    destroy.await.unwrap().unwrap();
+    assert!(f.driver.list().await.unwrap().is_empty());
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+    assert!(f.store.lab(&id).await.unwrap().unwrap().instance.is_none());
+    loop {
+        match f.event().await {
+            Occurrence::LabDeployed => panic!("a cancelled deploy was announced as a success"),
+            Occurrence::LabDestroyed => break,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_destroys_at_once_get_the_same_answer() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None).await.unwrap();
+    let (first, second) = (f.destroy(&id), f.destroy(&id));
+    f.driver.destroys.add_permits(1);
+    first.await.unwrap().unwrap();
+    // The second may have come when all was over already.
+    assert!(matches!(second.await.unwrap(), Ok(()) | Err(LabCommandError::Denied(Denial::NotRunning))));
+}
+
+#[tokio::test]
+async fn a_destroy_that_fails_leaves_a_failed_lab_that_can_be_destroyed_again() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None).await.unwrap();
+    *f.driver.destroy_fails.lock().unwrap() = true;
+    f.driver.destroys.add_permits(2);
+    assert!(matches!(f.labs.destroy(&id, None).await, Err(LabCommandError::Runtime(_))));
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+    f.labs.destroy(&id, None).await.unwrap();
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn a_lab_with_an_instance_cannot_be_edited_or_deleted_and_still_answers() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None).await.unwrap();
+    let patch = LabPatch { name: Some("other".into()), ..LabPatch::default() };
+    assert!(matches!(f.labs.update(&id, patch.clone()).await, Err(LabError::InUse(_))));
+    assert!(matches!(f.labs.delete(&id).await, Err(LabError::InUse(_))));
+    f.driver.destroys.add_permits(1);
+    f.labs.destroy(&id, None).await.unwrap();
+    assert_eq!(f.labs.update(&id, patch).await.unwrap().lab.name, "other");
+    f.labs.delete(&id).await.unwrap();
+    assert!(f.labs.get(&id).is_none());
+    assert!(matches!(f.labs.deploy(&id, None).await, Err(LabCommandError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_topology_that_cannot_run_here_is_refused_before_anything_begins() {
+    let f = Fixture::with("name: t\ntopology:\n  nodes:\n    r1: {kind: nokia_srlinux}\n", |_| None).await;
+    let id = f.lab().await;
+    let error = f.labs.deploy(&id, Some("ada".into())).await.expect_err("not runnable");
+    assert!(matches!(&error, LabCommandError::Refused(why) if why.contains("r1")), "{error}");
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn a_lost_instance_fails_the_lab() {
+    let mut f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None).await.unwrap();
+    let instance = f.labs.get(&id).unwrap().instance.clone().unwrap().name;
+    f.driver.events.send(RuntimeEvent::InstanceLost { instance, reason: "gone".into() }).unwrap();
+    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason == "gone")).await;
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+}
+
+fn stored_lab(topology: &StoredTopology, start: i64, end: Option<i64>, start_pending: bool) -> Lab {
+    let now = Timestamp::now();
+    let at = |seconds: i64| now + jiff::SignedDuration::from_secs(seconds);
+    Lab {
+        id: LabId::generate(),
+        name: "lab".into(),
+        start_time: at(start),
+        end_time: end.map(at),
+        topology_id: topology.id.clone(),
+        collection_id: topology.collection_id.clone(),
+        creator: user(),
+        start_pending,
+        instance: None,
+    }
+}
+
+#[tokio::test]
+async fn a_deploy_that_was_under_way_when_the_server_ended_leaves_a_failed_lab() {
+    let mut f = Fixture::with(TWO_NODES, |topology| {
+        let mut lab = stored_lab(topology, -100, None, false);
+        lab.instance = Some(StoredInstance {
+            name: "t-1".into(),
+            definition: topology.definition.clone(),
+            deployed: Timestamp::now(),
+            state: InstanceState::Deploying,
+            since: Timestamp::now(),
+        });
+        Some(lab)
+    })
+    .await;
+    f.wait_for(|what| matches!(what, Occurrence::LabLost { .. })).await;
+    let id = f.labs.list()[0].lab.id.clone();
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+    f.driver.destroys.add_permits(1);
+    f.labs.destroy(&id, None).await.unwrap();
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn a_start_missed_while_the_server_was_down_is_made_up_for() {
+    let mut f = Fixture::with(TWO_NODES, |topology| Some(stored_lab(topology, -100, Some(3600), true))).await;
+    f.driver.deploys.add_permits(1);
+    f.wait_for(|what| matches!(what, Occurrence::LabDeployed)).await;
+    let lab = f.labs.list()[0].lab.clone();
+    assert!(!f.store.lab(&lab.id).await.unwrap().unwrap().start_pending);
+}
+
+#[tokio::test]
+async fn a_lab_whose_time_passed_while_the_server_was_down_is_shown_as_missed() {
+    let mut f = Fixture::with(TWO_NODES, |topology| Some(stored_lab(topology, -100, Some(-10), true))).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabMissed)).await;
+}
+
+#[tokio::test]
+async fn labs_start_and_end_by_the_clock() {
+    let mut f = Fixture::new().await;
+    let now = Timestamp::now();
+    let new = NewLab {
+        name: "lab".into(),
+        start_time: now + jiff::SignedDuration::from_millis(500),
+        end_time: Some(now + jiff::SignedDuration::from_millis(3500)),
+        topology_id: f.topology.clone(),
+        creator: user(),
+    };
+    f.driver.deploys.add_permits(1);
+    f.driver.destroys.add_permits(1);
+    let id = f.labs.create(new).await.unwrap().lab.id.clone();
+    assert_eq!(state(&f.labs, &id), LabState::Scheduled);
+    f.wait_for(|what| matches!(what, Occurrence::LabDeployed)).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabDestroyed)).await;
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn times_that_make_no_sense_are_refused() {
+    let f = Fixture::new().await;
+    let now = Timestamp::now();
+    let hour = jiff::SignedDuration::from_hours(1);
+    for (start, end) in [(now, now), (now, now - hour), (now - hour * 2, now - hour)] {
+        let new = NewLab {
+            name: "lab".into(),
+            start_time: start,
+            end_time: Some(end),
+            topology_id: f.topology.clone(),
+            creator: user(),
+        };
+        let error = f.labs.create(new).await.expect_err("makes no sense");
+        assert!(error.to_string().starts_with("endTime"), "{error}");
+    }
+    assert!(f.labs.list().is_empty());
+}

@@ -1,0 +1,246 @@
+//! Plugins in Rust: cargo makes a core module, `wit-component` makes a component of it.
+//!
+//! Two kinds of toolchain are served. Usually the active one has the target `wasm32-unknown-unknown`. Where it has not,
+//! and can't get it, a Debian machine may have a second compiler with the source of the standard library, which is then
+//! compiled along. Either way the guest imports nothing but what its world says: no WASI.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{BuildError, Compiled, Progress};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// How a guest is compiled, whatever its author's profile says: small, since it is copied for every call.
+const PROFILE: [(&str, &str); 6] = [
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_LTO", "fat"),
+    ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+    ("CARGO_PROFILE_RELEASE_DEBUG", "0"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
+];
+/// 64 KiB of stack: with the default of 1 MiB each fresh instance would cost two system calls more.
+const STACK: &str = "-C link-arg=-zstack-size=65536";
+/// What a surrounding `cargo test`, `clippy` or CI job may have set for its own build, and would spoil this one.
+const FOREIGN: [&str; 6] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_TARGET_DIR",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CARGO_MAKEFLAGS",
+];
+/// How many lines of a failed compiler are kept for the error.
+const KEPT_LINES: usize = 60;
+
+/// Compiles the crate in `project` to a component.
+pub(super) fn compile(project: &Path, progress: Progress<'_>) -> Result<Compiled, BuildError> {
+    let manifest = project.join("Cargo.toml");
+    let package = Package::read(project, &manifest)?;
+    let toolchain = Toolchain::find(project)?;
+    let target_dir = package.target_dir.join("guests");
+
+    progress(&format!("building {} with {}", package.name, toolchain.describe()));
+    let mut cargo = cargo(project);
+    cargo.args(["build", "--lib", "--release", "--target", TARGET, "--manifest-path"]).arg(&manifest);
+    // A folder of its own: its lock is not that of a cargo that may be waiting for us, such as `cargo test`.
+    cargo.arg("--target-dir").arg(&target_dir);
+    cargo.envs(PROFILE).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", STACK);
+    toolchain.apply(&mut cargo);
+    run(cargo, project, progress)?;
+
+    let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", package.library));
+    let core = std::fs::read(&module).map_err(BuildError::io(&module))?;
+    let component = componentize(&core).map_err(|reason| BuildError::Componentize { module, reason })?;
+    let wit = nearest_wit(project, &package.workspace);
+    Ok(Compiled { name: package.name, component, toolchain: toolchain.describe(), wit })
+}
+
+fn componentize(core: &[u8]) -> Result<Vec<u8>, String> {
+    let encode = || wit_component::ComponentEncoder::default().validate(true).module(core)?.encode();
+    encode().map_err(|error| format!("{error:#}"))
+}
+
+/// The `wit` folder nearest to a project, no further up than its workspace.
+fn nearest_wit(project: &Path, workspace: &Path) -> Option<PathBuf> {
+    project.ancestors().take_while(|dir| dir.starts_with(workspace)).map(|dir| dir.join("wit")).find(|wit| wit.is_dir())
+}
+
+/// What cargo says of a crate.
+struct Package {
+    name: String,
+    /// Name of its library, as files are called.
+    library: String,
+    workspace: PathBuf,
+    target_dir: PathBuf,
+}
+
+impl Package {
+    fn read(project: &Path, manifest: &Path) -> Result<Self, BuildError> {
+        let mut cargo = cargo(project);
+        cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
+        let output = cargo.stdin(Stdio::null()).output().map_err(BuildError::io(Path::new("cargo")))?;
+        if !output.status.success() {
+            let output = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(BuildError::Compile { dir: project.into(), tool: "cargo metadata".into(), output });
+        }
+        let problem = |problem: String| BuildError::Project { manifest: manifest.into(), problem };
+        let metadata: Metadata = serde_json::from_slice(&output.stdout)
+            .map_err(|error| problem(format!("cargo metadata can't be read: {error}")))?;
+        let package = metadata
+            .packages
+            .into_iter()
+            .find(|package| package.manifest_path == manifest)
+            .ok_or_else(|| problem("is a workspace, not a plugin: name the folder of one".into()))?;
+        let library = package
+            .targets
+            .into_iter()
+            .find(|target| target.crate_types.iter().any(|kind| kind == "cdylib"))
+            .ok_or_else(|| problem("a plugin is a library; add `[lib]` with `crate-type = [\"cdylib\"]`".into()))?;
+        Ok(Self {
+            name: package.name,
+            library: library.name.replace('-', "_"),
+            workspace: metadata.workspace_root,
+            target_dir: metadata.target_directory,
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+#[derive(serde::Deserialize)]
+struct MetadataPackage {
+    name: String,
+    manifest_path: PathBuf,
+    targets: Vec<MetadataTarget>,
+}
+
+#[derive(serde::Deserialize)]
+struct MetadataTarget {
+    name: String,
+    crate_types: Vec<String>,
+}
+
+/// What compiles.
+enum Toolchain {
+    /// The active toolchain, which has the target.
+    Installed,
+    /// Another compiler, which compiles the standard library along.
+    WithSource { rustc: PathBuf, linker: PathBuf },
+}
+
+impl Toolchain {
+    fn find(project: &Path) -> Result<Self, BuildError> {
+        let active = sysroot(Path::new("rustc"), project);
+        if let Some(sysroot) = &active
+            && has_target(sysroot)
+        {
+            return Ok(Self::Installed);
+        }
+        let rustc = PathBuf::from("/usr/bin/rustc");
+        let Some(second) = sysroot(&rustc, project) else {
+            return Err(BuildError::NoToolchain(None));
+        };
+        if has_target(&second) && active.is_none() {
+            return Ok(Self::Installed);
+        }
+        if !second.join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {
+            return Err(BuildError::NoToolchain(Some(
+                "/usr/bin/rustc is there, the source of its library is not".into(),
+            )));
+        }
+        let linker = active.iter().chain([&second]).find_map(|sysroot| linker(sysroot)).or_else(|| {
+            let system = PathBuf::from("/usr/bin/wasm-ld");
+            system.is_file().then_some(system)
+        });
+        match linker {
+            Some(linker) => Ok(Self::WithSource { rustc, linker }),
+            None => Err(BuildError::NoToolchain(Some("there is no rust-lld and no wasm-ld to link with".into()))),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Installed => format!("the installed target {TARGET}"),
+            Self::WithSource { rustc, .. } => format!("{} and the source of its standard library", rustc.display()),
+        }
+    }
+
+    fn apply(&self, cargo: &mut Command) {
+        if let Self::WithSource { rustc, linker } = self {
+            // That a stable compiler accepts unstable options is needed for the standard library alone.
+            cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
+            cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+        }
+    }
+}
+
+/// Whether a plugin in Rust can be built on this machine, and if not, what to do about it.
+///
+/// # Errors
+/// [`BuildError::NoToolchain`].
+pub(super) fn available(project: &Path) -> Result<(), BuildError> {
+    Toolchain::find(project).map(|_| ())
+}
+
+/// Where a compiler keeps its libraries; `None`: it can't be run. Asked in the project's folder, since a
+/// `rust-toolchain.toml` there chooses the toolchain.
+fn sysroot(rustc: &Path, project: &Path) -> Option<PathBuf> {
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .current_dir(project)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let sysroot = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    (output.status.success() && sysroot.is_dir()).then_some(sysroot)
+}
+
+fn has_target(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
+}
+
+fn linker(sysroot: &Path) -> Option<PathBuf> {
+    let hosts = sysroot.join("lib/rustlib").read_dir().ok()?;
+    hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|lld| lld.is_file())
+}
+
+fn cargo(project: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(project);
+    for name in FOREIGN {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
+/// Runs cargo, passing on what it says line by line.
+fn run(mut cargo: Command, project: &Path, progress: Progress<'_>) -> Result<(), BuildError> {
+    cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = cargo.spawn().map_err(BuildError::io(Path::new("cargo")))?;
+    let mut kept = VecDeque::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            progress(&line);
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    }
+    let status = child.wait().map_err(BuildError::io(Path::new("cargo")))?;
+    if status.success() {
+        return Ok(());
+    }
+    let output = kept.into_iter().collect::<Vec<_>>().join("\n");
+    Err(BuildError::Compile { dir: project.into(), tool: "cargo build".into(), output })
+}

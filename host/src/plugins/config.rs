@@ -1,0 +1,221 @@
+//! What an operator says about plugins: which ones, in which order, with what settings and budgets.
+//!
+//! A part of the configuration file, under `plugins`. Reading the file is not done here.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Which plugins decide what, in the order in which they are asked.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PluginsConfig {
+    /// The pipeline that commands go through.
+    pub command_validator: Vec<Entry>,
+    /// The policies: the first that recognises a token identifies its bearer, and all have to allow an action.
+    pub auth_policy: Vec<Entry>,
+    /// The formatters: the first that answers words an event.
+    pub status_formatter: Vec<Entry>,
+}
+
+impl Default for PluginsConfig {
+    /// The bundled plugins with the settings that they have by themselves.
+    fn default() -> Self {
+        let bundled = |hook: Hook| vec![Entry::new(format!("{BUILTIN}{}", hook.name()))];
+        Self {
+            command_validator: bundled(Hook::CommandValidator),
+            auth_policy: bundled(Hook::AuthPolicy),
+            status_formatter: bundled(Hook::StatusFormatter),
+        }
+    }
+}
+
+impl PluginsConfig {
+    /// The entries of one hook.
+    pub fn entries(&self, hook: Hook) -> &[Entry] {
+        match hook {
+            Hook::CommandValidator => &self.command_validator,
+            Hook::AuthPolicy => &self.auth_policy,
+            Hook::StatusFormatter => &self.status_formatter,
+        }
+    }
+}
+
+/// What a path of a bundled plugin begins with.
+pub(super) const BUILTIN: &str = "builtin:";
+
+/// One of the three decisions that plugins make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// Is this command valid?
+    CommandValidator,
+    /// Who is this, and may they do that?
+    AuthPolicy,
+    /// How is this event worded?
+    StatusFormatter,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::CommandValidator, Self::AuthPolicy, Self::StatusFormatter];
+
+    /// The name of its world in `wit/`, and of its list in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CommandValidator => "command-validator",
+            Self::AuthPolicy => "auth-policy",
+            Self::StatusFormatter => "status-formatter",
+        }
+    }
+
+    /// The interface that its world exports besides `lifecycle`.
+    pub(super) fn interface(self) -> &'static str {
+        match self {
+            Self::CommandValidator => "validator",
+            Self::AuthPolicy => "policy",
+            Self::StatusFormatter => "formatter",
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One plugin in a list.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Entry {
+    /// The component: `builtin:` and the name of a bundled one, or a file, relative to the configuration file.
+    pub path: String,
+    /// A name for logs, metrics and refusals, instead of the one that the plugin gives itself.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Handed to the plugin's `configure` as JSON. Nothing means `{}`.
+    #[serde(default)]
+    pub settings: serde_json::Value,
+    /// Whether what it decides counts.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What a call may cost.
+    #[serde(default)]
+    pub budget: Budget,
+}
+
+impl Entry {
+    /// An entry with everything but the path as it is by default.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            name: None,
+            settings: serde_json::Value::Null,
+            mode: Mode::default(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// The settings as the plugin gets them.
+    pub(super) fn settings_json(&self) -> String {
+        if self.settings.is_null() { "{}".into() } else { self.settings.to_string() }
+    }
+}
+
+/// Whether what a plugin decides counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It is asked, counted and logged, and then everything goes on as if it weren't there: for trying a plugin out.
+    Monitor,
+}
+
+/// What a plugin's calls may cost. Each overrun has its own [`CallFailure`](super::decision::CallFailure).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Budget {
+    /// How long a call may compute, in milliseconds. Counted are the 1 ms ticks that find it computing, so that a call
+    /// which a busy machine leaves waiting is not charged for that; but no call lasts longer than
+    /// [`Self::wall_clock`] in all.
+    pub time_ms: u32,
+    /// Linear memory of an instance in total, in bytes.
+    pub memory_bytes: usize,
+    /// What a call may return, in bytes.
+    pub answer_bytes: usize,
+    /// What a call may log, in bytes.
+    pub log_bytes: usize,
+    /// Elements of an instance's tables in total.
+    pub table_elements: usize,
+    /// How many calls may run at once; more wait for a moment.
+    pub concurrency: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            time_ms: 50,
+            memory_bytes: 16 << 20,
+            answer_bytes: 1 << 20,
+            log_bytes: 8 << 10,
+            table_elements: 10_000,
+            concurrency: 64,
+        }
+    }
+}
+
+impl Budget {
+    /// How long a call may compute.
+    pub fn time(&self) -> Duration {
+        Duration::from_millis(self.time_ms.into())
+    }
+
+    /// How long a call may last in all, whether it computes or waits: twenty times what it may compute, and at least a
+    /// second. Only a call that sleeps, or a machine that is hopelessly overloaded, gets there.
+    pub fn wall_clock(&self) -> Duration {
+        (self.time() * 20).max(Duration::from_secs(1))
+    }
+
+    /// How long a call waits for others of its plugin to end, before it fails as busy.
+    pub fn patience(&self) -> Duration {
+        self.wall_clock()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_means_the_bundled_plugins() {
+        let config: PluginsConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(config, PluginsConfig::default());
+        assert_eq!(config.auth_policy[0].path, "builtin:auth-policy");
+        assert_eq!(config.auth_policy[0].settings_json(), "{}");
+    }
+
+    #[test]
+    fn an_entry_reads_as_it_is_documented() {
+        let text = r#"{"auth-policy": [{"path": "a.wasm", "name": "mine", "settings": {"k": 1}, "mode": "monitor",
+            "budget": {"time-ms": 5}}]}"#;
+        let config: PluginsConfig = serde_json::from_str(text).unwrap();
+        let entry = &config.auth_policy[0];
+        assert_eq!((entry.mode, entry.budget.time_ms, entry.budget.concurrency), (Mode::Monitor, 5, 64));
+        assert_eq!(entry.settings_json(), r#"{"k":1}"#);
+        assert_eq!(config.command_validator, PluginsConfig::default().command_validator);
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_at_every_level() {
+        for text in [
+            r#"{"auth-polcy": []}"#,
+            r#"{"auth-policy": [{"path": "a", "setings": {}}]}"#,
+            r#"{"auth-policy": [{"path": "a", "budget": {"time": 5}}]}"#,
+        ] {
+            assert!(serde_json::from_str::<PluginsConfig>(text).is_err(), "{text}");
+        }
+    }
+}

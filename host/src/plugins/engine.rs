@@ -1,0 +1,149 @@
+//! The engine that all plugins run on, and its clock.
+//!
+//! One engine per [`super::PluginHost`]: its settings, the pool that instances come from, the cache of compiled code,
+//! and the thread that ticks once a millisecond so that a guest which computes is interrupted in time.
+//!
+//! A call is cheap (some microseconds, instantiation included) because nothing in it asks the kernel for anything: the
+//! pool keeps the memory of ended instances mapped and resident, and only writes back what the next one starts from.
+
+use std::path::Path;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+
+use super::LoadError;
+use super::bindings::antimony::plugin::logging;
+use super::config::Budget;
+use super::state::CallState;
+
+/// How often running guests are interrupted: what one can delay everything else on its thread by.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+/// Calls that can run at once, over all plugins. The pool reserves address space for as many, not memory.
+const CALLS: u32 = 512;
+/// The most memory that an entry can be granted, in bytes.
+pub(super) const MAX_MEMORY: usize = 512 << 20;
+/// The largest tables that an entry can be granted, in elements.
+pub(super) const MAX_TABLE: usize = 50_000;
+
+/// The engine.
+#[derive(Clone)]
+pub(super) struct Engine {
+    wasmtime: wasmtime::Engine,
+    cache: Option<Cache>,
+}
+
+impl Engine {
+    /// Starts an engine that keeps compiled code below `cache_dir`. Where nothing can be kept there, it does without.
+    pub(super) fn start(cache_dir: &Path) -> Result<Self, LoadError> {
+        let cache = code_cache(&cache_dir.join("code"));
+        let mut config = config();
+        config.cache(cache.clone());
+        let wasmtime = wasmtime::Engine::new(&config)
+            .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
+        start_clock(&wasmtime)?;
+        Ok(Self { wasmtime, cache })
+    }
+
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.wasmtime
+    }
+
+    /// How many components were found compiled, and how many were not.
+    pub(super) fn cache_use(&self) -> (usize, usize) {
+        self.cache.as_ref().map(|cache| (cache.cache_hits(), cache.cache_misses())).unwrap_or_default()
+    }
+
+    /// A store for one instance.
+    pub(super) fn store(&self, state: CallState, budget: &Budget) -> Store<CallState> {
+        let mut store = Store::new(&self.wasmtime, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(budget.answer_bytes);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().limits.tick()));
+        store
+    }
+
+    /// What a component may import: logging, and WASI where `wasi` says so, with nothing behind it.
+    pub(super) fn linker(&self, wasi: bool) -> Result<Linker<CallState>, LoadError> {
+        let mut linker = Linker::new(&self.wasmtime);
+        let link = |linker: &mut Linker<CallState>| -> wasmtime::Result<()> {
+            logging::add_to_linker::<CallState, HasSelf<CallState>>(linker, |state| state)?;
+            if wasi {
+                wasmtime_wasi::p2::add_to_linker_async(linker)?;
+            }
+            Ok(())
+        };
+        link(&mut linker).map_err(|error| LoadError::Engine(format!("{error:#}")))?;
+        Ok(linker)
+    }
+}
+
+fn config() -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(CALLS)
+        .total_stacks(CALLS)
+        .total_core_instances(CALLS * 8)
+        .total_memories(CALLS)
+        .total_tables(CALLS * 4)
+        .max_memory_size(MAX_MEMORY)
+        .table_elements(MAX_TABLE)
+        // What an ended instance had resident stays so, up to here, and is cleaned by hand: below some 256 KiB that is
+        // faster than to ask the kernel, and above it the kernel is asked for the rest.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(64 << 10);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        // One answer for one question, on every machine.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_threads(false);
+    config
+}
+
+/// Wasmtime's own cache of compiled code, keyed by content, settings and version. What it reads is run as native code,
+/// so the folder is for the server's user alone.
+fn code_cache(dir: &Path) -> Option<Cache> {
+    let open = || -> Result<Cache, String> {
+        private_dir(dir).map_err(|error| error.to_string())?;
+        let dir = dir.canonicalize().map_err(|error| error.to_string())?;
+        let mut config = CacheConfig::new();
+        config.with_directory(dir);
+        Cache::new(config).map_err(|error| format!("{error:#}"))
+    };
+    open()
+        .inspect_err(|error| {
+            tracing::warn!(dir = %dir.display(), error, "compiled plugins are not kept: every start compiles them anew");
+        })
+        .ok()
+}
+
+/// Makes a folder that only this user can read or write.
+pub(super) fn private_dir(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Ticks for as long as the engine lives. A thread, not a task: it has to tick also when every worker is busy.
+fn start_clock(engine: &wasmtime::Engine) -> Result<(), LoadError> {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new()
+        .name("plugin-clock".into())
+        .spawn(tick)
+        .map(|_| ())
+        .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))
+}

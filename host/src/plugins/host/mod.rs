@@ -1,0 +1,5 @@
+//! What the host offers to guests. One file per interface.
+
+mod logging;
+
+pub(super) use logging::{Forbidden, LogBudget};

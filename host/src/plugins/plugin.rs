@@ -1,0 +1,260 @@
+//! One loaded plugin, and how it is called.
+//!
+//! Each call gets an instance of its own, which starts from the snapshot that was taken after `configure` and is gone
+//! when the call has returned. So nothing can leak from one user's call into the next.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
+use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
+use super::config::{Budget, Hook, Mode};
+use super::decision::CallFailure;
+use super::engine::Engine;
+use super::state::CallState;
+
+/// What is known of a loaded plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// What it decides.
+    pub hook: Hook,
+    /// Name in messages.
+    pub name: String,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// What it does, in a sentence of its own.
+    pub summary: String,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// Where it came from, as it is configured.
+    pub path: String,
+    /// Whether what it decides counts.
+    pub mode: Mode,
+}
+
+/// A plugin that is ready to be asked.
+pub(super) struct Plugin {
+    pub(super) info: PluginInfo,
+    pub(super) counts: Counts,
+    name: Arc<str>,
+    budget: Budget,
+    wasi: bool,
+    engine: Engine,
+    pre: InstancePre<CallState>,
+    export: Export,
+    permits: Semaphore,
+    calls: AtomicU64,
+}
+
+/// Where a hook's functions are among a component's exports.
+pub(super) enum Export {
+    Validator(validator::GuestIndices),
+    Policy(policy::GuestIndices),
+    Formatter(formatter::GuestIndices),
+}
+
+impl Export {
+    pub(super) fn find(hook: Hook, pre: &InstancePre<CallState>) -> wasmtime::Result<Self> {
+        Ok(match hook {
+            Hook::CommandValidator => Self::Validator(validator::GuestIndices::new(pre)?),
+            Hook::AuthPolicy => Self::Policy(policy::GuestIndices::new(pre)?),
+            Hook::StatusFormatter => Self::Formatter(formatter::GuestIndices::new(pre)?),
+        })
+    }
+
+    /// Checks that the functions have the types of the contract.
+    fn check(&self, store: &mut Store<CallState>, instance: &wasmtime::component::Instance) -> wasmtime::Result<()> {
+        match self {
+            Self::Validator(export) => export.load(store, instance).map(|_| ()),
+            Self::Policy(export) => export.load(store, instance).map(|_| ()),
+            Self::Formatter(export) => export.load(store, instance).map(|_| ()),
+        }
+    }
+}
+
+/// How often a plugin was asked, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) calls: AtomicU64,
+    pub(super) refusals: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// What of [`Plugin`] its loader knows.
+pub(super) struct Parts {
+    pub(super) hook: Hook,
+    pub(super) name: Option<String>,
+    pub(super) digest: String,
+    pub(super) path: String,
+    pub(super) mode: Mode,
+    pub(super) budget: Budget,
+    pub(super) wasi: bool,
+    pub(super) engine: Engine,
+    pub(super) pre: InstancePre<CallState>,
+    pub(super) export: Export,
+}
+
+/// One call: a place among those that may run at once, and a store.
+struct Call<'a> {
+    store: Store<CallState>,
+    _permit: SemaphorePermit<'a>,
+}
+
+macro_rules! call {
+    // A macro and not a function, since the futures of a closure that borrows its argument have no name that could be
+    // required to be `Send`.
+    ($plugin:ident, $call:ident, $export:expr, |$guest:ident| $invoke:expr) => {{
+        let answer = async {
+            let instance = $plugin.pre.instantiate_async(&mut $call.store).await?;
+            let $guest = $export.load(&mut $call.store, &instance)?;
+            $invoke.await
+        };
+        let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).await;
+        $plugin.finish($call, answer)
+    }};
+}
+
+impl Plugin {
+    /// Checks the types of a plugin's exports and asks it who it is.
+    pub(super) async fn new(parts: Parts) -> Result<Self, super::error::LoadProblem> {
+        use super::error::LoadProblem;
+        let contract = |error: wasmtime::Error| LoadProblem::Contract(format!("{error:#}"));
+        let lifecycle = lifecycle::GuestIndices::new(&parts.pre).map_err(contract)?;
+        let mut plugin = Self {
+            info: PluginInfo {
+                hook: parts.hook,
+                name: String::new(),
+                version: String::new(),
+                summary: String::new(),
+                digest: parts.digest,
+                path: parts.path,
+                mode: parts.mode,
+            },
+            counts: Counts::default(),
+            name: parts.hook.name().into(),
+            budget: parts.budget,
+            wasi: parts.wasi,
+            engine: parts.engine,
+            pre: parts.pre,
+            export: parts.export,
+            permits: Semaphore::new(usize::try_from(parts.budget.concurrency).unwrap_or(Semaphore::MAX_PERMITS)),
+            calls: AtomicU64::new(0),
+        };
+
+        // Types first, in an instance of their own: a mistake there is no failure of `describe`.
+        let mut call = plugin.begin().await.map_err(LoadProblem::Describe)?;
+        let checked = match plugin.pre.instantiate_async(&mut call.store).await {
+            Ok(instance) => plugin
+                .export
+                .check(&mut call.store, &instance)
+                .and_then(|()| lifecycle.load(&mut call.store, &instance).map(|_| ())),
+            Err(error) => return Err(LoadProblem::Describe(call.store.data().limits.failure(&error))),
+        };
+        checked.map_err(contract)?;
+        drop(call);
+
+        let mut call = plugin.begin().await.map_err(LoadProblem::Describe)?;
+        let this = &plugin;
+        let description = call!(this, call, lifecycle, |guest| guest.call_describe(&mut call.store));
+        let description = description.map_err(LoadProblem::Describe)?;
+        let name = parts.name.unwrap_or(description.name);
+        if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(LoadProblem::Description(
+                "its name has to be one word of 64 letters at most; the entry's `name` can give it another".into(),
+            ));
+        }
+        let line = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect();
+        plugin.name = name.as_str().into();
+        plugin.info.name = name;
+        plugin.info.version = line(description.version);
+        plugin.info.summary = line(description.summary);
+        Ok(plugin)
+    }
+
+    /// The name in messages.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) async fn validate(
+        &self,
+        command: validator::CommandParam<'_>,
+        context: validator::Context<'_>,
+    ) -> Result<Result<validator::CommandResult, validator::Rejection>, CallFailure> {
+        let Export::Validator(export) = &self.export else { return Err(self.wrong_hook()) };
+        let mut call = self.begin().await?;
+        call!(self, call, export, |guest| guest.call_validate(&mut call.store, command, context))
+    }
+
+    pub(super) async fn identify(
+        &self,
+        claims: &[policy::Claim<'_>],
+    ) -> Result<Result<Option<IdentityResult>, policy::Denial>, CallFailure> {
+        let Export::Policy(export) = &self.export else { return Err(self.wrong_hook()) };
+        let mut call = self.begin().await?;
+        call!(self, call, export, |guest| guest.call_identify(&mut call.store, claims))
+    }
+
+    pub(super) async fn authorize(
+        &self,
+        user: IdentityParam<'_>,
+        action: policy::Action<'_>,
+        circumstances: Circumstances,
+    ) -> Result<Result<(), policy::Denial>, CallFailure> {
+        let Export::Policy(export) = &self.export else { return Err(self.wrong_hook()) };
+        let mut call = self.begin().await?;
+        call!(self, call, export, |guest| guest.call_authorize(&mut call.store, user, action, circumstances))
+    }
+
+    pub(super) async fn format(&self, event: formatter::Event<'_>) -> Result<Option<formatter::Status>, CallFailure> {
+        let Export::Formatter(export) = &self.export else { return Err(self.wrong_hook()) };
+        let mut call = self.begin().await?;
+        call!(self, call, export, |guest| guest.call_format(&mut call.store, event))
+    }
+
+    /// Waits for a place among the calls that may run at once.
+    async fn begin(&self) -> Result<Call<'_>, CallFailure> {
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        let permit = match self.permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => tokio::time::timeout(self.budget.patience(), self.permits.acquire())
+                .await
+                .map_err(|_| self.failed(CallFailure::Busy))?
+                .expect("the semaphore is never closed"),
+        };
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let state = CallState::new(self.name.clone(), call, self.budget, self.wasi);
+        Ok(Call { store: self.engine.store(state, &self.budget), _permit: permit })
+    }
+
+    /// Gives the way that a call ended its name.
+    fn finish<T>(
+        &self,
+        call: Call<'_>,
+        answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, CallFailure> {
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(plugin = self.name(), error = format!("{error:#}"), "a call failed");
+                Err(self.failed(call.store.data().limits.failure(&error)))
+            }
+            Err(_) => Err(self.failed(CallFailure::TimedOut(self.budget.wall_clock()))),
+        }
+    }
+
+    /// Counts and logs a failure.
+    pub(super) fn failed(&self, failure: CallFailure) -> CallFailure {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(plugin = self.name(), hook = %self.info.hook, failure = failure.name(), "plugin failed: {failure}");
+        failure
+    }
+
+    fn wrong_hook(&self) -> CallFailure {
+        self.failed(CallFailure::InvalidAnswer(format!("it is a plugin for {}", self.info.hook)))
+    }
+}

@@ -1,0 +1,202 @@
+//! What a file is, told from its outside before anything of it is compiled: component or not, imports, exports, versions.
+//!
+//! The types behind the names are checked later, by linking; this is for telling an operator in a sentence what they
+//! have put into their configuration.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use super::config::Hook;
+use super::error::LoadProblem;
+
+/// The version of the contract that this server knows.
+pub(super) const VERSION: &str = "0.1.0";
+/// The package of the contract.
+const PACKAGE: &str = "antimony:plugin/";
+
+/// A component that may be a plugin of the hook that it was read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Whether it imports anything of WASI.
+    pub(super) wasi: bool,
+}
+
+/// Says what is wrong with `bytes` as a plugin of `hook`.
+pub(super) fn inspect(bytes: &[u8], hook: Hook) -> Result<Shape, LoadProblem> {
+    let names = Names::read(bytes)?;
+    let mut wasi = false;
+    for import in &names.imports {
+        if let Some(interface) = import.strip_prefix(PACKAGE) {
+            check_version(interface)?;
+            if !matches!(base(interface), "logging" | "types") {
+                return Err(LoadProblem::Import(import.clone()));
+            }
+        } else if import.starts_with("wasi:") && version(import).is_some_and(|version| version.starts_with("0.2.")) {
+            wasi = true;
+        } else {
+            return Err(LoadProblem::Import(import.clone()));
+        }
+    }
+    let exports: Vec<&str> = names.exports.iter().filter_map(|export| export.strip_prefix(PACKAGE)).collect();
+    for export in &exports {
+        check_version(export)?;
+    }
+    let exported = |name: &str| exports.iter().any(|export| base(export) == name);
+    if !exported(hook.interface()) {
+        if let Some(found) = Hook::ALL.into_iter().find(|hook| exported(hook.interface())) {
+            return Err(LoadProblem::OtherHook { found, expected: hook });
+        }
+        return Err(missing(hook, hook.interface()));
+    }
+    if !exported("lifecycle") {
+        return Err(missing(hook, "lifecycle"));
+    }
+    Ok(Shape { wasi })
+}
+
+fn missing(expected: Hook, interface: &str) -> LoadProblem {
+    LoadProblem::NoHook { expected, missing: format!("{PACKAGE}{interface}@{VERSION}") }
+}
+
+fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(base, _)| base)
+}
+
+fn version(name: &str) -> Option<&str> {
+    name.split_once('@').map(|(_, version)| version)
+}
+
+/// Versions below 1.0 are compatible when they differ in the last number only.
+fn check_version(name: &str) -> Result<(), LoadProblem> {
+    let found = version(name).unwrap_or("without a version");
+    let numbers = |version: &str| {
+        let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    let (theirs, ours) = (numbers(found), numbers(VERSION));
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(LoadProblem::Version { found: found.into(), known: VERSION, newer: theirs > ours })
+}
+
+/// Names of what a component imports and exports.
+#[derive(Default)]
+struct Names {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Names {
+    fn read(bytes: &[u8]) -> Result<Self, LoadProblem> {
+        if !bytes.starts_with(b"\0asm") {
+            return Err(LoadProblem::NotWasm);
+        }
+        let damaged = |error: wasmparser::BinaryReaderError| LoadProblem::Damaged(error.to_string());
+        let mut names = Self::default();
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(damaged)? {
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                    return Err(LoadProblem::CoreModule);
+                }
+                // What is nested in it has imports and exports of its own.
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        names.imports.push(import.map_err(damaged)?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        names.exports.push(export.map_err(damaged)?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use wasm_encoder::{
+        Component, ComponentExportKind, ComponentExportSection, ComponentImportSection, ComponentTypeRef,
+        ComponentTypeSection, InstanceType,
+    };
+
+    /// A component that imports and exports empty interfaces of these names.
+    fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+        let mut types = ComponentTypeSection::new();
+        types.instance(&InstanceType::new());
+        let mut section = ComponentImportSection::new();
+        for import in imports {
+            section.import(*import, ComponentTypeRef::Instance(0));
+        }
+        // Something to export: any import will do.
+        section.import("antimony:plugin/types@0.1.0", ComponentTypeRef::Instance(0));
+        let mut exported = ComponentExportSection::new();
+        for export in exports {
+            let index = u32::try_from(imports.len()).unwrap();
+            exported.export(*export, ComponentExportKind::Instance, index, None);
+        }
+        let mut component = Component::new();
+        component.section(&types).section(&section).section(&exported);
+        component.finish()
+    }
+
+    fn problem(bytes: &[u8]) -> String {
+        inspect(bytes, Hook::AuthPolicy).unwrap_err().to_string()
+    }
+
+    const LIFECYCLE: &str = "antimony:plugin/lifecycle@0.1.0";
+    const POLICY: &str = "antimony:plugin/policy@0.1.0";
+
+    #[test]
+    fn a_plugin_is_recognised() {
+        let shape = inspect(&component(&[], &[LIFECYCLE, POLICY]), Hook::AuthPolicy).unwrap();
+        assert!(!shape.wasi);
+        let later = ["antimony:plugin/lifecycle@0.1.7", "antimony:plugin/policy@0.1.7"];
+        assert!(inspect(&component(&["wasi:cli/environment@0.2.3"], &later), Hook::AuthPolicy).unwrap().wasi);
+    }
+
+    #[test]
+    fn what_is_no_component_is_said_to_be_what_it_is() {
+        assert!(problem(b"").contains("not a WebAssembly component"));
+        assert!(problem(b"#!/bin/sh").contains("not a WebAssembly component"));
+        assert!(problem(&wasm_encoder::Module::new().finish()).contains("core module"));
+        let whole = component(&[], &[LIFECYCLE, POLICY]);
+        assert!(problem(&whole[..whole.len() - 3]).contains("truncated"));
+        assert!(problem(&whole[..6]).contains("truncated"));
+    }
+
+    #[test]
+    fn the_wrong_hook_is_named_with_the_right_one() {
+        let text = problem(&component(&[], &[LIFECYCLE, "antimony:plugin/formatter@0.1.0"]));
+        assert!(text.contains("status-formatter") && text.contains("auth-policy"), "{text}");
+        assert!(problem(&component(&[], &["wasi:cli/run@0.2.0"])).contains("antimony:plugin/policy@0.1.0"));
+        assert!(problem(&component(&[], &[POLICY])).contains("antimony:plugin/lifecycle@0.1.0"));
+    }
+
+    #[test]
+    fn another_version_is_too_new_or_too_old() {
+        let version = |version: &str| {
+            let names = [format!("antimony:plugin/lifecycle@{version}"), format!("antimony:plugin/policy@{version}")];
+            problem(&component(&[], &[&names[0], &names[1]]))
+        };
+        assert!(version("0.2.0").contains("too new"), "{}", version("0.2.0"));
+        assert!(version("1.0.0").contains("too new"));
+        assert!(version("0.0.9").contains("too old"));
+    }
+
+    #[test]
+    fn an_import_that_is_not_granted_is_named() {
+        for import in ["wasi:http/outgoing-handler@0.3.0", "acme:secrets/vault@1.0.0", "antimony:plugin/keys@0.1.0"] {
+            let text = problem(&component(&[import], &[LIFECYCLE, POLICY]));
+            assert!(text.contains(import) && text.contains("not granted"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Wires the parts together, in an order that lets nobody in before everything is there, and takes them apart again.
+//!
+//! Start: port, data folder, keys, store, plugins, runtime, labs (which take up what still runs), shells, edges.
+//! End: no new connections, shells, then whatever the runtime runs that can't outlive the server.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
+use crate::config::{Config, ConfigError, Login, native_login};
+use crate::http::{self, Api};
+use crate::labs::Labs;
+use crate::labs::publisher::Publisher;
+use crate::plugins::{LoadError, PluginHost};
+use crate::runtime::RuntimeDriver;
+use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
+use crate::shells::Shells;
+use crate::socket;
+use crate::store::{Store, StoreError};
+
+/// The file in the data folder that holds the key which tokens are signed with.
+pub const SIGNING_KEY: &str = "signing.key";
+/// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
+/// noticed by pings; this is what ends its connection.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections may take to end when the server does.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the server can't start. Says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {}", listen_remedy(.error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The data folder can't be used.
+    #[error("the data folder {path} can't be used: {error}")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Another server uses the data folder.
+    #[error("the data folder {0} is in use by another server: end that one, or choose another folder with --data")]
+    InUse(PathBuf),
+    /// The key that tokens are signed with can't be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A plugin can't be loaded.
+    #[error(transparent)]
+    Plugin(#[from] LoadError),
+    /// No runtime works here.
+    #[error(transparent)]
+    Runtime(#[from] Unavailable),
+}
+
+fn listen_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: end it, or choose another port with --listen".into()
+        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose another with --listen".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen; port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// The configuration.
+    pub config: Config,
+    /// The folder that relative paths in the configuration start from.
+    pub config_dir: PathBuf,
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    login: Option<Login>,
+    auth: Arc<Authenticator>,
+    shells: Shells,
+    driver: Arc<dyn RuntimeDriver>,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<io::Result<()>>,
+    /// Keeps others out of the data folder for as long as the server runs.
+    _lock: File,
+}
+
+impl Server {
+    /// Starts a server. When this returns, it answers.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { listen, data, config, config_dir } = options;
+        let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
+        let listener =
+            TcpListener::bind(listen).await.map_err(|error| StartError::Listen { address: listen, error })?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
+        let unusable = |error| StartError::Data { path: data.clone(), error };
+        let lock = take_data_dir(&data)?;
+        let run_dir = data.join("run");
+        std::fs::create_dir_all(&run_dir).map_err(unusable)?;
+
+        let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
+        let store = Store::open(&data.join("antimony.db")).await?;
+        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
+        let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
+            hidden: vec![data.clone()],
+            ..EmbeddedOptions::default()
+        })?);
+        let publisher = Publisher::default();
+        // Subscribed before the labs are opened: what became of them is news already.
+        let notices = publisher.subscribe();
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir).await?;
+        let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
+
+        let socket = socket::layer(Arc::clone(&auth), plugins.clone(), labs.clone(), shells.clone(), notices);
+        let open_shells = {
+            let shells = shells.clone();
+            Arc::new(move |user: &_| shells.count(user))
+        };
+        let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
+            NativeLogin::new(login.username.clone(), login.password.clone(), false)
+        });
+        let api = Api { store, labs, plugins, auth: Arc::clone(&auth), native, open_shells };
+        let app = http::router(api).layer(socket);
+
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let listener = listener.tap_io(|connection| {
+            let options = socket2::SockRef::from(&*connection);
+            // Terminals feel every delayed packet. Neither option can fail on a TCP socket of Linux; if one did, the
+            // connection would still work.
+            let _ = options.set_tcp_nodelay(true);
+            let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        });
+        let serving =
+            tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped.cancelled_owned()).into_future());
+        tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
+        Ok(Self { address, login, auth, shells, driver, stop, serving, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The native login, if there is one.
+    pub fn login(&self) -> Option<&Login> {
+        self.login.as_ref()
+    }
+
+    /// Keys of this server, for issuing tokens.
+    pub fn auth(&self) -> &Authenticator {
+        &self.auth
+    }
+
+    /// Ends the server and everything that can't outlive it.
+    pub async fn shut_down(self) {
+        tracing::info!("the server is shutting down");
+        self.stop.cancel();
+        self.shells.close_all().await;
+        self.driver.shut_down().await;
+        // Web sockets never end by themselves, and nobody needs them any more.
+        let abort = self.serving.abort_handle();
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.serving).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+/// Makes the data folder, readable by nobody else, and keeps other servers out of it.
+fn take_data_dir(data: &Path) -> Result<File, StartError> {
+    let unusable = |error| StartError::Data { path: data.to_owned(), error };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(unusable)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(data.join("lock"))
+        .map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(data.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}

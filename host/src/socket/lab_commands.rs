@@ -1,0 +1,203 @@
+//! `/lab-commands`: what clients ask for.
+//!
+//! A command is read here, found valid by the validators, allowed by the policies, and carried out by labs or shells, in
+//! this order. The acknowledgement is sent when it is done.
+
+use std::future::ready;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::access::{self, Connected, Door};
+use super::error::{DENIED, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
+use super::message::{Argument, Message};
+use super::{Hub, message, pump, shells};
+use crate::auth::Identity;
+use crate::labs::model::{LabId, ShellId};
+use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
+use crate::runtime::NodeAction;
+
+/// Its path.
+const PATH: &str = "/lab-commands";
+
+pub(super) fn register(hub: &Hub) {
+    // Everything happens in the handler of the event; nothing is to be done inside but to be there.
+    access::serve(hub, PATH, Door::Global(Namespace::LabCommands), accept_commands, |_| ready(()));
+}
+
+fn accept_commands(connected: &Connected) {
+    message::refuse_input(connected);
+    let (hub, session) = (connected.hub.clone(), connected.session.clone());
+    connected.socket.on(pump::DATA, move |message: Message| {
+        let (hub, session) = (hub.clone(), session.clone());
+        async move {
+            let result = match message.argument {
+                _ if session.is_over() => {
+                    Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
+                }
+                None => Err(WireError::new(INVALID, "the event carries no command")),
+                Some(argument) => carry_out(&hub, &session.user, &argument).await,
+            };
+            if let Err(error) = &result {
+                tracing::debug!(user = %session.user.id, code = error.code, message = error.message, "a command failed");
+            }
+            message.ack.answer(&result).await;
+        }
+    });
+}
+
+/// A command as it is on the wire.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    lab_id: String,
+    command: i64,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    shell_id: Option<String>,
+}
+
+/// Reads a command: an object, or, as clients in the field send it, the same object as a JSON string.
+fn read(argument: &Argument) -> Result<Command, WireError> {
+    let invalid = |why: String| WireError::new(INVALID, why);
+    let Argument::Json(json) = argument else {
+        return Err(invalid("a command is an object, not a binary frame".into()));
+    };
+    let text: String;
+    let json = if json.get().starts_with('"') {
+        text = serde_json::from_str(json.get()).map_err(|error| invalid(error.to_string()))?;
+        &text
+    } else {
+        json.get()
+    };
+    let request: Request =
+        serde_json::from_str(json).map_err(|error| invalid(format!("the command can't be read: {error}")))?;
+    let kind = match request.command {
+        0 => CommandKind::Deploy,
+        1 => CommandKind::Destroy,
+        2 => CommandKind::StopNode,
+        3 => CommandKind::StartNode,
+        4 => CommandKind::RestartNode,
+        5 => CommandKind::ListShells,
+        6 => CommandKind::OpenShell,
+        7 => CommandKind::CloseShell,
+        other => return Err(invalid(format!("command: {other} is not one of 0 to 7"))),
+    };
+    Ok(Command {
+        kind,
+        lab_id: LabId::from(request.lab_id),
+        // Clients in the field send what they leave out as null or as an empty string.
+        node: request.node.filter(|node| !node.is_empty()),
+        shell_id: request.shell_id.filter(|id| !id.is_empty()).map(ShellId::from),
+    })
+}
+
+async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Value, WireError> {
+    let command = read(argument)?;
+    let unknown = || WireError::new(LAB_NOT_FOUND, format!("there is no lab {}", command.lab_id));
+    let lab = hub.labs.get(&command.lab_id).ok_or_else(unknown)?;
+    let shell_of = |command: &Command| command.shell_id.as_ref().and_then(|id| hub.shells.get(id));
+    let circumstances = hub.circumstances(user);
+
+    let named = shell_of(&command);
+    let named = named.as_ref().map(|shell| shell.info());
+    let command = match hub.plugins.validate(command, user, &lab, named, circumstances).await {
+        Ok(command) => command,
+        Err(rejection) => {
+            // What is wrong with a command tells something of the lab: only to those who may see it.
+            if let Err(denial) = hub.plugins.authorize(user, Action::ViewLab(&lab), circumstances).await {
+                return Err(refused(user, denial));
+            }
+            return Err(refused(user, rejection));
+        }
+    };
+
+    // Looked up again: the validators may have put another shell in.
+    let shell = shell_of(&command);
+    let action = Action::Command(&command, &lab, shell.as_ref().map(|shell| shell.info()));
+    hub.plugins.authorize(user, action, circumstances).await.map_err(|refusal| refused(user, refusal))?;
+
+    let by = Some(user.id.clone());
+    let id = &command.lab_id;
+    let node =
+        || command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"));
+    match command.kind {
+        CommandKind::Deploy => hub.labs.deploy(id, by).await?,
+        CommandKind::Destroy => hub.labs.destroy(id, by).await?,
+        CommandKind::StopNode => hub.labs.node(id, node()?, NodeAction::Stop, by).await?,
+        CommandKind::StartNode => hub.labs.node(id, node()?, NodeAction::Start, by).await?,
+        CommandKind::RestartNode => hub.labs.node(id, node()?, NodeAction::Restart, by).await?,
+        CommandKind::ListShells => {
+            let open = hub.shells.list(id, &user.id);
+            return Ok(open.iter().map(|shell| json!({"id": shell.id, "node": shell.node})).collect());
+        }
+        CommandKind::OpenShell => {
+            let shell = hub.shells.open(&lab, &node()?, &user.id).await?;
+            shells::ensure(hub, &shell);
+            return Ok(json!(shell.info().id));
+        }
+        CommandKind::CloseShell => {
+            let gone = || WireError::new(SHELL_NOT_FOUND, "there is no such shell, or it has been closed");
+            let shell = shell.filter(|shell| shell.is_open()).ok_or_else(gone)?;
+            shell.request_close("its owner closed it");
+            shell.ended().await;
+        }
+    }
+    Ok(Value::Null)
+}
+
+/// A refusal by plugins as the user sees it. Operators find it in the log, faults as errors.
+fn refused(user: &Identity, refusal: Refusal) -> WireError {
+    match &refusal {
+        Refusal::Failed { .. } => tracing::error!(user = %user.id, %refusal, "a command was refused"),
+        _ => tracing::info!(user = %user.id, %refusal, "a command was refused"),
+    }
+    refusal.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_json(json: &str) -> Result<Command, WireError> {
+        read(&Argument::Json(serde_json::value::RawValue::from_string(json.into()).expect("test input is JSON")))
+    }
+
+    #[test]
+    fn a_command_is_read_as_an_object_and_as_a_json_string() {
+        let object = r#"{"labId":"l","command":6,"node":"r1"}"#;
+        let expected =
+            Command { kind: CommandKind::OpenShell, lab_id: "l".into(), node: Some("r1".into()), shell_id: None };
+        assert_eq!(read_json(object), Ok(expected.clone()));
+        assert_eq!(read_json(&serde_json::to_string(object).expect("a string")), Ok(expected));
+    }
+
+    #[test]
+    fn malformed_commands_are_5422() {
+        for json in [
+            "null",
+            "[]",
+            "1",
+            "{}",
+            r#""no JSON""#,
+            r#"{"command":0}"#,
+            r#"{"labId":"l"}"#,
+            r#"{"labId":"l","command":8}"#,
+            r#"{"labId":"l","command":-1}"#,
+            r#"{"labId":"l","command":"0"}"#,
+            r#"{"labId":"l","command":0.5}"#,
+            r#"{"labId":1,"command":0}"#,
+            r#"{"labId":"l","command":6,"node":1}"#,
+        ] {
+            let error = read_json(json).expect_err(json);
+            assert_eq!(error.code, INVALID, "{json}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn empty_and_null_fields_count_as_absent() {
+        let command = read_json(r#"{"labId":"l","command":5,"node":"","shellId":null}"#).expect("is valid");
+        assert_eq!((command.node, command.shell_id), (None, None));
+    }
+}

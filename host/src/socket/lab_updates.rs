@@ -1,0 +1,54 @@
+//! `/lab-updates`: tells a client which labs to fetch again.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::access::{self, Connected, Door};
+use super::pump::{self, Selection};
+use super::{Hub, message};
+use crate::auth::Identity;
+use crate::history::Entry;
+use crate::labs::model::LabSnapshot;
+use crate::plugins::decision::{Action, Namespace};
+
+/// Its path.
+const PATH: &str = "/lab-updates";
+
+/// A lab has changed, or has gone.
+#[derive(Debug)]
+pub(super) struct LabUpdate {
+    /// The lab as it is, or as it was.
+    pub(super) lab: Arc<LabSnapshot>,
+}
+
+impl Entry for Arc<LabUpdate> {
+    fn weight(&self) -> usize {
+        // The snapshot is shared with the lab's task, but an old one lives only for the sake of this entry.
+        1024 + self.lab.definition.len()
+    }
+}
+
+/// The updates of labs that this user may see.
+struct Visible {
+    hub: Hub,
+    user: Arc<Identity>,
+}
+
+impl Selection<Arc<LabUpdate>> for Visible {
+    type Message = Value;
+
+    async fn select(&self, update: &Arc<LabUpdate>) -> Option<Value> {
+        let circumstances = self.hub.circumstances(&self.user);
+        self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), circumstances).await.ok()?;
+        Some(json!({"payload": {"labId": update.lab.lab.id}}))
+    }
+}
+
+pub(super) fn register(hub: &Hub) {
+    access::serve(hub, PATH, Door::Global(Namespace::LabUpdates), message::refuse_input, async |connected| {
+        let Connected { hub, socket, session } = connected;
+        let mut updates = hub.updates.follow_new();
+        pump::live(&socket, &mut updates, &Visible { hub, user: session.user }).await;
+    });
+}

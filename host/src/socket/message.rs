@@ -1,0 +1,149 @@
+//! Reading what a client sent, whatever it is, and answering it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::{AckSender, SocketRef};
+use socketioxide::handler::FromMessageParts;
+use socketioxide::socket::Socket;
+use socketioxide::{SendError, SocketError};
+use socketioxide_core::Value;
+use tokio::time::Instant;
+
+use super::access::Connected;
+use super::error::{INVALID, WireError};
+
+/// How long a client's queue may stay full before the client counts as one that doesn't read.
+const FULL_LIMIT: Duration = Duration::from_secs(5);
+
+/// An event as it came: the library's own extractors drop what they can't decode, and with it the acknowledgement.
+pub(super) struct Message {
+    /// The first argument, if there is one.
+    pub(super) argument: Option<Argument>,
+    /// Where the answer goes.
+    pub(super) ack: Ack,
+}
+
+/// The first argument of an event.
+pub(super) enum Argument {
+    /// JSON.
+    Json(Box<RawValue>),
+    /// A binary attachment.
+    Binary(Bytes),
+}
+
+impl FromMessageParts<LocalAdapter> for Message {
+    type Error = Infallible;
+
+    fn from_message_parts(
+        socket: &Arc<Socket<LocalAdapter>>,
+        value: &mut Value,
+        ack_id: &Option<i64>,
+    ) -> Result<Self, Infallible> {
+        let argument = match value {
+            Value::Str(text, attachments) => first_argument(text, attachments.as_ref().and_then(|all| all.front())),
+            Value::Bytes(bytes) => Some(Argument::Binary(bytes.clone())),
+        };
+        Ok(Self { argument, ack: Ack { socket: Arc::clone(socket), id: *ack_id } })
+    }
+}
+
+/// The first argument in `["event", argument, …]`.
+fn first_argument(text: &str, attachment: Option<&Bytes>) -> Option<Argument> {
+    let parts: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    let argument = *parts.get(1)?;
+    #[derive(serde::Deserialize)]
+    struct Placeholder {
+        _placeholder: bool,
+        num: u32,
+    }
+    match (attachment, serde_json::from_str::<Placeholder>(argument.get())) {
+        (Some(bytes), Ok(Placeholder { _placeholder: true, num: 0 })) => Some(Argument::Binary(bytes.clone())),
+        _ => Some(Argument::Json(argument.to_owned())),
+    }
+}
+
+/// Where the answer to an event goes; nowhere, if the client didn't ask for one.
+pub(super) struct Ack {
+    socket: Arc<Socket<LocalAdapter>>,
+    id: Option<i64>,
+}
+
+/// `{payload: …}`
+#[derive(Serialize)]
+struct Payload<'a, T> {
+    payload: &'a T,
+}
+
+impl Ack {
+    /// Answers `{payload: …}` or `{code, message}`.
+    pub(super) async fn answer<T: Serialize>(&self, result: &Result<T, WireError>) {
+        match result {
+            Ok(payload) => self.send(&Payload { payload }).await,
+            Err(error) => self.send(error).await,
+        }
+    }
+
+    async fn send<T: Serialize>(&self, data: &T) {
+        // The library's sender is used up by an attempt that finds the queue full; a new one is made for each attempt.
+        let attempt = || {
+            let Ok(sender) = AckSender::from_message_parts(&self.socket, &mut Value::Bytes(Bytes::new()), &self.id);
+            sender.send(data)
+        };
+        if let Err(error) = until_not_full(attempt).await {
+            tracing::debug!(socket = %self.socket.id, ?error, "an acknowledgement could not be delivered");
+        }
+    }
+}
+
+/// Why something couldn't be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undeliverable {
+    /// The client has gone.
+    Gone,
+    /// The client doesn't read.
+    Stuck,
+    /// It can't be written as JSON.
+    Unwritable,
+}
+
+/// Tries to send until the client's queue has room, a few seconds at most.
+async fn until_not_full(attempt: impl Fn() -> Result<(), SendError>) -> Result<(), Undeliverable> {
+    let mut pause = Duration::from_millis(1);
+    let mut full_since = None;
+    loop {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(SendError::Socket(SocketError::Closed)) => return Err(Undeliverable::Gone),
+            Err(SendError::Serialize(_)) => return Err(Undeliverable::Unwritable),
+            Err(SendError::Socket(SocketError::InternalChannelFull)) => {}
+        }
+        if full_since.get_or_insert_with(Instant::now).elapsed() > FULL_LIMIT {
+            return Err(Undeliverable::Stuck);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Emits an event to one socket, waiting for room in its queue.
+pub(super) async fn emit<T: ?Sized + Serialize>(
+    socket: &SocketRef,
+    event: &'static str,
+    data: &T,
+) -> Result<(), Undeliverable> {
+    until_not_full(|| socket.emit(event, data)).await
+}
+
+/// Answers every event on a namespace that takes none with 5422, and does nothing else with it.
+pub(super) fn refuse_input(connected: &Connected) {
+    connected.socket.on_fallback(async |message: Message| {
+        let error = WireError::new(INVALID, "this namespace takes no events from clients");
+        message.ack.answer(&Err::<(), _>(error)).await;
+    });
+}

@@ -1,0 +1,112 @@
+//! The Socket.IO API: one file per namespace, and what they share.
+//!
+//! [`Hub`] holds what the namespaces need of the server. `access` decides who connects, `message` reads events and
+//! answers them, `pump` carries a history to a socket, `namespaces` makes and removes those that come and go with labs
+//! and shells, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
+//! an error becomes a code.
+
+mod access;
+mod error;
+mod lab_commands;
+mod lab_updates;
+mod logs;
+mod message;
+mod namespaces;
+mod notices;
+mod pump;
+mod shell_commands;
+mod shells;
+mod status_messages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use socketioxide::SocketIo;
+use socketioxide::layer::SocketIoLayer;
+use tokio::sync::mpsc;
+
+use self::lab_updates::LabUpdate;
+use self::namespaces::Namespaces;
+use self::shell_commands::ShellNotice;
+use self::status_messages::StatusMessage;
+use crate::auth::{Authenticator, Identity};
+use crate::history::History;
+use crate::labs::Labs;
+use crate::labs::publisher::Notice;
+use crate::plugins::PluginHost;
+use crate::plugins::decision::Circumstances;
+use crate::shells::Shells;
+
+/// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// Bytes of a feed that are kept for readers that are behind.
+const FEED_CAPACITY: usize = 4 * 1024 * 1024;
+
+/// What the namespaces need of the server. Cheap to clone.
+#[derive(Clone)]
+struct Hub {
+    io: SocketIo,
+    auth: Arc<Authenticator>,
+    plugins: PluginHost,
+    labs: Labs,
+    shells: Shells,
+    namespaces: Arc<Namespaces>,
+    /// What `/lab-updates` tells.
+    updates: Arc<History<Arc<LabUpdate>>>,
+    /// What `/status-messages` tells.
+    statuses: Arc<History<Arc<StatusMessage>>>,
+    /// What `/shell-commands` tells.
+    shell_notices: Arc<History<Arc<ShellNotice>>>,
+}
+
+impl Hub {
+    /// The figures of this user, now.
+    fn circumstances(&self, user: &Identity) -> Circumstances {
+        Circumstances {
+            now: Timestamp::now(),
+            open_shells: self.shells.count(&user.id),
+            running_labs: self.labs.running_labs(&user.id),
+        }
+    }
+}
+
+/// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
+/// were opened, so that nothing is missed.
+pub fn layer(
+    auth: Arc<Authenticator>,
+    plugins: PluginHost,
+    labs: Labs,
+    shells: Shells,
+    notices: mpsc::Receiver<Notice>,
+) -> SocketIoLayer {
+    let (layer, io) = SocketIo::builder()
+        .max_payload(MAX_MESSAGE as u64)
+        .ws_max_message_size(MAX_MESSAGE)
+        .ws_max_frame_size(MAX_MESSAGE)
+        .ping_interval(Duration::from_secs(25))
+        .ping_timeout(Duration::from_secs(20))
+        .build_layer();
+    let hub = Hub {
+        io,
+        auth,
+        plugins,
+        labs,
+        shells,
+        namespaces: Arc::default(),
+        updates: Arc::new(History::new(FEED_CAPACITY)),
+        statuses: Arc::new(History::new(FEED_CAPACITY)),
+        shell_notices: Arc::new(History::new(FEED_CAPACITY)),
+    };
+    lab_commands::register(&hub);
+    lab_updates::register(&hub);
+    status_messages::register(&hub);
+    shell_commands::register(&hub);
+    for lab in hub.labs.list() {
+        if lab.instance.is_some() {
+            logs::ensure(&hub, &lab.lab.id);
+        }
+    }
+    tokio::spawn(notices::run(hub, notices));
+    layer
+}

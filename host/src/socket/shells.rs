@@ -1,0 +1,69 @@
+//! `/shells/<shellId>`: what goes into a shell and what comes out. It exists from before the acknowledgement that names
+//! the shell, and for a while after the shell has ended, so that a reloaded page can show what was there.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::access::{self, Connected, Door};
+use super::message::{Argument, Message};
+use super::shell_commands::{ShellCommand, ShellNotice};
+use super::{Hub, pump};
+use crate::labs::model::ShellId;
+use crate::shells::{InputError, Session as Shell};
+
+/// Its path.
+pub(super) fn path(shell: &ShellId) -> String {
+    format!("/shells/{shell}")
+}
+
+/// Makes the namespace of a shell, unless it is there.
+pub(super) fn ensure(hub: &Hub, shell: &Arc<Shell>) {
+    let id = shell.info().id.clone();
+    hub.namespaces.ensure(path(&id), |path| {
+        let typed_into = Arc::clone(shell);
+        let accept_input = move |connected: &Connected| accept_input(connected, &typed_into);
+        let shell = Arc::clone(shell);
+        access::serve(hub, path, Door::Shell(id), accept_input, move |connected| {
+            let shell = Arc::clone(&shell);
+            async move {
+                let Connected { hub, socket, .. } = connected;
+                if hub.shells.get(&shell.info().id).is_none() {
+                    // It was forgotten while the socket was being let in, and its namespace has lost track of it.
+                    let _ = socket.disconnect();
+                    return;
+                }
+                let (backlog, follower) = shell.output().follow();
+                pump::backlog_then_live(&socket, backlog, follower).await;
+            }
+        });
+    });
+}
+
+fn accept_input(connected: &Connected, shell: &Arc<Shell>) {
+    let notices = Arc::clone(&connected.hub.shell_notices);
+    let session = connected.session.clone();
+    let shell = Arc::clone(shell);
+    // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
+    // first, which keeps what was typed in order.
+    connected.socket.on(pump::DATA, move |message: Message| {
+        if !session.is_over()
+            && let Some(bytes) = typed(message)
+            && let Err(error) = shell.input(bytes)
+            && error == InputError::Full
+        {
+            let (shell, message) = (shell.info().clone(), error.to_string());
+            notices.append(Arc::new(ShellNotice { shell, command: ShellCommand::Error, message }));
+        }
+        ready(())
+    });
+}
+
+/// What was typed: a string, or a binary frame as it is. Anything else is nothing that could be typed.
+fn typed(message: Message) -> Option<Bytes> {
+    match message.argument? {
+        Argument::Binary(bytes) => Some(bytes),
+        Argument::Json(json) => serde_json::from_str::<String>(json.get()).ok().map(Bytes::from),
+    }
+}

@@ -1,0 +1,117 @@
+//! Collections.
+
+use super::{Store, StoreError, found, users, write_error};
+use crate::labs::model::{Collection, CollectionId, User};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    public_write: i32,
+    public_deploy: i32,
+    creator_id: String,
+    creator_name: String,
+}
+
+impl From<Row> for Collection {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            name: row.name,
+            public_write: row.public_write != 0,
+            public_deploy: row.public_deploy != 0,
+            creator: User { id: row.creator_id.into(), name: row.creator_name },
+        }
+    }
+}
+
+fn taken(collection: &Collection) -> StoreError {
+    StoreError::NameTaken { what: "collection", name: collection.name.clone() }
+}
+
+fn missing(id: &str) -> StoreError {
+    StoreError::NotFound { what: "collection", id: id.to_owned() }
+}
+
+impl Store {
+    /// All collections, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn collections(&self) -> Result<Vec<Collection>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
+             FROM collections c JOIN users u ON u.id = c.creator_id ORDER BY c.name, c.id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(Collection::from).collect())
+    }
+
+    /// The collection of that id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
+             FROM collections c JOIN users u ON u.id = c.creator_id WHERE c.id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(Collection::from))
+    }
+
+    /// Adds a collection; its creator becomes known.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`], [`StoreError::Database`].
+    pub async fn insert_collection(&self, collection: &Collection) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        users::ensure(&mut transaction, &collection.creator).await?;
+        sqlx::query(
+            "INSERT INTO collections (id, name, public_write, public_deploy, creator_id) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(collection.id.as_str())
+        .bind(&collection.name)
+        .bind(i32::from(collection.public_write))
+        .bind(i32::from(collection.public_deploy))
+        .bind(collection.creator.id.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Changes everything about a collection but its creator.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::NameTaken`], [`StoreError::Database`].
+    pub async fn update_collection(&self, collection: &Collection) -> Result<(), StoreError> {
+        let done = sqlx::query("UPDATE collections SET name = $2, public_write = $3, public_deploy = $4 WHERE id = $1")
+            .bind(collection.id.as_str())
+            .bind(&collection.name)
+            .bind(i32::from(collection.public_write))
+            .bind(i32::from(collection.public_deploy))
+            .execute(&self.pool)
+            .await
+            .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
+        found(done.rows_affected(), "collection", collection.id.as_str())
+    }
+
+    /// Deletes a collection that has no topologies.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::InUse`], [`StoreError::Database`].
+    pub async fn delete_collection(&self, id: &CollectionId) -> Result<(), StoreError> {
+        let in_use = || StoreError::InUse { what: "collection", users: "topologies" };
+        let done = sqlx::query("DELETE FROM collections WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await
+            .map_err(|error| write_error(error, in_use, in_use))?;
+        found(done.rows_affected(), "collection", id.as_str())
+    }
+}

@@ -1,0 +1,142 @@
+//! Topologies.
+
+use super::{Store, StoreError, found, users, write_error};
+use crate::labs::model::{StoredTopology, TopologyId, User};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    collection_id: String,
+    definition: String,
+    sync_url: Option<String>,
+    last_deploy_failed: i32,
+    creator_id: String,
+    creator_name: String,
+}
+
+impl From<Row> for StoredTopology {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id.into(),
+            name: row.name,
+            collection_id: row.collection_id.into(),
+            definition: row.definition,
+            sync_url: row.sync_url,
+            last_deploy_failed: row.last_deploy_failed != 0,
+            creator: User { id: row.creator_id.into(), name: row.creator_name },
+        }
+    }
+}
+
+fn taken(topology: &StoredTopology) -> StoreError {
+    StoreError::NameTaken { what: "topology", name: topology.name.clone() }
+}
+
+/// Of what a topology refers to, its collection alone can be missing.
+fn no_collection(topology: &StoredTopology) -> StoreError {
+    StoreError::NotFound { what: "collection", id: topology.collection_id.to_string() }
+}
+
+impl Store {
+    /// All topologies, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn topologies(&self) -> Result<Vec<StoredTopology>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT t.id, t.name, t.collection_id, t.definition, t.sync_url, t.last_deploy_failed, t.creator_id, \
+             u.name AS creator_name FROM topologies t JOIN users u ON u.id = t.creator_id ORDER BY t.name, t.id",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(StoredTopology::from).collect())
+    }
+
+    /// The topology of that id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn topology(&self, id: &TopologyId) -> Result<Option<StoredTopology>, StoreError> {
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT t.id, t.name, t.collection_id, t.definition, t.sync_url, t.last_deploy_failed, t.creator_id, \
+             u.name AS creator_name FROM topologies t JOIN users u ON u.id = t.creator_id WHERE t.id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(StoredTopology::from))
+    }
+
+    /// Adds a topology; its creator becomes known.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when there is no such collection, [`StoreError::Database`].
+    pub async fn insert_topology(&self, topology: &StoredTopology) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        users::ensure(&mut transaction, &topology.creator).await?;
+        sqlx::query(
+            "INSERT INTO topologies (id, name, collection_id, definition, sync_url, last_deploy_failed, creator_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(topology.id.as_str())
+        .bind(&topology.name)
+        .bind(topology.collection_id.as_str())
+        .bind(&topology.definition)
+        .bind(&topology.sync_url)
+        .bind(i32::from(topology.last_deploy_failed))
+        .bind(topology.creator.id.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(|error| write_error(error, || taken(topology), || no_collection(topology)))?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Changes what an author can change about a topology: name, collection, definition, sync URL.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for the topology or its new collection, [`StoreError::NameTaken`],
+    /// [`StoreError::Database`].
+    pub async fn update_topology(&self, topology: &StoredTopology) -> Result<(), StoreError> {
+        let done = sqlx::query(
+            "UPDATE topologies SET name = $2, collection_id = $3, definition = $4, sync_url = $5 WHERE id = $1",
+        )
+        .bind(topology.id.as_str())
+        .bind(&topology.name)
+        .bind(topology.collection_id.as_str())
+        .bind(&topology.definition)
+        .bind(&topology.sync_url)
+        .execute(&self.pool)
+        .await
+        .map_err(|error| write_error(error, || taken(topology), || no_collection(topology)))?;
+        found(done.rows_affected(), "topology", topology.id.as_str())
+    }
+
+    /// Notes whether the last attempt to deploy a topology failed.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Database`].
+    pub async fn set_topology_deploy_failed(&self, id: &TopologyId, failed: bool) -> Result<(), StoreError> {
+        let done = sqlx::query("UPDATE topologies SET last_deploy_failed = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(i32::from(failed))
+            .execute(&self.pool)
+            .await?;
+        found(done.rows_affected(), "topology", id.as_str())
+    }
+
+    /// Deletes a topology that no lab is made from.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::InUse`], [`StoreError::Database`].
+    pub async fn delete_topology(&self, id: &TopologyId) -> Result<(), StoreError> {
+        let in_use = || StoreError::InUse { what: "topology", users: "labs" };
+        let done = sqlx::query("DELETE FROM topologies WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&self.pool)
+            .await
+            .map_err(|error| write_error(error, in_use, in_use))?;
+        found(done.rows_affected(), "topology", id.as_str())
+    }
+}

@@ -1,0 +1,204 @@
+//! What a node is once `defaults`, `kinds` and `groups` have been applied to it, as containerlab 0.79 applies them.
+//!
+//! A single value comes from the most special level that has one: node, group, kind, defaults. Maps are merged, the
+//! special levels winning. Lists are joined from the general to the special, each entry once, but for `ports`, which
+//! come from one level only.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::place::Places;
+use super::raw::{Body, Entries, NodeDef, Text};
+use super::{HostDemand, Node, TopologyError, shown};
+
+/// The levels that a node inherits from, the most special first.
+type Levels<'a> = [&'a NodeDef; 4];
+
+/// The node called `name`.
+pub(super) fn node(body: &Body, name: &Text, places: &Places<'_>) -> Result<Node, TopologyError> {
+    static NOTHING: std::sync::LazyLock<NodeDef> = std::sync::LazyLock::new(NodeDef::default);
+
+    let own = body.nodes.get(&name.value).unwrap_or(&NOTHING);
+    // The kind may come from a group and the group from a kind, so each is looked for without the other's help first.
+    let kind_of_group = |group: &Option<Text>| text(group).and_then(|group| text(&body.groups.get(group)?.kind));
+    let kind = text(&own.kind)
+        .or_else(|| kind_of_group(&own.group))
+        .or_else(|| kind_of_group(&body.defaults.group))
+        .or_else(|| text(&body.defaults.kind))
+        .ok_or_else(|| {
+            places.invalid(name, format!("node `{}` has no kind; add `kind: linux` to it or to `defaults`", name.value))
+        })?;
+    let by_kind = body.kinds.get(kind).unwrap_or(&NOTHING);
+    let by_group = text(&own.group)
+        .or_else(|| text(&by_kind.group))
+        .or_else(|| text(&body.defaults.group))
+        .and_then(|group| body.groups.get(group))
+        .unwrap_or(&NOTHING);
+    let levels: Levels<'_> = [own, by_group, by_kind, &body.defaults];
+
+    let memory = first(levels, |level| &level.memory);
+    Ok(Node {
+        name: name.value.clone(),
+        kind: kind.to_lowercase(),
+        image: owned(first(levels, |level| &level.image)),
+        cmd: owned(first(levels, |level| &level.cmd)),
+        entrypoint: owned(first(levels, |level| &level.entrypoint)),
+        exec: joined(levels, |level| &level.exec),
+        env: merged(levels, |level| &level.env),
+        user: owned(first(levels, |level| &level.user)),
+        startup_delay: levels.iter().find_map(|level| level.startup_delay.as_ref()).map_or(0, |delay| delay.value),
+        sysctls: merged(levels, |level| &level.sysctls),
+        memory: memory.map(|memory| bytes(memory, places)).transpose()?,
+        demands: demands(levels, kind, places)?,
+    })
+}
+
+fn text(value: &Option<Text>) -> Option<&str> {
+    value.as_ref().map(|value| value.value.as_str()).filter(|value| !value.is_empty())
+}
+
+fn owned(value: Option<&Text>) -> Option<String> {
+    value.map(|value| value.value.clone())
+}
+
+fn first<'a>(levels: Levels<'a>, of: impl Fn(&'a NodeDef) -> &'a Option<Text>) -> Option<&'a Text> {
+    levels.into_iter().find_map(|level| of(level).as_ref().filter(|value| !value.value.is_empty()))
+}
+
+fn entries<'a>(levels: Levels<'a>, of: impl Fn(&'a NodeDef) -> &'a Vec<Text>) -> impl Iterator<Item = &'a Text> {
+    levels.into_iter().rev().flat_map(of)
+}
+
+fn joined<'a>(levels: Levels<'a>, of: impl Fn(&'a NodeDef) -> &'a Vec<Text>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    entries(levels, of).filter(|entry| seen.insert(&entry.value)).map(|entry| entry.value.clone()).collect()
+}
+
+fn merged<'a>(levels: Levels<'a>, of: impl Fn(&'a NodeDef) -> &'a Entries<String>) -> BTreeMap<String, String> {
+    let in_order = levels.into_iter().rev().flat_map(|level| of(level).iter());
+    in_order.map(|(key, value)| (key.value.clone(), value.clone())).collect()
+}
+
+/// What the node asks of its host.
+fn demands(levels: Levels<'_>, kind: &str, places: &Places<'_>) -> Result<Vec<HostDemand>, TopologyError> {
+    let mut demands = Vec::new();
+    demands.extend(mounts(levels, places)?.into_iter().map(HostDemand::Bind));
+    demands.extend(host_paths(levels).into_iter().map(HostDemand::Bind));
+    if is_privileged(levels, kind) {
+        demands.push(HostDemand::Privileged);
+    }
+    demands.extend(joined(levels, |level| &level.cap_add).into_iter().map(HostDemand::Capability));
+    demands.extend(joined(levels, |level| &level.devices).into_iter().map(HostDemand::Device));
+    // `none` asks for less than the default, not for more.
+    let mode = first(levels, |level| &level.network_mode).filter(|mode| mode.value != "none" && mode.value != "bridge");
+    demands.extend(owned(mode).map(HostDemand::NetworkMode));
+    let ports = levels.into_iter().map(|level| &level.ports).find(|ports| !ports.is_empty());
+    demands.extend(ports.into_iter().flatten().map(|port| HostDemand::Port(port.value.clone())));
+    Ok(demands)
+}
+
+/// `binds` and `volumes`: of two with the same target, the more special one counts.
+fn mounts(levels: Levels<'_>, places: &Places<'_>) -> Result<Vec<String>, TopologyError> {
+    let mut by_target: HashMap<&str, (usize, &str)> = HashMap::new();
+    let mut add = |target, entry| {
+        let next = by_target.len();
+        by_target.entry(target).or_insert((next, entry)).1 = entry;
+    };
+    for bind in entries(levels, |level| &level.binds) {
+        let parts: Vec<&str> = bind.value.split(':').collect();
+        let ([_, target] | [_, target, _]) = parts[..] else {
+            let problem = format!("`{}` is not `source:target` or `source:target:options`", shown(&bind.value));
+            return Err(places.invalid(bind, problem));
+        };
+        add(target, &bind.value);
+    }
+    for volume in entries(levels, |level| &level.volumes) {
+        add(volume.value.split(':').nth(1).unwrap_or(&volume.value), &volume.value);
+    }
+    let mut mounts: Vec<(usize, &str)> = by_target.into_values().collect();
+    mounts.sort_unstable();
+    Ok(mounts.into_iter().map(|(_, entry)| entry.to_owned()).collect())
+}
+
+/// Paths outside the topology's own folder that containerlab would read on the node's behalf.
+fn host_paths(levels: Levels<'_>) -> Vec<String> {
+    let leaves_folder = |path: &&str| {
+        !path.contains('\n')
+            && (path.starts_with('/') || path.starts_with('~') || path.split('/').any(|part| part == ".."))
+    };
+    let mut paths = Vec::new();
+    paths.extend(first(levels, |level| &level.startup_config).map(|path| path.value.as_str()));
+    paths.extend(first(levels, |level| &level.license).map(|path| path.value.as_str()));
+    paths.extend(entries(levels, |level| &level.env_files).map(|path| path.value.as_str()));
+    if let Some(extras) = levels.iter().find_map(|level| level.extras.as_ref()) {
+        strings(extras, &mut paths);
+    }
+    paths.into_iter().filter(leaves_folder).map(str::to_owned).collect()
+}
+
+fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(values) => values.iter().for_each(|value| strings(value, found)),
+        Value::Object(values) => values.values().for_each(|value| strings(value, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn is_privileged(levels: Levels<'_>, kind: &str) -> bool {
+    let privileged = levels.iter().find_map(|level| level.privileged.as_ref()).is_some_and(|value| value.value);
+    let shares = |of: fn(&NodeDef) -> &Option<Text>| first(levels, of).is_some_and(|mode| mode.value != "private");
+    privileged
+        || kind.eq_ignore_ascii_case("host")
+        || shares(|level| &level.pid_mode)
+        || shares(|level| &level.cgroupns_mode)
+        || levels.iter().any(|level| !level.security_opts.is_empty())
+        || levels.iter().filter_map(|level| level.stages.as_ref()).any(runs_on_host)
+}
+
+/// Whether stages have a command with `target: host`.
+fn runs_on_host(stages: &Value) -> bool {
+    match stages {
+        Value::Object(keys) => {
+            keys.iter().any(|(key, value)| (key == "target" && value.as_str() == Some("host")) || runs_on_host(value))
+        }
+        Value::Array(values) => values.iter().any(runs_on_host),
+        _ => false,
+    }
+}
+
+/// A size such as `512mb` or `1.5GiB`. Without a unit, bytes.
+fn bytes(text: &Text, places: &Places<'_>) -> Result<u64, TopologyError> {
+    const UNITS: &[(&str, f64)] = &[
+        ("", 1.0),
+        ("b", 1.0),
+        ("kb", 1e3),
+        ("k", 1e3),
+        ("kib", 1024.0),
+        ("ki", 1024.0),
+        ("mb", 1e6),
+        ("m", 1e6),
+        ("mib", 1_048_576.0),
+        ("mi", 1_048_576.0),
+        ("gb", 1e9),
+        ("g", 1e9),
+        ("gib", 1_073_741_824.0),
+        ("gi", 1_073_741_824.0),
+        ("tb", 1e12),
+        ("t", 1e12),
+        ("tib", 1_099_511_627_776.0),
+        ("ti", 1_099_511_627_776.0),
+    ];
+    let value = text.value.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let unit = value[digits..].trim().to_ascii_lowercase();
+    let size = value[..digits].parse::<f64>().ok().zip(UNITS.iter().find(|(name, _)| *name == unit));
+    match size.map(|(number, (_, factor))| number * factor) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 2^53, checked here")]
+        Some(size) if (1.0..9_007_199_254_740_992.0).contains(&size) => Ok(size as u64),
+        _ => {
+            Err(places.invalid(text, format!("`{}` is not a size; write one such as `512mb` or `1GiB`", shown(value))))
+        }
+    }
+}

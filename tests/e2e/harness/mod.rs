@@ -1,0 +1,39 @@
+//! What all suites use: a real server, clients of it, the machine's own lists, and the rule about tests that can't run.
+
+mod client;
+mod server;
+mod system;
+mod turn;
+
+use std::time::Duration;
+
+pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
+pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, run_program};
+pub(crate) use self::system::System;
+pub(crate) use self::turn::alone;
+
+/// How long a test waits for something that has to come. Generous, since it is spent only on failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `work`, but not for ever.
+pub(crate) async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
+}
+
+/// Asks again and again until `check` has nothing to complain about any more; fails with its last complaint.
+pub(crate) async fn eventually(mut check: impl AsyncFnMut() -> Result<(), String>) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(complaint) = check().await {
+        assert!(tokio::time::Instant::now() < deadline, "still not so after {PATIENCE:?}: {complaint}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Says on one line that a test, or a part of it, was left out, and why. Goes straight to standard error, which the test
+/// runner doesn't swallow. With `ANTIMONY_REQUIRE_ALL=1`, as in CI, leaving anything out is a failure.
+pub(crate) fn leave_out(test: &str, why: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(format!("left out: {test}: {why}\n").as_bytes());
+    let required = std::env::var_os("ANTIMONY_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!required, "{test} was left out ({why}), and ANTIMONY_REQUIRE_ALL=1 forbids that");
+}

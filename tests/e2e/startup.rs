@@ -1,0 +1,115 @@
+//! A server that can't start says why, and what to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Client, NotStarted, Server, ServerBuilder, User};
+
+/// Starts a server that must not start; answers what it said.
+async fn not_started(builder: ServerBuilder) -> String {
+    match builder.try_start().await {
+        Ok(server) => panic!("the server started at {}", server.url),
+        Err(NotStarted { status, output }) => {
+            assert_eq!(status.code(), Some(1), "an error, neither a panic nor a signal: {output}");
+            assert!(!output.contains("panicked"), "{output}");
+            output
+        }
+    }
+}
+
+fn says(output: &str, words: &[&str]) {
+    for word in words {
+        assert!(output.contains(word), "{word:?} is missing in: {output}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = not_started(ServerBuilder::new(User::Myself).listen(&address)).await;
+    says(&output, &[&address, "--listen"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_configuration_is_named_with_file_line_and_key() {
+    for (text, words) in [
+        ("shell:\n  userLimit: 20\n  timeoutt: 5\n", &["timeoutt", "3"][..]),
+        ("server:\n  port: many\n", &["port", "2"]),
+        ("server:\n  host: 127.0.0.1\n port: 1\n", &["3"]),
+        ("auth: [\n", &["1"]),
+        ("plugins:\n  auth-polcy: []\n", &["auth-polcy", "2"]),
+    ] {
+        let output = not_started(ServerBuilder::new(User::Myself).config(text)).await;
+        says(&output, &["config.yml"]);
+        says(&output, words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_cannot_be_loaded_is_named_with_what_is_wrong() {
+    let missing = "plugins:\n  auth-policy:\n    - path: nowhere.wasm\n";
+    says(&not_started(ServerBuilder::new(User::Myself).config(missing)).await, &["nowhere.wasm"]);
+    let builder = ServerBuilder::new(User::Myself);
+    fs::write(builder.data().join("random.wasm"), b"\0asm and then nothing of the kind").unwrap();
+    let random = "plugins:\n  auth-policy:\n    - path: data/random.wasm\n";
+    says(&not_started(builder.config(random)).await, &["random.wasm"]);
+    let unknown = "plugins:\n  auth-policy:\n    - path: builtin:nothing\n";
+    says(&not_started(ServerBuilder::new(User::Myself).config(unknown)).await, &["builtin:nothing"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_cannot_be_written_is_named() {
+    let builder = ServerBuilder::new(User::Ordinary);
+    let data = builder.data();
+    // Root's own folder, or, where the tests aren't root's, one that they have locked themselves.
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&data, Some(0), Some(0)).unwrap();
+    }
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).unwrap();
+    let output = not_started(builder).await;
+    says(&output, &[data.to_str().unwrap()]);
+
+    let builder = ServerBuilder::new(User::Myself);
+    let data = builder.data();
+    fs::remove_dir(&data).unwrap();
+    fs::write(&data, "a file").unwrap();
+    says(&not_started(builder).await, &[data.to_str().unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_serves_one_server_at_a_time() {
+    let server = Server::start().await;
+    let output = not_started(ServerBuilder::at(server.place())).await;
+    says(&output, &[server.place().data().to_str().unwrap(), "--data"]);
+    server.admin().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listening_for_other_machines_needs_a_login_of_its_own() {
+    let output = not_started(ServerBuilder::new(User::Myself).listen("0.0.0.0:0")).await;
+    says(&output, &["0.0.0.0", "SB_NATIVE_USERNAME", "SB_NATIVE_PASSWORD"]);
+    let half = ServerBuilder::new(User::Myself).env("SB_NATIVE_USERNAME", "ada");
+    says(&not_started(half).await, &["SB_NATIVE_PASSWORD"]);
+
+    let builder = ServerBuilder::new(User::Myself).listen("0.0.0.0:0");
+    let server = builder.env("SB_NATIVE_USERNAME", "ada").env("SB_NATIVE_PASSWORD", "lovelace").start().await;
+    let refused = server.api().log_in("admin", "admin").await.unwrap_err();
+    assert_eq!(refused.refusal(), Some((400, 1001)));
+    let login = server.api().log_in("ada", "lovelace").await.unwrap();
+    Client::connect(&server, &login.access_token).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_configuration_is_named() {
+    let output =
+        crate::harness::run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]);
+    assert_eq!(output.status.code(), Some(1));
+    says(&String::from_utf8_lossy(&output.stderr), &["/nowhere/antimony.yml"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_configuration_is_what_the_server_does_without_one() {
+    let server = ServerBuilder::new(User::Myself).config(include_str!("../../examples/antimony.yml")).start().await;
+    server.admin().await;
+}
