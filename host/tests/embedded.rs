@@ -3,6 +3,8 @@
 //! Every case is run as whoever runs the tests. If that is root, this binary also runs itself once more as an ordinary
 //! user (see `everything_works_for_an_ordinary_user_too`).
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what it is for")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -166,8 +168,8 @@ impl Shell {
 
 /// The number that a command line printed between angle brackets.
 fn number(text: &str) -> u32 {
-    let numbers = text.split('<').filter_map(|rest| rest.split_once('>')?.0.parse().ok());
-    numbers.last().unwrap_or_else(|| panic!("no number in {text}"))
+    let mut numbers = text.rsplit('<').filter_map(|rest| rest.split_once('>')?.0.parse().ok());
+    numbers.next().unwrap_or_else(|| panic!("no number in {text}"))
 }
 
 /// Runs a command line in a new shell of a node.
