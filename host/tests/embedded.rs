@@ -183,7 +183,9 @@ async fn read_log(log: &mut tokio::sync::mpsc::Receiver<Bytes>, text: &str) -> S
     let mut seen = String::new();
     while !seen.contains(text) {
         let chunk = tokio::time::timeout(PATIENCE, log.recv()).await.unwrap_or_else(|_| panic!("no {text} in {seen}"));
-        seen.push_str(&String::from_utf8_lossy(&chunk.unwrap_or_else(|| panic!("the log ended without {text}: {seen}"))));
+        seen.push_str(&String::from_utf8_lossy(
+            &chunk.unwrap_or_else(|| panic!("the log ended without {text}: {seen}")),
+        ));
     }
     seen
 }
@@ -192,9 +194,11 @@ async fn read_log(log: &mut tokio::sync::mpsc::Receiver<Bytes>, text: &str) -> S
 fn processes_in(namespaces: &BTreeSet<String>) -> Vec<i32> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
-        fs::read_dir(format!("/proc/{pid}/ns")).into_iter().flatten().flatten().any(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|link| namespaces.contains(&*link.to_string_lossy()))
-        })
+        fs::read_dir(format!("/proc/{pid}/ns"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|link| namespaces.contains(&*link.to_string_lossy())))
     })
     .collect()
 }
@@ -205,8 +209,7 @@ fn namespaces_in(text: &str) -> BTreeSet<String> {
     found.map(str::to_owned).collect()
 }
 
-const SHOW_NAMESPACES: &str =
-    "readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/uts /proc/self/ns/ipc";
+const SHOW_NAMESPACES: &str = "readlink /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/uts /proc/self/ns/ipc";
 
 /// Folders of cgroups that belong to one keeper.
 fn cgroups_of(keeper: i32) -> Vec<PathBuf> {
@@ -315,7 +318,9 @@ async fn what_cannot_run_here_is_refused_and_leaves_nothing() {
     assert!(matches!(refused, Err(RuntimeError::Unsupported(text)) if text.contains("containerlab runtime")));
     let missing = Node { cmd: Some("/no/such/program".to_owned()), ..node("r1") };
     let failed = runtime.deploy(&spec("missing", one(missing)), silent(), CancellationToken::new()).await;
-    assert!(matches!(failed, Err(RuntimeError::Failed(text)) if text.contains("r1") && text.contains("/no/such/program")));
+    assert!(
+        matches!(failed, Err(RuntimeError::Failed(text)) if text.contains("r1") && text.contains("/no/such/program"))
+    );
     assert!(runtime.list().await.unwrap().is_empty());
 }
 
@@ -350,7 +355,9 @@ async fn nothing_of_the_host_can_be_read_from_a_node() {
         assert!(text.contains("<0>"), "{folder} is not empty: {text}");
     }
     // Memory of the kernel and of the process that runs the node are not readable either.
-    for path in ["/proc/kcore", "/proc/1/mem", "/proc/1/environ", "/proc/1/root/etc/passwd", "/dev/mem", "/dev/sda", "/dev/vda"] {
+    for path in
+        ["/proc/kcore", "/proc/1/mem", "/proc/1/environ", "/proc/1/root/etc/passwd", "/dev/mem", "/dev/sda", "/dev/vda"]
+    {
         let (_, text) = shell.run(&format!("echo \"<$(head -c 1 {path} 2>/dev/null | wc -c)>\"")).await;
         assert!(text.contains("<0>"), "{path} can be read: {text}");
     }
@@ -408,7 +415,9 @@ async fn nothing_that_the_host_sees_can_be_changed_from_a_node() {
     }
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), (1, 2));
     // Nothing that failed above did so because nothing works: the node's own things can be changed.
-    for line in ["touch /etc/x /tmp/x /root/x /var/x /run/x", "echo 1 > /proc/sys/net/ipv4/ip_forward", "echo x > /dev/stderr"] {
+    for line in
+        ["touch /etc/x /tmp/x /root/x /var/x /run/x", "echo 1 > /proc/sys/net/ipv4/ip_forward", "echo x > /dev/stderr"]
+    {
         let (code, text) = shell.run(line).await;
         assert_eq!(code, 0, "`{line}`: {text}");
     }
@@ -468,7 +477,10 @@ async fn no_process_and_no_network_outside_can_be_reached_from_a_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_node_hurts_itself_only_and_destroy_takes_seconds() {
     let runtime = runtime();
-    let stubborn = Node { cmd: Some("sh -c 'trap \"\" TERM INT HUP; while :; do sleep 1000; done'".to_owned()), ..node("stubborn") };
+    let stubborn = Node {
+        cmd: Some("sh -c 'trap \"\" TERM INT HUP; while :; do sleep 1000; done'".to_owned()),
+        ..node("stubborn")
+    };
     let nodes = ["bomb", "full", "hog"].map(node).into_iter().chain([stubborn, node("quiet")]).collect();
     let topology = Topology { nodes, links: vec![], ..two_routers() };
     deploy(&runtime, "hostile", topology).await;
@@ -544,7 +556,11 @@ async fn the_end_of_a_nodes_command_is_announced() {
     let runtime = runtime();
     let mut events = runtime.watch();
     let short = Node { cmd: Some("sh -c 'read line < /tmp/go; exit 7'".to_owned()), ..node("r1") };
-    let short = Node { exec: vec!["mkfifo /tmp/go".to_owned()], cmd: Some("sh -c 'until read line < /tmp/go; do sleep 0.02; done'".to_owned()), ..short };
+    let short = Node {
+        exec: vec!["mkfifo /tmp/go".to_owned()],
+        cmd: Some("sh -c 'until read line < /tmp/go; do sleep 0.02; done'".to_owned()),
+        ..short
+    };
     deploy(&runtime, "ends", one(short)).await;
     let shell = Shell::open(&runtime, "ends", "r1").await;
     shell.send("echo now > /tmp/go\n").await;
@@ -559,7 +575,10 @@ async fn the_end_of_a_nodes_command_is_announced() {
 async fn the_first_shell_that_exists_opens_and_without_any_nothing_is_left_half_open() {
     let runtime = runtime();
     deploy(&runtime, "shells", one(node("r1"))).await;
-    let mut pty = runtime.open_pty("shells", "r1", request(&[&["no-such-shell", "-l"], &["sh", "-c", "echo it is sh"]])).await.unwrap();
+    let mut pty = runtime
+        .open_pty("shells", "r1", request(&[&["no-such-shell", "-l"], &["sh", "-c", "echo it is sh"]]))
+        .await
+        .unwrap();
     let mut seen = Vec::new();
     while let Some(chunk) = tokio::time::timeout(PATIENCE, pty.output.recv()).await.unwrap() {
         seen.extend(chunk);
@@ -581,7 +600,13 @@ async fn ending_a_shell_ends_everything_on_its_terminal() {
     let runtime = runtime();
     deploy(&runtime, "hangup", one(node("r1"))).await;
     let count = async |what: &str| {
-        let (_, text) = run_in(&runtime, "hangup", "r1", &format!("echo \"<$(cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep {what}' | wc -l)>\"")).await;
+        let (_, text) = run_in(
+            &runtime,
+            "hangup",
+            "r1",
+            &format!("echo \"<$(cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep {what}' | wc -l)>\""),
+        )
+        .await;
         text.split_once("\n<").unwrap_or_else(|| panic!("{text}")).1.split_once('>').unwrap().0.parse::<u32>().unwrap()
     };
     for (mark, by_dropping) in [("77001", false), ("77002", true)] {
@@ -618,9 +643,12 @@ async fn a_large_paste_and_the_last_output_arrive_whole() {
         .unwrap();
     let mut seen = String::new();
     while !seen.contains("ready") {
-        seen.push_str(&String::from_utf8_lossy(&tokio::time::timeout(PATIENCE, pty.output.recv()).await.unwrap().unwrap()));
+        seen.push_str(&String::from_utf8_lossy(
+            &tokio::time::timeout(PATIENCE, pty.output.recv()).await.unwrap().unwrap(),
+        ));
     }
-    let paste: Vec<u8> = (0..1_048_576_u32).map(|index| b' ' + u8::try_from(index.wrapping_mul(2_654_435_761) >> 26).unwrap()).collect();
+    let paste: Vec<u8> =
+        (0..1_048_576_u32).map(|index| b' ' + u8::try_from(index.wrapping_mul(2_654_435_761) >> 26).unwrap()).collect();
     let mut sum = Command::new("cksum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     sum.stdin.take().unwrap().write_all(&paste).unwrap();
     let sum = String::from_utf8(sum.wait_with_output().unwrap().stdout).unwrap();
@@ -695,7 +723,8 @@ async fn victim() {
     let Ok(name) = std::env::var(VICTIM) else { return };
     let runtime = runtime();
     let mut topology = two_routers();
-    topology.nodes[0].cmd = Some("sh -c 'trap \"\" TERM HUP; setsid sleep 1000 & while :; do sleep 1000; done'".to_owned());
+    topology.nodes[0].cmd =
+        Some("sh -c 'trap \"\" TERM HUP; setsid sleep 1000 & while :; do sleep 1000; done'".to_owned());
     topology.nodes[0].exec = vec![SHOW_NAMESPACES.to_owned()];
     topology.nodes[1].exec = vec![SHOW_NAMESPACES.to_owned()];
     let lines = deploy(&runtime, &name, topology).await.text();
@@ -788,7 +817,8 @@ async fn where_user_namespaces_are_off_one_sentence_says_what_to_switch_on() {
     let line = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --exact \
                 where_user_namespaces_are_off_one_sentence_says_what_to_switch_on";
     let exe = std::env::current_exe().unwrap();
-    let child = Command::new("unshare").args(["-Ur", "sh", "-c", line]).arg(exe).env("ANTIMONY_TEST_FORBIDDEN", "1").output();
+    let child =
+        Command::new("unshare").args(["-Ur", "sh", "-c", line]).arg(exe).env("ANTIMONY_TEST_FORBIDDEN", "1").output();
     match child {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
         Err(_) => left_out("a machine without user namespaces: there is no `unshare` to make one"),
@@ -808,7 +838,9 @@ fn everything_works_for_an_ordinary_user_too() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let reachable = |path: &Path| {
-        path.ancestors().skip(1).all(|folder| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0))
+        path.ancestors()
+            .skip(1)
+            .all(|folder| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0))
     };
     let bring = |path: PathBuf| {
         if reachable(&path) {
