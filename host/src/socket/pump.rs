@@ -40,8 +40,14 @@ pub(super) trait Selection<T>: Sync {
     /// What goes out.
     type Message: Serialize + Send + Sync;
 
+    /// What is found out once for all entries that come at one time.
+    type Moment: Send + Sync;
+
+    /// Finds that out.
+    fn moment(&self) -> Self::Moment;
+
     /// What goes out for `entry`; `None`: nothing does.
-    fn select(&self, entry: &T) -> impl Future<Output = Option<Self::Message>> + Send;
+    fn select(&self, entry: &T, moment: &Self::Moment) -> impl Future<Output = Option<Self::Message>> + Send;
 
     /// What goes out in place of this many bytes that were dropped before this client could take them; `None`: it can't
     /// do without them, and starts anew.
@@ -55,8 +61,11 @@ pub(super) struct Everything;
 
 impl<T: Entry + Serialize> Selection<T> for Everything {
     type Message = T;
+    type Moment = ();
 
-    async fn select(&self, entry: &T) -> Option<T> {
+    fn moment(&self) {}
+
+    async fn select(&self, entry: &T, (): &()) -> Option<T> {
         Some(entry.clone())
     }
 }
@@ -77,8 +86,9 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower
                 }
             }
         };
+        let moment = selection.moment();
         for entry in batch {
-            if let Some(message) = selection.select(&entry).await
+            if let Some(message) = selection.select(&entry, &moment).await
                 && let Err(why) = emit(socket, DATA, &message).await
             {
                 return cut(socket, why);

@@ -47,8 +47,11 @@ struct Output;
 
 impl Selection<Arc<str>> for Output {
     type Message = Arc<str>;
+    type Moment = ();
 
-    async fn select(&self, text: &Arc<str>) -> Option<Arc<str>> {
+    fn moment(&self) {}
+
+    async fn select(&self, text: &Arc<str>, (): &()) -> Option<Arc<str>> {
         Some(Arc::clone(text))
     }
 
