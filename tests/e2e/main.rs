@@ -15,6 +15,7 @@ mod interop;
 mod plugins;
 mod policy;
 mod restart;
+mod shells;
 mod spine;
 mod startup;
 mod tokens;
