@@ -90,7 +90,7 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     };
     let draft = api.labs.draft(&new).await?;
     api.authorize(&caller, Action::CreateLab(&draft)).await?;
-    answer(api.labs.create(new).await?.lab.id.clone())
+    answer(api.labs.create(new, &draft).await?.lab.id.clone())
 }
 
 /// `PATCH /labs/{id}`
@@ -104,7 +104,7 @@ pub(super) async fn update(
     let patch = LabPatch::from(patch);
     let after = api.labs.draft_update(&before.lab.id, &patch).await?;
     api.authorize(&caller, Action::UpdateLab(&before, &after)).await?;
-    api.labs.update(&before.lab.id, patch).await?;
+    api.labs.update(&before.lab.id, patch, after).await?;
     answer(())
 }
 
