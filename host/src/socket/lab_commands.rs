@@ -131,6 +131,8 @@ async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value
         }
     };
 
+    // A deploy is judged by what it would build, which need not be what runs.
+    let lab = if command.kind == CommandKind::Deploy { lab.to_deploy() } else { lab };
     // Looked up again: the validators may have put another shell in.
     let shell = shell_of(&command);
     let action = Action::Command(&command, &lab, shell.as_ref().map(|shell| shell.info()));
@@ -142,7 +144,7 @@ async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value
         || command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"));
     match command.kind {
         CommandKind::Deploy => {
-            let deployed = hub.labs.deploy(id, by).await;
+            let deployed = hub.labs.deploy(id, by, Some(lab)).await;
             // The log can be read by whoever hears the answer; the notice that makes it too may still be on its way.
             if hub.labs.get(id).is_some_and(|lab| lab.instance.is_some()) {
                 logs::ensure(hub, id);
