@@ -74,9 +74,12 @@ async fn use_a_shell(admin: &Client, lab: &str, shell_commands: &mut antimony_ho
     assert_eq!(admin.command(lab, 5, json!({})).await, Ok(json!([])));
     let shell = admin.open_shell(lab, "r1").await;
     let mut terminal = Lines::of(admin.join(&format!("/shells/{shell}")).await);
-    terminal.namespace().emit("data", "hostname; ping -c 2 10.0.0.2; echo \"status=$?\"\r").await.unwrap();
+    // A terminal echoes what is typed, so each answer is framed by something that was not typed like this.
+    let typed = "echo \"name=$(hostname)\"; ping -c 2 -i 0.2 10.0.0.2; echo \"status=$?\"\r";
+    terminal.namespace().emit("data", typed).await.unwrap();
     let screen = terminal.until("status=0").await;
-    assert!(screen.lines().any(|line| line.trim() == "r1"), "{screen}");
+    assert!(screen.contains("name=r1\r\n"), "{screen}");
+    assert!(screen.contains("2 received"), "{screen}");
     assert_eq!(admin.command(lab, 5, json!({})).await, Ok(json!([{ "id": shell, "node": "r1" }])));
 
     // Another tab of the same person has the whole history.

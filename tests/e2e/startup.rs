@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Client, NotStarted, Server, ServerBuilder, User};
+use crate::harness::{Client, NotStarted, Server, ServerBuilder, User, run_program};
 
 /// Starts a server that must not start; answers what it said.
 async fn not_started(builder: ServerBuilder) -> String {
@@ -102,8 +102,7 @@ async fn listening_for_other_machines_needs_a_login_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_configuration_is_named() {
-    let output =
-        crate::harness::run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]);
+    let output = run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]).await;
     assert_eq!(output.status.code(), Some(1));
     says(&String::from_utf8_lossy(&output.stderr), &["/nowhere/antimony.yml"]);
 }

@@ -357,7 +357,16 @@ pub(crate) fn known_programs(place: &Place) -> Vec<PathBuf> {
     vec![place.program.clone()]
 }
 
-/// Runs a command of the program that is no server.
-pub(crate) fn run_program(arguments: &[&str]) -> std::process::Output {
-    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().expect("run the program")
+/// Runs a command of the program that ends by itself.
+pub(crate) async fn run_program(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::null());
+    output_of(command).await
+}
+
+/// Runs a command of the program to its end, at a time when nobody wants to be alone.
+pub(crate) async fn output_of(mut command: Command) -> std::process::Output {
+    let _turn = shared().await;
+    let run = tokio::task::spawn_blocking(move || command.output().expect("run the program"));
+    run.await.expect("no panic")
 }

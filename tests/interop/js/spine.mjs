@@ -111,10 +111,12 @@ assert.equal(typeof shellId, "string");
 const terminal = record(fresh.join(`/shells/${shellId}`));
 await joined(terminal.socket);
 const screen = () => terminal.events.flatMap(({ args }) => args[0]).join("");
-terminal.socket.emit("data", "hostname; ping -c 2 10.0.0.2; echo \"status=$?\"\r");
+// A terminal echoes what is typed, so each answer is framed by something that was not typed like this.
+terminal.socket.emit("data", 'echo "name=$(hostname)"; ping -c 2 -i 0.2 10.0.0.2; echo "status=$?"\r');
 await terminal.until("the answer of r2", () => /status=\d/.test(screen()));
 assert.match(screen(), /status=0/, screen());
-assert.match(screen(), /^r1\r?$/m, screen());
+assert.match(screen(), /name=r1\r\n/, screen());
+assert.match(screen(), /2 received/, screen());
 assert.deepEqual(await command(commands, 5), { payload: [{ id: shellId, node: "r1" }] });
 assert.deepEqual(await command(commands, 7, { shellId }), { payload: null });
 await shellCommands.until("the announcement of the closed shell", (events) => events.length > 0);
