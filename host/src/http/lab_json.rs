@@ -143,6 +143,7 @@ pub(super) mod tests {
             definition: definition.to_owned(),
             topology: Arc::new(Topology::parse(definition).expect("it is one")),
             instance: None,
+            next: None,
         }
     }
 

@@ -21,14 +21,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use jiff::Timestamp;
 use serde::Serialize;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use self::error::ApiError;
@@ -78,10 +77,22 @@ pub fn router(api: Api) -> Router {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)
+        .layer(from_fn(to_the_end))
         .layer(map_response(uncached))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send + 'static>| panicked(panic.as_ref())))
         .layer(TraceLayer::new_for_http())
+}
+
+/// Runs a request in a task of its own, which goes on when the client hangs up: nothing is left half done.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => panicked(panic.as_ref()),
+            // Cancelled: the server is shutting down, and nobody waits for the answer.
+            Err(_) => ApiError::Internal.into_response(),
+        },
+    }
 }
 
 /// A successful answer.

@@ -1,23 +1,24 @@
-//! One task per lab, which owns everything that changes about it. It asks [`super::lifecycle`] what may happen, performs
-//! the effects through the runtime driver, keeps the store in step, and publishes each change.
+//! One task per lab, which owns everything that changes about it ([`Facts`]). It asks [`lifecycle`] what may happen,
+//! performs the effects through the runtime driver, keeps the store in step, and publishes each change.
 //!
-//! Commands come through a bounded channel. A deploy or destroy runs as a task of its own (never more than one at a
-//! time: the lifecycle sees to that) and reports back, so that commands are answered while it runs.
+//! Commands come through a bounded channel. Whatever takes long (a deploy, a destroy, work on a node, a look at the nodes)
+//! runs as a job of its own and reports back, so that commands are answered meanwhile. There is never more than one
+//! deploy or destroy: the lifecycle sees to that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::facts::Facts;
 use super::lifecycle::{self, Denial, Effect, Phase};
-use super::model::{
-    Collection, Instance, Lab, LabSnapshot, LabState, NodeState, NodeStatus, StoredInstance, StoredTopology, UserId,
-};
+use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, UserId};
 use super::publisher::{Notice, Publisher};
-use super::{LabCommandError, LabError};
+use super::running::Running;
+use super::{LabCommandError, LabError, LabPatch, draft};
 use crate::history::History;
 use crate::plugins::decision::{Event, Occurrence};
 use crate::runtime::{InstanceSpec, LogSink, NodeAction, RuntimeDriver, RuntimeError};
@@ -40,14 +41,19 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) driver: Arc<dyn RuntimeDriver>,
     pub(super) publisher: Publisher,
+    pub(super) running: Arc<Running>,
     /// Each instance gets a folder of its own in here.
     pub(super) run_dir: PathBuf,
+    /// Cancelled when the server ends.
+    pub(super) closing: CancellationToken,
 }
 
 /// What can be asked of a lab task.
 pub(super) enum Command {
+    /// Deploys the lab. `judged` is what was found to be allowed, if anybody was asked.
     Deploy {
         by: Option<UserId>,
+        judged: Option<Arc<LabSnapshot>>,
         reply: Reply,
     },
     Destroy {
@@ -60,18 +66,19 @@ pub(super) enum Command {
         by: Option<UserId>,
         reply: Reply,
     },
-    /// Takes over a changed definition; refused while there is an instance.
+    /// Changes the definition; refused while there is an instance.
     Update {
-        lab: Box<Lab>,
+        patch: LabPatch,
         reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
     },
+    /// Deletes the lab, and answers what it was.
     Delete {
-        reply: oneshot::Sender<Result<(), LabError>>,
+        reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
     },
     /// The schedule missed the time of this lab altogether.
     Missed,
-    TopologyChanged(Box<StoredTopology>),
-    CollectionChanged(Box<Collection>),
+    /// The lab's topology or collection may have changed in the store.
+    Reread,
     /// The runtime says that a node is in another state.
     NodeChanged {
         instance: String,
@@ -84,7 +91,7 @@ pub(super) enum Command {
         reason: String,
     },
     /// The runtime may have changed without telling: look.
-    Refresh,
+    Inspect,
 }
 
 /// Where the result of an action goes.
@@ -112,42 +119,39 @@ pub(super) enum Revival {
 
 /// How a job that the task had started ended.
 enum JobEnd {
-    Deploy(Result<Vec<NodeStatus>, RuntimeError>),
-    Destroy(Result<(), RuntimeError>),
-    Node {
-        action: NodeAction,
-        node: String,
-        by: Option<UserId>,
-        reply: Reply,
-        result: Result<NodeStatus, RuntimeError>,
-    },
+    Deploy(Result<Vec<NodeStatus>, LabCommandError>),
+    Destroy(Result<(), LabCommandError>),
+    Node(NodeJob, Result<NodeStatus, RuntimeError>),
+    Inspect(String, Result<Vec<NodeStatus>, RuntimeError>),
+}
+
+/// Work on a node, and for whom.
+struct NodeJob {
+    instance: String,
+    node: String,
+    action: NodeAction,
+    by: Option<UserId>,
+    reply: Reply,
 }
 
 struct LabTask {
     shared: Shared,
-    lab: Lab,
-    collection: Collection,
-    /// The stored topology, which the next deploy uses.
-    stored: StoredTopology,
-    /// What `lab.instance` was deployed from, or what `stored` says; read.
-    topology: Arc<Topology>,
-    phase: Phase,
-    since: Timestamp,
-    nodes: Vec<NodeStatus>,
-    recovered: bool,
+    facts: Facts,
     /// Whom the deploy or destroy under way is for.
     by: Option<UserId>,
-    /// The error of a job, for those who wait for its answer.
-    failure: Option<RuntimeError>,
+    /// The error of the deploy or destroy that has just ended, for those who wait for its answer.
+    failure: Option<LabCommandError>,
     cancel: CancellationToken,
     jobs: JoinSet<JobEnd>,
+    /// The job that deploys or destroys.
+    main_job: Option<task::Id>,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
     log: Arc<LabLog>,
 }
 
-/// Starts the task of a lab. It ends when the lab is deleted, or when nobody can reach it any more.
+/// Starts the task of a lab. It ends when the lab is deleted, or with the server.
 pub(super) fn spawn(
     shared: Shared,
     lab: Lab,
@@ -162,25 +166,18 @@ pub(super) fn spawn(
         Revival::Running(nodes) => (Phase::Running, nodes.clone()),
         Revival::Lost(_) | Revival::Failed => (Phase::Failed, Vec::new()),
     };
-    let topology = read_definition(&lab, &stored);
-    let since = lab.instance.as_ref().map_or_else(Timestamp::now, |instance| instance.since);
-    let recovered = !matches!(revival, Revival::None);
-    let first = Arc::new(snapshot_of(&lab, &collection, &stored, &topology, phase, since, &nodes, recovered));
-    let (sender, receiver) = watch::channel(first);
+    let facts = Facts::new(lab, collection, stored, phase, nodes);
+    let first = facts.snapshot();
+    shared.running.update(&first.lab.creator.id, false, first.instance.is_some());
+    let (sender, receiver) = watch::channel(Arc::new(first));
     let task = LabTask {
         shared,
-        lab,
-        collection,
-        stored,
-        topology,
-        phase,
-        since,
-        nodes,
-        recovered,
+        facts,
         by: None,
         failure: None,
         cancel: CancellationToken::new(),
         jobs: JoinSet::new(),
+        main_job: None,
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -190,60 +187,29 @@ pub(super) fn spawn(
     LabHandle { commands, snapshot: receiver, log }
 }
 
-/// The definition that counts, read. It was read when it was stored, so that it can only be unreadable when a newer
-/// server has become stricter; then the lab shows no nodes, and a deploy says what is wrong.
-fn read_definition(lab: &Lab, stored: &StoredTopology) -> Arc<Topology> {
-    let text = lab.instance.as_ref().map_or(&stored.definition, |instance| &instance.definition);
-    Arc::new(Topology::parse(text).unwrap_or_else(|error| {
-        tracing::warn!(lab = %lab.id, %error, "the stored topology can't be read");
-        Topology { name: stored.name.clone(), prefix: None, nodes: Vec::new(), links: Vec::new() }
-    }))
-}
-
-#[expect(clippy::too_many_arguments, reason = "it gathers the parts of the task, before and while there is one")]
-fn snapshot_of(
-    lab: &Lab,
-    collection: &Collection,
-    stored: &StoredTopology,
-    topology: &Arc<Topology>,
-    phase: Phase,
-    since: Timestamp,
-    nodes: &[NodeStatus],
-    recovered: bool,
-) -> LabSnapshot {
-    let instance = match (&lab.instance, phase.instance_state()) {
-        (Some(instance), Some(state)) => {
-            let (name, deployed) = (instance.name.clone(), instance.deployed);
-            Some(Instance { name, deployed, state, since, nodes: nodes.to_vec(), recovered })
-        }
-        _ => None,
-    };
-    LabSnapshot {
-        state: LabState::derive(instance.as_ref().map(|instance| instance.state), lab.start_time, Timestamp::now()),
-        definition: lab.instance.as_ref().map_or(&stored.definition, |instance| &instance.definition).clone(),
-        topology: Arc::clone(topology),
-        lab: lab.clone(),
-        collection: collection.clone(),
-        instance,
-    }
-}
-
 impl LabTask {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, revival: Revival) {
         match revival {
             Revival::None | Revival::Failed => {}
             Revival::Running(_) => self.announce(Occurrence::LabRecovered, None).await,
             Revival::Lost(reason) => {
-                self.store_instance_state().await;
+                self.store_instance().await;
                 self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
             }
         }
+        let closing = self.shared.closing.clone();
         loop {
             tokio::select! {
                 // Ends of jobs first: whoever asks next is answered by how things are, not by how they were.
                 biased;
-                Some(end) = self.jobs.join_next() => match end {
-                    Ok(end) => self.job_ended(end).await,
+                () = closing.cancelled() => return,
+                Some(end) = self.jobs.join_next_with_id() => match end {
+                    Ok((id, end)) => {
+                        if self.main_job == Some(id) {
+                            self.main_job = None;
+                        }
+                        self.job_ended(end).await;
+                    }
                     Err(error) => self.job_broke(&error).await,
                 },
                 command = inbox.recv() => match command {
@@ -255,7 +221,6 @@ impl LabTask {
                         let _ = reply.send(result);
                         if deleted {
                             self.log.close();
-                            self.shared.publisher.publish(Notice::LabRemoved(self.take_snapshot())).await;
                             return;
                         }
                     }
@@ -267,67 +232,53 @@ impl LabTask {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Deploy { by, reply } => self.deploy(by, reply).await,
-            Command::Destroy { by, reply } => match lifecycle::step(self.phase, lifecycle::Event::Destroy) {
+            Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
+            Command::Destroy { by, reply } => match lifecycle::step(self.facts.phase, lifecycle::Event::Destroy) {
                 Err(denial) => answer(reply, Err(denial.into())),
                 Ok((phase, effects)) => {
                     self.destroy_waiters.push(reply);
-                    if !effects.is_empty() {
+                    if phase != self.facts.phase {
                         self.by = by;
                     }
                     self.enter(phase, effects).await;
                 }
             },
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
-            Command::Update { lab, reply } => {
-                let result = self.update(*lab).await;
+            Command::Update { patch, reply } => {
+                let result = self.update(&patch).await;
                 // Whoever asked may have gone; the change stays.
                 let _ = reply.send(result);
             }
             Command::Delete { .. } => unreachable!("handled by the loop, which it ends"),
             Command::Missed => {
                 self.clear_start_pending().await;
-                self.publish_change().await;
                 self.announce(Occurrence::LabMissed, None).await;
             }
-            Command::TopologyChanged(stored) => {
-                self.stored = *stored;
-                self.topology = read_definition(&self.lab, &self.stored);
-                self.publish_change().await;
-            }
-            Command::CollectionChanged(collection) => {
-                self.collection = *collection;
-                self.publish_change().await;
-            }
+            Command::Reread => self.reread().await,
             Command::NodeChanged { instance, node, state } => self.node_changed(&instance, &node, state).await,
-            Command::Lost { instance, reason } if self.is_instance(&instance) => {
-                self.failure = Some(RuntimeError::Failed(reason));
-                self.event(lifecycle::Event::Lost).await;
+            Command::Lost { instance, reason } => {
+                if self.facts.instance_name() == Some(&instance) {
+                    self.failure = Some(LabCommandError::Runtime(reason));
+                    self.event(lifecycle::Event::Lost).await;
+                }
             }
-            Command::Lost { .. } => {}
-            Command::Refresh => self.refresh().await,
+            Command::Inspect => self.inspect(),
         }
     }
 
-    fn is_instance(&self, name: &str) -> bool {
-        self.lab.instance.as_ref().is_some_and(|instance| instance.name == name)
-    }
-
-    async fn deploy(&mut self, by: Option<UserId>, reply: Reply) {
-        let (phase, effects) = match lifecycle::step(self.phase, lifecycle::Event::Deploy) {
+    async fn deploy(&mut self, by: Option<UserId>, judged: Option<Arc<LabSnapshot>>, reply: Reply) {
+        let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Deploy) {
             Ok(next) => next,
             Err(denial) => return answer(reply, Err(denial.into())),
         };
-        if by.is_none() {
+        let scheduled = by.is_none();
+        if scheduled {
             // The schedule asks once, whatever comes of it.
             self.clear_start_pending().await;
         }
         // What can't run here is refused before anything has begun, so that nothing half made is left.
-        let runnable = Topology::parse(&self.stored.definition)
-            .map_err(|error| error.to_string())
-            .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()));
-        if let Err(reason) = runnable {
-            if by.is_none() {
+        if let Err(reason) = self.deployable(judged.as_deref()) {
+            if scheduled {
                 // Nobody waits for the answer: this is how users hear of it.
                 let detail = String::new();
                 self.announce(Occurrence::LabDeployFailed { reason: reason.clone(), detail }, None).await;
@@ -340,92 +291,84 @@ impl LabTask {
         self.enter(phase, effects).await;
     }
 
+    /// Whether what a deploy would build can be built, and is what was judged.
+    fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
+        if judged.is_some_and(|judged| judged.definition != self.facts.next.text) {
+            return Err("the lab's topology has been changed this very moment: try again".into());
+        }
+        if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
+            return Err(format!("the lab's time ended at {end}: give it another end time first"));
+        }
+        Topology::parse(&self.facts.next.text)
+            .map_err(|error| error.to_string())
+            .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
+    }
+
     /// An event that is never denied.
     async fn event(&mut self, event: lifecycle::Event) {
-        let (phase, effects) = lifecycle::step(self.phase, event).expect("only requests are denied");
+        let (phase, effects) = lifecycle::step(self.facts.phase, event).expect("only requests are denied");
         self.enter(phase, effects).await;
     }
 
     /// Goes to `phase` and performs `effects`. The order matters: the store knows before anything begins, and everybody
     /// is told of the new state before whoever waits gets their answer.
     async fn enter(&mut self, phase: Phase, effects: &'static [Effect]) {
-        let changed = phase != self.phase;
-        let before = self.phase;
-        if changed {
-            self.phase = phase;
-            self.since = Timestamp::now();
+        let before = self.facts.phase;
+        self.facts.enter(phase);
+        if effects.contains(&Effect::BeginDeploy) {
+            self.facts.begin_instance();
         }
-        let mut replaced = None;
-        if effects.contains(&Effect::BeginDeploy) || effects.contains(&Effect::BeginRedeploy) {
-            replaced = self.lab.instance.take().map(|instance| instance.name);
-            self.new_instance();
+        if phase == Phase::Idle {
+            self.facts.end_instance();
         }
-        if effects.contains(&Effect::AnswerDestroyed) {
-            self.lab.instance = None;
-            self.nodes.clear();
-            self.topology = read_definition(&self.lab, &self.stored);
-        }
-        if changed {
-            if let Err(error) = self.shared.store.set_lab_instance(&self.lab.id, self.stored_instance().as_ref()).await
-            {
-                // Without the entry a restart would forget the instance; going on is still better than a lab that hangs.
-                tracing::error!(lab = %self.lab.id, %error, "the state of the instance could not be stored");
-            }
+        let stored = if phase == before { true } else { self.store_instance().await };
+        if phase != before {
             self.publish_change().await;
-            let begins = (phase == Phase::Stopping && before != Phase::Cancelling) || phase == Phase::Cancelling;
-            if begins {
+            // A cancelled deploy has announced it already.
+            let destroying = matches!(phase, Phase::Stopping | Phase::Cancelling) && before != Phase::Cancelling;
+            if destroying {
                 self.announce(Occurrence::LabDestroying, self.by.clone()).await;
             }
         }
         for effect in effects {
-            self.perform(*effect, replaced.take()).await;
+            self.perform(*effect, stored).await;
         }
     }
 
-    async fn perform(&mut self, effect: Effect, replaced: Option<String>) {
+    async fn perform(&mut self, effect: Effect, stored: bool) {
         match effect {
-            Effect::BeginDeploy | Effect::BeginRedeploy => {
+            Effect::BeginDeploy => {
                 self.announce(Occurrence::LabDeploying, self.by.clone()).await;
-                self.begin_deploy(replaced);
+                self.begin_deploy(stored);
             }
             Effect::CancelDeploy => self.cancel.cancel(),
             Effect::BeginDestroy => self.begin_destroy(),
             Effect::AnswerDeployed => {
                 self.set_topology_deploy_failed(false).await;
                 self.announce(Occurrence::LabDeployed, self.by.clone()).await;
-                if let Some(reply) = self.deploy_waiter.take() {
-                    answer(reply, Ok(()));
-                }
+                self.answer_deploy(Ok(()));
             }
             Effect::AnswerDeployFailed => {
                 self.set_topology_deploy_failed(true).await;
                 let error = self.take_failure();
                 let (reason, detail) = self.failure_texts(&error);
                 self.announce(Occurrence::LabDeployFailed { reason, detail }, self.by.clone()).await;
-                if let Some(reply) = self.deploy_waiter.take() {
-                    answer(reply, Err(error.into()));
-                }
+                self.answer_deploy(Err(error));
             }
             Effect::AnswerDeployCancelled => {
                 self.failure = None;
                 self.announce(Occurrence::LabDeployCancelled, self.by.clone()).await;
-                if let Some(reply) = self.deploy_waiter.take() {
-                    answer(reply, Err(LabCommandError::Cancelled));
-                }
+                self.answer_deploy(Err(LabCommandError::Cancelled));
             }
             Effect::AnswerDestroyed => {
                 self.announce(Occurrence::LabDestroyed, self.by.clone()).await;
-                for reply in self.destroy_waiters.drain(..) {
-                    answer(reply, Ok(()));
-                }
+                self.answer_destroys(&Ok(()));
             }
             Effect::AnswerDestroyFailed => {
                 let error = self.take_failure();
                 let (reason, detail) = self.failure_texts(&error);
                 self.announce(Occurrence::LabDestroyFailed { reason, detail }, self.by.clone()).await;
-                for reply in self.destroy_waiters.drain(..) {
-                    answer(reply, Err(LabCommandError::Runtime(error.to_string())));
-                }
+                self.answer_destroys(&Err(error));
             }
             Effect::AnnounceLost => {
                 let error = self.take_failure();
@@ -435,42 +378,24 @@ impl LabTask {
         }
     }
 
-    fn take_failure(&mut self) -> RuntimeError {
-        self.failure.take().unwrap_or_else(|| RuntimeError::Failed("the runtime gave no reason".into()))
-    }
-
-    fn failure_texts(&self, error: &RuntimeError) -> (String, String) {
-        (error.to_string(), self.log.tail(FAILURE_DETAIL_LINES).join("\n"))
-    }
-
-    /// Gives the lab an instance: a name that no other has, and the topology's present definition.
-    fn new_instance(&mut self) {
-        // Two instances can't share a name: one lab has one at a time, and each waits for the last one's end; two labs of
-        // one topology could begin in the same millisecond, hence the end of the lab's id.
-        let id = self.lab.id.as_str();
-        let tail = id.get(id.len().saturating_sub(4)..).unwrap_or(id);
-        let name = format!("{}-{}-{tail}", self.stored.name, Timestamp::now().strftime("%Y%m%d%H%M%S"));
-        self.lab.instance = Some(StoredInstance {
-            name,
-            definition: self.stored.definition.clone(),
-            deployed: Timestamp::now(),
-            state: super::model::InstanceState::Deploying,
-            since: self.since,
-        });
-        self.nodes.clear();
-        self.recovered = false;
-        self.topology = read_definition(&self.lab, &self.stored);
-    }
-
-    fn stored_instance(&self) -> Option<StoredInstance> {
-        let state = self.phase.instance_state()?;
-        self.lab.instance.clone().map(|instance| StoredInstance { state, since: self.since, ..instance })
-    }
-
-    async fn store_instance_state(&self) {
-        if let Err(error) = self.shared.store.set_lab_instance(&self.lab.id, self.stored_instance().as_ref()).await {
-            tracing::error!(lab = %self.lab.id, %error, "the state of the instance could not be stored");
+    fn answer_deploy(&mut self, result: Result<(), LabCommandError>) {
+        if let Some(reply) = self.deploy_waiter.take() {
+            answer(reply, result);
         }
+    }
+
+    fn answer_destroys(&mut self, result: &Result<(), LabCommandError>) {
+        for reply in self.destroy_waiters.drain(..) {
+            answer(reply, result.clone());
+        }
+    }
+
+    fn take_failure(&mut self) -> LabCommandError {
+        self.failure.take().unwrap_or_else(|| LabCommandError::Internal("no reason was given".into()))
+    }
+
+    fn failure_texts(&self, error: &LabCommandError) -> (String, String) {
+        (error.to_string(), self.log.tail(FAILURE_DETAIL_LINES).join("\n"))
     }
 
     fn log_sink(&self) -> LogSink {
@@ -478,234 +403,252 @@ impl LabTask {
         Arc::new(move |line| log.append(Arc::from(line)))
     }
 
-    fn begin_deploy(&mut self, replaced: Option<String>) {
+    fn begin_deploy(&mut self, stored: bool) {
         self.cancel = CancellationToken::new();
         let cancel = self.cancel.clone();
         let shared = self.shared.clone();
         let log = self.log_sink();
-        let instance = self.lab.instance.clone().expect("an instance was made with the phase");
-        let lab_id = self.lab.id.clone();
+        let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
+        let lab_id = self.facts.lab.id.clone();
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
-        let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.topology).clone() });
-        self.jobs.spawn(async move {
-            if let Some(replaced) = replaced {
-                if let Err(error) = shared.driver.destroy(&replaced, Arc::clone(&log)).await {
-                    return JobEnd::Deploy(Err(error));
-                }
-                remove_dir(&shared.run_dir.join(&replaced)).await;
+        let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.facts.next.topology).clone() });
+        let job = async move {
+            if !stored {
+                // What isn't stored would be forgotten by a restart, and run on without anybody knowing.
+                return Err(LabCommandError::Internal("the instance could not be stored: see the server's log".into()));
             }
             let dir = shared.run_dir.join(&instance.name);
-            if let Err(error) = tokio::fs::create_dir_all(&dir).await {
-                let reason = format!("the run folder {} can't be made: {error}", dir.display());
-                return JobEnd::Deploy(Err(RuntimeError::Failed(reason)));
-            }
+            tokio::fs::create_dir_all(&dir).await.map_err(|error| {
+                LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
+            })?;
             let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
-            JobEnd::Deploy(shared.driver.deploy(&spec, log, cancel).await)
-        });
+            Ok(shared.driver.deploy(&spec, log, cancel).await?)
+        };
+        self.main_job = Some(self.jobs.spawn(async move { JobEnd::Deploy(job.await) }).id());
     }
 
     fn begin_destroy(&mut self) {
         let shared = self.shared.clone();
         let log = self.log_sink();
-        let name = self.lab.instance.as_ref().map(|instance| instance.name.clone());
-        self.jobs.spawn(async move {
-            let Some(name) = name else { return JobEnd::Destroy(Ok(())) };
-            let result = shared.driver.destroy(&name, log).await;
-            if result.is_ok() {
+        let name = self.facts.instance_name().map(str::to_owned);
+        let job = async move {
+            if let Some(name) = name {
+                shared.driver.destroy(&name, log).await?;
                 remove_dir(&shared.run_dir.join(&name)).await;
             }
-            JobEnd::Destroy(result)
-        });
+            Ok(())
+        };
+        self.main_job = Some(self.jobs.spawn(async move { JobEnd::Destroy(job.await) }).id());
     }
 
     async fn job_ended(&mut self, end: JobEnd) {
         match end {
             JobEnd::Deploy(Ok(nodes)) => {
-                self.nodes = nodes;
+                self.facts.nodes = nodes;
                 self.event(lifecycle::Event::DeployEnded { up: true }).await;
+                // What happened to a node since the runtime took that picture was told while there were no nodes here.
+                self.inspect();
             }
             JobEnd::Deploy(Err(error)) => {
-                (self.log_sink())(&format!("deploy ended: {error}"));
+                (self.log_sink())(&format!("The deploy has ended: {error}"));
                 self.failure = Some(error);
                 self.event(lifecycle::Event::DeployEnded { up: false }).await;
             }
             JobEnd::Destroy(Ok(())) => self.event(lifecycle::Event::DestroyEnded { gone: true }).await,
             JobEnd::Destroy(Err(error)) => {
-                (self.log_sink())(&format!("destroy failed: {error}"));
+                (self.log_sink())(&format!("The destroy has failed: {error}"));
                 self.failure = Some(error);
                 self.event(lifecycle::Event::DestroyEnded { gone: false }).await;
             }
-            JobEnd::Node { action, node, by, reply, result } => {
-                self.node_action_ended(action, &node, by, reply, result).await
-            }
+            JobEnd::Node(job, result) => self.node_action_ended(job, result).await,
+            JobEnd::Inspect(instance, result) => self.inspected(&instance, result).await,
         }
     }
 
     /// A job panicked, which is a bug; the lab is failed rather than stuck.
-    async fn job_broke(&mut self, error: &tokio::task::JoinError) {
-        tracing::error!(lab = %self.lab.id, %error, "a job of the lab broke");
-        self.failure = Some(RuntimeError::Failed("an internal error: see the server's log".into()));
-        match self.phase {
-            Phase::Deploying | Phase::Cancelling => self.event(lifecycle::Event::DeployEnded { up: false }).await,
-            Phase::Stopping => self.event(lifecycle::Event::DestroyEnded { gone: false }).await,
-            Phase::Idle | Phase::Running | Phase::Failed => {}
+    async fn job_broke(&mut self, error: &task::JoinError) {
+        tracing::error!(lab = %self.facts.lab.id, %error, "a job of the lab broke");
+        if self.main_job != Some(error.id()) {
+            return;
         }
+        self.main_job = None;
+        self.failure = Some(LabCommandError::Internal("see the server's log".into()));
+        let event = match self.facts.phase {
+            Phase::Deploying | Phase::Cancelling => lifecycle::Event::DeployEnded { up: false },
+            _ => lifecycle::Event::DestroyEnded { gone: false },
+        };
+        self.event(event).await;
     }
 
     fn node_action(&mut self, node: String, action: NodeAction, by: Option<UserId>, reply: Reply) {
-        match self.phase {
+        match self.facts.phase {
             Phase::Running => {}
-            Phase::Deploying => return answer(reply, Err(Denial::AlreadyDeploying.into())),
+            Phase::Replacing | Phase::Deploying => return answer(reply, Err(Denial::AlreadyDeploying.into())),
             Phase::Idle | Phase::Cancelling | Phase::Stopping | Phase::Failed => {
                 return answer(reply, Err(Denial::NotRunning.into()));
             }
         }
-        if !self.nodes.iter().any(|known| known.name == node) {
+        let Some(instance) = self.facts.instance_name().map(str::to_owned) else {
+            return answer(reply, Err(Denial::NotRunning.into()));
+        };
+        if self.facts.node_mut(&node).is_none() {
             return answer(reply, Err(LabCommandError::NodeNotFound(node)));
         }
         let driver = Arc::clone(&self.shared.driver);
-        let instance = self.lab.instance.as_ref().map(|instance| instance.name.clone()).unwrap_or_default();
+        let job = NodeJob { instance, node, action, by, reply };
         self.jobs.spawn(async move {
-            let result = driver.node(&instance, &node, action).await;
-            JobEnd::Node { action, node, by, reply, result }
+            let result = driver.node(&job.instance, &job.node, job.action).await;
+            JobEnd::Node(job, result)
         });
     }
 
-    async fn node_action_ended(
-        &mut self,
-        action: NodeAction,
-        node: &str,
-        by: Option<UserId>,
-        reply: Reply,
-        result: Result<NodeStatus, RuntimeError>,
-    ) {
-        let known = self.nodes.iter_mut().find(|known| known.name == node);
-        match (result, known) {
+    async fn node_action_ended(&mut self, job: NodeJob, result: Result<NodeStatus, RuntimeError>) {
+        if self.facts.instance_name() != Some(&job.instance) {
+            // The lab was destroyed meanwhile, and its nodes with it.
+            return answer(job.reply, Err(Denial::NotRunning.into()));
+        }
+        match (result, self.facts.node_mut(&job.node)) {
             (Ok(status), Some(known)) => {
                 *known = status.clone();
                 self.publish_change().await;
-                let what = match action {
+                let what = match job.action {
                     NodeAction::Start => Occurrence::NodeStarted(status),
                     NodeAction::Stop => Occurrence::NodeStopped(status),
                     NodeAction::Restart => Occurrence::NodeRestarted(status),
                 };
-                self.announce(what, by).await;
-                answer(reply, Ok(()));
+                self.announce(what, job.by).await;
+                answer(job.reply, Ok(()));
             }
-            // The lab was destroyed meanwhile, and its nodes with it.
-            (Ok(_), None) => answer(reply, Err(Denial::NotRunning.into())),
+            (Ok(_), None) => answer(job.reply, Err(LabCommandError::NodeNotFound(job.node))),
             (Err(error), known) => {
                 if let Some(node) = known.cloned() {
-                    self.announce(Occurrence::NodeFailed { node, reason: error.to_string() }, by).await;
+                    self.announce(Occurrence::NodeFailed { node, reason: error.to_string() }, job.by).await;
                 }
-                answer(reply, Err(error.into()));
+                answer(job.reply, Err(error.into()));
             }
         }
     }
 
     async fn node_changed(&mut self, instance: &str, node: &str, state: NodeState) {
-        if !self.is_instance(instance) {
+        if self.facts.instance_name() != Some(instance) {
             return;
         }
-        let Some(known) = self.nodes.iter_mut().find(|known| known.name == node && known.state != state) else {
-            return;
-        };
+        let Some(known) = self.facts.node_mut(node).filter(|known| known.state != state) else { return };
         known.state = state;
         let status = known.clone();
         self.publish_change().await;
-        if state == NodeState::Exited && self.phase == Phase::Running {
+        if state == NodeState::Exited && self.facts.phase == Phase::Running {
             self.announce(Occurrence::NodeExited(status), None).await;
         }
     }
 
-    async fn refresh(&mut self) {
-        if self.phase != Phase::Running {
+    fn inspect(&mut self) {
+        let Some(instance) = self.facts.instance_name().map(str::to_owned) else { return };
+        if self.facts.phase == Phase::Running {
+            let driver = Arc::clone(&self.shared.driver);
+            self.jobs.spawn(async move {
+                let result = driver.inspect(&instance).await;
+                JobEnd::Inspect(instance, result)
+            });
+        }
+    }
+
+    async fn inspected(&mut self, instance: &str, result: Result<Vec<NodeStatus>, RuntimeError>) {
+        if self.facts.phase != Phase::Running || self.facts.instance_name() != Some(instance) {
             return;
         }
-        let Some(instance) = self.lab.instance.as_ref().map(|instance| instance.name.clone()) else { return };
-        match self.shared.driver.inspect(&instance).await {
+        match result {
+            Ok(nodes) if nodes == self.facts.nodes => {}
             Ok(nodes) => {
-                if nodes != self.nodes {
-                    self.nodes = nodes;
-                    self.publish_change().await;
-                }
+                self.facts.nodes = nodes;
+                self.publish_change().await;
             }
             Err(RuntimeError::NoInstance(_)) => {
-                self.failure = Some(RuntimeError::Failed("the runtime doesn't know the instance any more".into()));
+                self.failure = Some(LabCommandError::Runtime("the runtime knows nothing of the instance".into()));
                 self.event(lifecycle::Event::Lost).await;
             }
-            Err(error) => tracing::warn!(lab = %self.lab.id, %error, "the nodes could not be looked at"),
+            Err(error) => tracing::warn!(lab = %self.facts.lab.id, %error, "the nodes could not be looked at"),
         }
     }
 
-    async fn update(&mut self, lab: Lab) -> Result<Arc<LabSnapshot>, LabError> {
-        if self.phase != Phase::Idle {
-            return Err(LabError::InUse(self.lab.name.clone()));
-        }
-        let topology_changed = lab.topology_id != self.lab.topology_id;
-        if topology_changed {
-            let stored = self.shared.store.topology(&lab.topology_id).await?;
-            let stored = stored.ok_or_else(|| LabError::TopologyNotFound(lab.topology_id.clone()))?;
-            let collection = self.shared.store.collection(&stored.collection_id).await?;
-            self.shared.store.update_lab(&lab).await?;
-            self.collection = collection.ok_or_else(|| LabError::TopologyNotFound(lab.topology_id.clone()))?;
-            self.stored = stored;
-        } else {
-            self.shared.store.update_lab(&lab).await?;
-        }
-        self.lab = lab;
-        self.topology = read_definition(&self.lab, &self.stored);
+    async fn update(&mut self, patch: &LabPatch) -> Result<Arc<LabSnapshot>, LabError> {
+        let drafted = draft::changed(&self.shared.store, &self.facts.snapshot(), patch).await?;
+        self.shared.store.update_lab(&drafted.snapshot.lab).await?;
+        self.facts.lab = drafted.snapshot.lab;
+        self.facts.reread(drafted.stored, drafted.snapshot.collection);
         self.publish_change().await;
-        Ok(self.take_snapshot())
+        Ok(self.snapshot.borrow().clone())
     }
 
-    async fn delete(&mut self) -> Result<(), LabError> {
-        if self.phase != Phase::Idle {
-            return Err(LabError::InUse(self.lab.name.clone()));
+    async fn delete(&mut self) -> Result<Arc<LabSnapshot>, LabError> {
+        if self.facts.phase != Phase::Idle {
+            return Err(LabError::InUse(self.facts.lab.name.clone()));
         }
-        Ok(self.shared.store.delete_lab(&self.lab.id).await?)
+        self.shared.store.delete_lab(&self.facts.lab.id).await?;
+        Ok(Arc::new(self.facts.snapshot()))
+    }
+
+    /// Takes over what the store says now, which also serves when several changes arrive in another order.
+    async fn reread(&mut self) {
+        let store = &self.shared.store;
+        let stored = match store.topology(&self.facts.lab.topology_id).await {
+            Ok(Some(stored)) => stored,
+            // It can't be deleted while the lab exists.
+            Ok(None) => return,
+            Err(error) => return tracing::error!(lab = %self.facts.lab.id, %error, "its topology could not be read"),
+        };
+        match store.collection(&stored.collection_id).await {
+            Ok(Some(collection)) => {
+                self.facts.reread(stored, collection);
+                self.publish_change().await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(lab = %self.facts.lab.id, %error, "its collection could not be read"),
+        }
     }
 
     async fn clear_start_pending(&mut self) {
-        if !std::mem::replace(&mut self.lab.start_pending, false) {
+        if !std::mem::replace(&mut self.facts.lab.start_pending, false) {
             return;
         }
-        if let Err(error) = self.shared.store.set_lab_start_pending(&self.lab.id, false).await {
-            tracing::error!(lab = %self.lab.id, %error, "it could not be stored that the schedule has acted");
+        if let Err(error) = self.shared.store.set_lab_start_pending(&self.facts.lab.id, false).await {
+            tracing::error!(lab = %self.facts.lab.id, %error, "it could not be stored that the schedule has acted");
         }
+        self.publish_change().await;
     }
 
     async fn set_topology_deploy_failed(&mut self, failed: bool) {
-        if self.stored.last_deploy_failed == failed {
+        if self.facts.stored.last_deploy_failed == failed {
             return;
         }
-        self.stored.last_deploy_failed = failed;
-        if let Err(error) = self.shared.store.set_topology_deploy_failed(&self.stored.id, failed).await {
-            tracing::error!(topology = %self.stored.id, %error, "the outcome of the deploy could not be stored");
+        self.facts.stored.last_deploy_failed = failed;
+        if let Err(error) = self.shared.store.set_topology_deploy_failed(&self.facts.stored.id, failed).await {
+            tracing::error!(topology = %self.facts.stored.id, %error, "the outcome of the deploy could not be stored");
         }
     }
 
-    fn take_snapshot(&self) -> Arc<LabSnapshot> {
-        Arc::new(snapshot_of(
-            &self.lab,
-            &self.collection,
-            &self.stored,
-            &self.topology,
-            self.phase,
-            self.since,
-            &self.nodes,
-            self.recovered,
-        ))
+    /// Stores the instance as it is; whether that worked.
+    async fn store_instance(&self) -> bool {
+        let instance = self.facts.stored_instance();
+        match self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored");
+                false
+            }
+        }
     }
 
     async fn publish_change(&self) {
-        let snapshot = self.take_snapshot();
-        self.snapshot.send_replace(Arc::clone(&snapshot));
+        let snapshot = Arc::new(self.facts.snapshot());
+        let before = self.snapshot.send_replace(Arc::clone(&snapshot));
+        let (had, has) = (before.instance.is_some(), snapshot.instance.is_some());
+        self.shared.running.update(&snapshot.lab.creator.id, had, has);
         self.shared.publisher.publish(Notice::Lab(snapshot)).await;
     }
 
     async fn announce(&self, what: Occurrence, by: Option<UserId>) {
-        let event = Event { at: Timestamp::now(), lab: self.take_snapshot(), by, what };
+        let event = Event { at: Timestamp::now(), lab: Arc::new(self.facts.snapshot()), by, what };
         self.shared.publisher.publish(Notice::Event(Arc::new(event))).await;
     }
 }
@@ -715,8 +658,8 @@ fn answer(reply: Reply, result: Result<(), LabCommandError>) {
     let _ = reply.send(result);
 }
 
-/// The runtime has taken everything down; an empty folder that can't be removed is no reason to call that a failure.
-async fn remove_dir(dir: &std::path::Path) {
+/// The runtime has taken everything down; a folder that can't be removed is no reason to call that a failure.
+async fn remove_dir(dir: &Path) {
     match tokio::fs::remove_dir_all(dir).await {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -1,19 +1,21 @@
 //! What may happen to a lab, and what follows from it. Pure: no IO, no time, no tasks.
 //!
 //! ```text
-//!              deploy                        deployed
-//!   Idle ───────────────▶ Deploying ──────────────────────────▶ Running
-//!    ▲                     │  │  ▲  ▲            deploy           │  │
-//!    │                     │  │  │  └─────────────────────────────┘  │
-//!    │             destroy │  │  │ deploy                            │
-//!    │                     │  │  │                                   │ destroy
-//!    │                     │  │  └──────── Failed ◀── lost ──────────┤
-//!    │                     │  └─ failed ────▶ │ ▲                    │
-//!    │                     ▼         destroy  │ │ not destroyed      │
-//!    │                 Cancelling             ▼ │                    │
-//!    │                     └─ ended ─────▶ Stopping ◀────────────────┘
-//!    └─────────────────────── destroyed ──────┘
+//!   Idle ── deploy ──▶ Deploying ── up ──▶ Running
+//!                       │   │  ▲              │
+//!               destroy │   │  │ gone         │ deploy, destroy, lost
+//!                       │   │  │              ▼
+//!                       │   │ Replacing ◀── deploy ── Running, Failed
+//!                       │   │  │
+//!                       │   └──┴── failed ──▶ Failed ◀── lost ── Running
+//!                       ▼
+//!                  Cancelling ── ended ──▶ Stopping ── gone ──▶ Idle
+//!                                          ▲      └─── failed ──▶ Failed
+//!                                          └── destroy ── Replacing, Running, Failed
 //! ```
+//!
+//! A deploy of a lab that has an instance replaces it: the old instance is known and named until it is gone, so that
+//! nothing is lost sight of when that fails, and only then does the new one begin.
 //!
 //! [`super::lab_task`] feeds events in and performs the effects that come out.
 
@@ -24,6 +26,8 @@ use crate::labs::model::InstanceState;
 pub enum Phase {
     /// It has no instance.
     Idle,
+    /// Its instance is being taken down so that a new one can be brought up.
+    Replacing,
     /// Its instance is being brought up.
     Deploying,
     /// Its instance was being brought up when somebody asked to destroy it; the deploy is being cancelled.
@@ -41,7 +45,7 @@ impl Phase {
     pub fn instance_state(self) -> Option<InstanceState> {
         match self {
             Self::Idle => None,
-            Self::Deploying => Some(InstanceState::Deploying),
+            Self::Replacing | Self::Deploying => Some(InstanceState::Deploying),
             Self::Running => Some(InstanceState::Running),
             Self::Cancelling | Self::Stopping => Some(InstanceState::Stopping),
             Self::Failed => Some(InstanceState::Failed),
@@ -75,8 +79,6 @@ pub enum Event {
 pub enum Effect {
     /// Start to bring an instance up.
     BeginDeploy,
-    /// Start to take the present instance down and to bring a new one up.
-    BeginRedeploy,
     /// Tell the running deploy to stop; it will still end with [`Event::DeployEnded`].
     CancelDeploy,
     /// Start to take the instance down.
@@ -120,11 +122,13 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), De
 
     Ok(match (phase, event) {
         (P::Idle, Deploy) => (P::Deploying, &[E::BeginDeploy]),
-        (P::Running | P::Failed, Deploy) => (P::Deploying, &[E::BeginRedeploy]),
-        (P::Deploying, Deploy) => return Err(Denial::AlreadyDeploying),
+        (P::Running | P::Failed, Deploy) => (P::Replacing, &[E::BeginDestroy]),
+        (P::Replacing | P::Deploying, Deploy) => return Err(Denial::AlreadyDeploying),
         (P::Cancelling | P::Stopping, Deploy) => return Err(Denial::BeingDestroyed),
 
         (P::Idle, Destroy) => return Err(Denial::NotRunning),
+        // The destroy is under way already; there will be no deploy after it.
+        (P::Replacing, Destroy) => (P::Stopping, &[E::AnswerDeployCancelled]),
         (P::Deploying, Destroy) => (P::Cancelling, &[E::CancelDeploy]),
         (P::Running | P::Failed, Destroy) => (P::Stopping, &[E::BeginDestroy]),
         // Whoever asks again gets the result of the destroy that is under way.
@@ -134,6 +138,9 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), De
         (P::Deploying, DeployEnded { up: false }) => (P::Failed, &[E::AnswerDeployFailed]),
         // However the deploy ended: it was to go, and a destroy makes sure of that.
         (P::Cancelling, DeployEnded { .. }) => (P::Stopping, &[E::AnswerDeployCancelled, E::BeginDestroy]),
+
+        (P::Replacing, DestroyEnded { gone: true }) => (P::Deploying, &[E::BeginDeploy]),
+        (P::Replacing, DestroyEnded { gone: false }) => (P::Failed, &[E::AnswerDeployFailed]),
 
         (P::Stopping, DestroyEnded { gone: true }) => (P::Idle, &[E::AnswerDestroyed]),
         (P::Stopping, DestroyEnded { gone: false }) => (P::Failed, &[E::AnswerDestroyFailed]),
@@ -180,8 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn a_running_lab_is_redeployed_by_deploy() {
-        assert_eq!(step(Phase::Running, Event::Deploy), Ok((Phase::Deploying, &[Effect::BeginRedeploy][..])));
+    fn a_deploy_of_a_running_lab_takes_it_down_before_it_brings_it_up() {
+        assert_eq!(step(Phase::Running, Event::Deploy), Ok((Phase::Replacing, &[Effect::BeginDestroy][..])));
+        let gone = Event::DestroyEnded { gone: true };
+        assert_eq!(step(Phase::Replacing, gone), Ok((Phase::Deploying, &[Effect::BeginDeploy][..])));
+    }
+
+    #[test]
+    fn a_destroy_while_an_instance_is_replaced_leaves_nothing_to_deploy() {
+        let (phase, effects) = step(Phase::Replacing, Event::Destroy).expect("destroy cancels");
+        assert_eq!((phase, effects), (Phase::Stopping, &[Effect::AnswerDeployCancelled][..]));
     }
 
     fn any_event() -> impl Strategy<Value = Event> {
@@ -221,7 +236,7 @@ mod tests {
                 }
                 for effect in effects {
                     match effect {
-                        Effect::BeginDeploy | Effect::BeginRedeploy => {
+                        Effect::BeginDeploy => {
                             prop_assert!(!deploying && !destroying);
                             deploying = true;
                         }
@@ -243,8 +258,8 @@ mod tests {
                 }
                 phase = next;
                 prop_assert_eq!(deploying, matches!(phase, Phase::Deploying | Phase::Cancelling));
-                prop_assert_eq!(destroying, phase == Phase::Stopping);
-                prop_assert_eq!(deploys_waiting > 0, deploying);
+                prop_assert_eq!(destroying, matches!(phase, Phase::Replacing | Phase::Stopping));
+                prop_assert_eq!(deploys_waiting > 0, deploying || phase == Phase::Replacing);
             }
         }
     }

@@ -4,10 +4,13 @@
 //! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock. Whatever changes goes out through
 //! the [`publisher`], which the edges subscribe to; nothing in here knows a socket or a wire format.
 
+mod draft;
+mod facts;
 mod lab_task;
 pub mod lifecycle;
 pub mod model;
 pub mod publisher;
+mod running;
 mod scheduler;
 #[cfg(test)]
 mod tests;
@@ -18,20 +21,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
 
+use self::draft::Draft;
 pub use self::lab_task::LabLog;
 use self::lab_task::{Command, LabHandle, Revival, Shared};
 use self::lifecycle::Denial;
 use self::model::{
-    CollectionId, InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
+    Collection, CollectionId, InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User,
+    UserId,
 };
 use self::publisher::{Notice, Publisher};
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
-use crate::topology::Topology;
-
-/// Characters that the name of a lab may have.
-const NAME_LIMIT: usize = 200;
 
 /// A lab that somebody wants to create.
 #[derive(Debug, Clone)]
@@ -82,7 +84,7 @@ pub enum LabError {
 }
 
 /// Why a command on a lab didn't do what it should.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LabCommandError {
     /// There is no such lab.
     #[error("there is no lab {0}")]
@@ -105,6 +107,9 @@ pub enum LabCommandError {
     /// The runtime failed.
     #[error("{0}")]
     Runtime(String),
+    /// The server failed, not the runtime.
+    #[error("the server could not do it: {0}")]
+    Internal(String),
 }
 
 impl From<RuntimeError> for LabCommandError {
@@ -143,7 +148,14 @@ impl Labs {
         run_dir: PathBuf,
     ) -> Result<Self, StoreError> {
         let labs = Self {
-            shared: Shared { store, driver, publisher, run_dir },
+            shared: Shared {
+                store,
+                driver,
+                publisher,
+                running: Arc::default(),
+                run_dir,
+                closing: CancellationToken::new(),
+            },
             tasks: Arc::default(),
             reschedule: Arc::new(Notify::new()),
         };
@@ -191,13 +203,7 @@ impl Labs {
         }
     }
 
-    fn start(
-        &self,
-        lab: Lab,
-        collection: model::Collection,
-        stored: StoredTopology,
-        revival: Revival,
-    ) -> Arc<LabSnapshot> {
+    fn start(&self, lab: Lab, collection: Collection, stored: StoredTopology, revival: Revival) -> Arc<LabSnapshot> {
         let id = lab.id.clone();
         let handle = lab_task::spawn(self.shared.clone(), lab, collection, stored, revival);
         let snapshot = handle.snapshot.borrow().clone();
@@ -232,12 +238,7 @@ impl Labs {
 
     /// How many labs that `user` created have an instance.
     pub fn running_labs(&self, user: &UserId) -> u32 {
-        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
-        let running = tasks.values().filter(|handle| {
-            let snapshot = handle.snapshot.borrow();
-            snapshot.instance.is_some() && snapshot.lab.creator.id == *user
-        });
-        u32::try_from(running.count()).unwrap_or(u32::MAX)
+        self.shared.running.of(user)
     }
 
     /// Changes of all labs, from now on.
@@ -250,21 +251,7 @@ impl Labs {
     /// # Errors
     /// [`LabError::TopologyNotFound`], [`LabError::Invalid`].
     pub async fn draft(&self, new: &NewLab) -> Result<LabSnapshot, LabError> {
-        check_name(&new.name)?;
-        check_times(new.start_time, new.end_time)?;
-        let stored = self.stored_topology(&new.topology_id).await?;
-        let lab = Lab {
-            id: LabId::from(""),
-            name: new.name.clone(),
-            start_time: new.start_time,
-            end_time: new.end_time,
-            topology_id: new.topology_id.clone(),
-            collection_id: stored.collection_id.clone(),
-            creator: new.creator.clone(),
-            start_pending: new.start_time > Timestamp::now(),
-            instance: None,
-        };
-        self.draft_of(lab, &stored).await
+        Ok(draft::new(&self.shared.store, new).await?.snapshot)
     }
 
     /// Creates a lab.
@@ -272,11 +259,12 @@ impl Labs {
     /// # Errors
     /// As [`Self::draft`], and [`LabError::Store`].
     pub async fn create(&self, new: NewLab) -> Result<Arc<LabSnapshot>, LabError> {
-        let draft = self.draft(&new).await?;
-        let stored = self.stored_topology(&new.topology_id).await?;
-        let lab = Lab { id: LabId::generate(), ..draft.lab };
+        let Draft { snapshot, stored } = draft::new(&self.shared.store, &new).await?;
+        let lab = Lab { id: LabId::generate(), ..snapshot.lab };
         self.shared.store.insert_lab(&lab).await?;
-        let snapshot = self.start(lab, draft.collection, stored, Revival::None);
+        let snapshot = self.start(lab, snapshot.collection, stored, Revival::None);
+        // Its topology may have been changed before its task could be told.
+        self.tell(&snapshot.lab.id, Command::Reread).await;
         self.shared.publisher.publish(Notice::Lab(Arc::clone(&snapshot))).await;
         self.reschedule.notify_one();
         Ok(snapshot)
@@ -288,24 +276,7 @@ impl Labs {
     /// As [`Self::update`].
     pub async fn draft_update(&self, id: &LabId, patch: &LabPatch) -> Result<LabSnapshot, LabError> {
         let before = self.get(id).ok_or_else(|| LabError::NotFound(id.clone()))?;
-        if before.instance.is_some() {
-            return Err(LabError::InUse(before.lab.name.clone()));
-        }
-        let mut lab = before.lab.clone();
-        if let Some(name) = &patch.name {
-            check_name(name)?;
-            lab.name.clone_from(name);
-        }
-        if patch.start_time.is_some() || patch.end_time.is_some() {
-            lab.start_time = patch.start_time.unwrap_or(lab.start_time);
-            lab.end_time = patch.end_time.unwrap_or(lab.end_time);
-            check_times(lab.start_time, lab.end_time)?;
-            lab.start_pending = lab.start_time > Timestamp::now();
-        }
-        lab.topology_id = patch.topology_id.clone().unwrap_or(lab.topology_id);
-        let stored = self.stored_topology(&lab.topology_id).await?;
-        lab.collection_id = stored.collection_id.clone();
-        self.draft_of(lab, &stored).await
+        Ok(draft::changed(&self.shared.store, &before, patch).await?.snapshot)
     }
 
     /// Changes a lab.
@@ -314,8 +285,7 @@ impl Labs {
     /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::TopologyNotFound`], [`LabError::Invalid`],
     /// [`LabError::Store`].
     pub async fn update(&self, id: &LabId, patch: LabPatch) -> Result<Arc<LabSnapshot>, LabError> {
-        let lab = Box::new(self.draft_update(id, &patch).await?.lab);
-        let snapshot = self.ask(id, |reply| Command::Update { lab, reply }).await?;
+        let snapshot = self.ask(id, |reply| Command::Update { patch, reply }).await?;
         self.reschedule.notify_one();
         Ok(snapshot)
     }
@@ -325,40 +295,53 @@ impl Labs {
     /// # Errors
     /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::Store`].
     pub async fn delete(&self, id: &LabId) -> Result<(), LabError> {
-        self.ask(id, |reply| Command::Delete { reply }).await?;
+        let snapshot = self.ask(id, |reply| Command::Delete { reply }).await?;
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        // Told only now: whoever fetches the labs because of it doesn't find this one.
+        self.shared.publisher.publish(Notice::LabRemoved(snapshot)).await;
         self.reschedule.notify_one();
         Ok(())
     }
 
     /// A topology was changed in the store: labs that are made from it show the new one from now on.
     pub async fn topology_changed(&self, id: &TopologyId) {
-        let Ok(Some(stored)) = self.shared.store.topology(id).await else { return };
-        for handle in self.handles() {
-            if handle.snapshot.borrow().lab.topology_id == *id {
-                // A lab that is being deleted has no use for it.
-                let _ = handle.commands.send(Command::TopologyChanged(Box::new(stored.clone()))).await;
-            }
-        }
+        self.tell_all(|lab| lab.lab.topology_id == *id).await;
     }
 
     /// A collection was changed in the store.
     pub async fn collection_changed(&self, id: &CollectionId) {
-        let Ok(Some(collection)) = self.shared.store.collection(id).await else { return };
+        self.tell_all(|lab| lab.collection.id == *id).await;
+    }
+
+    async fn tell_all(&self, concerns: impl Fn(&LabSnapshot) -> bool) {
         for handle in self.handles() {
-            if handle.snapshot.borrow().collection.id == *id {
+            let concerned = concerns(&handle.snapshot.borrow());
+            if concerned {
                 // A lab that is being deleted has no use for it.
-                let _ = handle.commands.send(Command::CollectionChanged(Box::new(collection.clone()))).await;
+                let _ = handle.commands.send(Command::Reread).await;
             }
         }
     }
 
-    /// Deploys a lab, anew if it runs. Done when it is up.
+    async fn tell(&self, id: &LabId, command: Command) {
+        if let Some(handle) = self.handle(id) {
+            // A lab that is being deleted has no use for it.
+            let _ = handle.commands.send(command).await;
+        }
+    }
+
+    /// Deploys a lab, anew if it runs. Done when it is up. `judged` is the lab that somebody was found to be allowed to
+    /// deploy ([`LabSnapshot::to_deploy`]): where its definition is no longer what would be built, nothing is.
     ///
     /// # Errors
     /// [`LabCommandError`].
-    pub async fn deploy(&self, id: &LabId, by: Option<UserId>) -> Result<(), LabCommandError> {
-        let result = self.order(id, |reply| Command::Deploy { by, reply }).await;
+    pub async fn deploy(
+        &self,
+        id: &LabId,
+        by: Option<UserId>,
+        judged: Option<Arc<LabSnapshot>>,
+    ) -> Result<(), LabCommandError> {
+        let result = self.order(id, |reply| Command::Deploy { by, judged, reply }).await;
         self.reschedule.notify_one();
         result
     }
@@ -388,11 +371,13 @@ impl Labs {
     }
 
     /// Marks a lab whose time passed while no server was there.
-    pub(self) async fn missed(&self, id: &LabId) {
-        if let Some(handle) = self.handle(id) {
-            // A lab that has just been deleted has missed nothing.
-            let _ = handle.commands.send(Command::Missed).await;
-        }
+    async fn missed(&self, id: &LabId) {
+        self.tell(id, Command::Missed).await;
+    }
+
+    /// Ends all tasks of labs and the schedule. What runs goes on running; what is asked of labs from now on is refused.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
     }
 
     async fn order(&self, id: &LabId, command: impl FnOnce(lab_task::Reply) -> Command) -> Result<(), LabCommandError> {
@@ -400,7 +385,8 @@ impl Labs {
         let handle = self.handle(id).ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
         handle.commands.send(command(reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        // A job that broke answers nobody; neither does a server that ends.
+        answer.await.unwrap_or_else(|_| Err(LabCommandError::Internal("see the server's log".into())))
     }
 
     async fn ask<T>(
@@ -414,25 +400,6 @@ impl Labs {
         handle.commands.send(command(reply)).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
-
-    async fn stored_topology(&self, id: &TopologyId) -> Result<StoredTopology, LabError> {
-        self.shared.store.topology(id).await?.ok_or_else(|| LabError::TopologyNotFound(id.clone()))
-    }
-
-    async fn draft_of(&self, lab: Lab, stored: &StoredTopology) -> Result<LabSnapshot, LabError> {
-        let collection = self.shared.store.collection(&stored.collection_id).await?;
-        let collection = collection.ok_or_else(|| LabError::TopologyNotFound(stored.id.clone()))?;
-        let topology = Topology::parse(&stored.definition)
-            .map_err(|error| LabError::Invalid(format!("topology {}: {error}", stored.name)))?;
-        Ok(LabSnapshot {
-            state: LabState::derive(None, lab.start_time, Timestamp::now()),
-            lab,
-            collection,
-            definition: stored.definition.clone(),
-            topology: Arc::new(topology),
-            instance: None,
-        })
-    }
 }
 
 /// The lab as it is now. A lab that is scheduled becomes inactive by the clock alone, which no event tells its task.
@@ -443,31 +410,14 @@ fn current(handle: &LabHandle) -> Arc<LabSnapshot> {
     if state == snapshot.state { snapshot } else { Arc::new(LabSnapshot { state, ..(*snapshot).clone() }) }
 }
 
-fn check_name(name: &str) -> Result<(), LabError> {
-    if name.trim().is_empty() {
-        return Err(LabError::Invalid("name: a lab needs a name".into()));
-    }
-    if name.chars().count() > NAME_LIMIT {
-        return Err(LabError::Invalid(format!("name: at most {NAME_LIMIT} characters are allowed")));
-    }
-    Ok(())
-}
-
-fn check_times(start: Timestamp, end: Option<Timestamp>) -> Result<(), LabError> {
-    let Some(end) = end else { return Ok(()) };
-    if end <= start {
-        return Err(LabError::Invalid(format!("endTime: {end} is not after the start time, {start}")));
-    }
-    if end <= Timestamp::now() {
-        return Err(LabError::Invalid(format!("endTime: {end} has already passed")));
-    }
-    Ok(())
-}
-
 /// Hands what the runtime noticed to the labs that it concerns.
 async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>) {
     loop {
-        let command = match events.recv().await {
+        let event = tokio::select! {
+            () = labs.shared.closing.cancelled() => return,
+            event = events.recv() => event,
+        };
+        let command = match event {
             Ok(RuntimeEvent::Node { instance, node, state }) => {
                 let name = instance.clone();
                 (name, Command::NodeChanged { instance, node, state })
@@ -480,7 +430,7 @@ async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>
                 tracing::warn!(missed, "events of the runtime were missed: looking at every lab");
                 for handle in labs.handles() {
                     // A lab that is being deleted has no nodes to look at.
-                    let _ = handle.commands.send(Command::Refresh).await;
+                    let _ = handle.commands.send(Command::Inspect).await;
                 }
                 continue;
             }

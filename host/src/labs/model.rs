@@ -265,4 +265,29 @@ pub struct LabSnapshot {
     pub topology: Arc<crate::topology::Topology>,
     /// Its instance, if it has one.
     pub instance: Option<Instance>,
+    /// What a deploy would build, where that is not what runs: the topology was changed since.
+    pub next: Option<Arc<Definition>>,
+}
+
+/// A topology definition, as text and read.
+#[derive(Debug)]
+pub struct Definition {
+    /// As its author wrote it.
+    pub text: String,
+    /// The same, read.
+    pub topology: Arc<crate::topology::Topology>,
+}
+
+impl LabSnapshot {
+    /// The lab as a deploy is to be judged: with what it would build, rather than with what runs at the moment.
+    pub fn to_deploy(self: &Arc<Self>) -> Arc<Self> {
+        match &self.next {
+            None => Arc::clone(self),
+            Some(next) => Arc::new(Self {
+                definition: next.text.clone(),
+                topology: Arc::clone(&next.topology),
+                ..(**self).clone()
+            }),
+        }
+    }
 }

@@ -71,6 +71,7 @@ pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
             Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
         });
         tokio::select! {
+            () = labs.shared.closing.cancelled() => return,
             () = changed.notified() => {}
             // The wait is cut to whole milliseconds somewhere below; one more makes sure that the time has come.
             () = tokio::time::sleep(sleep + Duration::from_millis(1)) => {}
@@ -80,7 +81,7 @@ pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
 
 async fn carry_out(labs: Labs, due: Due) {
     let result = match &due {
-        Due::Start(id) => labs.deploy(id, None).await,
+        Due::Start(id) => labs.deploy(id, None, None).await,
         Due::End(id, _) => labs.destroy(id, None).await,
         Due::Missed(id) => {
             labs.missed(id).await;
@@ -134,6 +135,7 @@ mod tests {
                 nodes: vec![],
                 recovered: false,
             }),
+            next: None,
         }
     }
 

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::model::{Collection, NodeStatus, StoredInstance};
+use super::model::{NodeStatus, StoredInstance};
 use super::*;
 use crate::plugins::decision::Occurrence;
 use crate::runtime::{InstanceSpec, LogSink, Pty, PtyRequest};
+use crate::topology::Topology;
 
 /// A runtime whose deploys and destroys end when the test lets them.
 struct Scripted {
@@ -173,7 +174,7 @@ impl Fixture {
 
     fn deploy(&self, id: &LabId) -> tokio::task::JoinHandle<Result<(), LabCommandError>> {
         let (labs, id) = (self.labs.clone(), id.clone());
-        tokio::spawn(async move { labs.deploy(&id, Some("ada".into())).await })
+        tokio::spawn(async move { labs.deploy(&id, Some("ada".into()), None).await })
     }
 
     fn destroy(&self, id: &LabId) -> tokio::task::JoinHandle<Result<(), LabCommandError>> {
@@ -243,7 +244,7 @@ async fn two_destroys_at_once_get_the_same_answer() {
     let f = Fixture::new().await;
     let id = f.lab().await;
     f.driver.deploys.add_permits(1);
-    f.labs.deploy(&id, None).await.unwrap();
+    f.labs.deploy(&id, None, None).await.unwrap();
     let (first, second) = (f.destroy(&id), f.destroy(&id));
     f.driver.destroys.add_permits(1);
     first.await.unwrap().unwrap();
@@ -256,7 +257,7 @@ async fn a_destroy_that_fails_leaves_a_failed_lab_that_can_be_destroyed_again() 
     let f = Fixture::new().await;
     let id = f.lab().await;
     f.driver.deploys.add_permits(1);
-    f.labs.deploy(&id, None).await.unwrap();
+    f.labs.deploy(&id, None, None).await.unwrap();
     *f.driver.destroy_fails.lock().unwrap() = true;
     f.driver.destroys.add_permits(2);
     assert!(matches!(f.labs.destroy(&id, None).await, Err(LabCommandError::Runtime(_))));
@@ -270,7 +271,7 @@ async fn a_lab_with_an_instance_cannot_be_edited_or_deleted_and_still_answers() 
     let f = Fixture::new().await;
     let id = f.lab().await;
     f.driver.deploys.add_permits(1);
-    f.labs.deploy(&id, None).await.unwrap();
+    f.labs.deploy(&id, None, None).await.unwrap();
     let patch = LabPatch { name: Some("other".into()), ..LabPatch::default() };
     assert!(matches!(f.labs.update(&id, patch.clone()).await, Err(LabError::InUse(_))));
     assert!(matches!(f.labs.delete(&id).await, Err(LabError::InUse(_))));
@@ -279,14 +280,14 @@ async fn a_lab_with_an_instance_cannot_be_edited_or_deleted_and_still_answers() 
     assert_eq!(f.labs.update(&id, patch).await.unwrap().lab.name, "other");
     f.labs.delete(&id).await.unwrap();
     assert!(f.labs.get(&id).is_none());
-    assert!(matches!(f.labs.deploy(&id, None).await, Err(LabCommandError::NotFound(_))));
+    assert!(matches!(f.labs.deploy(&id, None, None).await, Err(LabCommandError::NotFound(_))));
 }
 
 #[tokio::test]
 async fn a_topology_that_cannot_run_here_is_refused_before_anything_begins() {
     let f = Fixture::with("name: t\ntopology:\n  nodes:\n    r1: {kind: nokia_srlinux}\n", |_| None).await;
     let id = f.lab().await;
-    let error = f.labs.deploy(&id, Some("ada".into())).await.expect_err("not runnable");
+    let error = f.labs.deploy(&id, Some("ada".into()), None).await.expect_err("not runnable");
     assert!(matches!(&error, LabCommandError::Refused(why) if why.contains("r1")), "{error}");
     assert_eq!(state(&f.labs, &id), LabState::Inactive);
 }
@@ -296,7 +297,7 @@ async fn a_lost_instance_fails_the_lab() {
     let mut f = Fixture::new().await;
     let id = f.lab().await;
     f.driver.deploys.add_permits(1);
-    f.labs.deploy(&id, None).await.unwrap();
+    f.labs.deploy(&id, None, None).await.unwrap();
     let instance = f.labs.get(&id).unwrap().instance.clone().unwrap().name;
     f.driver.events.send(RuntimeEvent::InstanceLost { instance, reason: "gone".into() }).unwrap();
     f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason == "gone")).await;
@@ -393,4 +394,88 @@ async fn times_that_make_no_sense_are_refused() {
         assert!(error.to_string().starts_with("endTime"), "{error}");
     }
     assert!(f.labs.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_redeploy_whose_old_instance_will_not_go_keeps_its_name() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None, None).await.unwrap();
+    let old = f.labs.get(&id).unwrap().instance.clone().unwrap().name;
+    *f.driver.destroy_fails.lock().unwrap() = true;
+    f.driver.destroys.add_permits(1);
+    assert!(matches!(f.labs.deploy(&id, None, None).await, Err(LabCommandError::Runtime(_))));
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+    assert_eq!(f.labs.get(&id).unwrap().instance.clone().unwrap().name, old);
+    assert_eq!(f.store.lab(&id).await.unwrap().unwrap().instance.unwrap().name, old);
+    f.driver.destroys.add_permits(1);
+    f.labs.destroy(&id, None).await.unwrap();
+    assert!(f.driver.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_destroy_while_an_instance_is_replaced_cancels_the_deploy() {
+    let mut f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None, None).await.unwrap();
+    f.wait_for(|what| matches!(what, Occurrence::LabDeployed)).await;
+    let redeploy = f.deploy(&id);
+    let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
+    snapshot.wait_for(|lab| lab.state == LabState::Instance(InstanceState::Deploying)).await.unwrap();
+    let destroy = f.destroy(&id);
+    assert!(matches!(redeploy.await.unwrap(), Err(LabCommandError::Cancelled)));
+    f.driver.destroys.add_permits(1);
+    destroy.await.unwrap().unwrap();
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    let judged = f.labs.get(&id).unwrap().to_deploy();
+    let mut topology = f.store.topology(&f.topology).await.unwrap().unwrap();
+    topology.definition = TWO_NODES.replace("r2", "r3");
+    f.store.update_topology(&topology).await.unwrap();
+    f.labs.topology_changed(&f.topology).await;
+    let error = f.labs.deploy(&id, Some("ada".into()), Some(judged)).await.expect_err("it was changed");
+    assert!(matches!(error, LabCommandError::Refused(_)), "{error}");
+    // Of a running lab, a deploy is judged by what it would build.
+    f.driver.deploys.add_permits(1);
+    let judged = f.labs.get(&id).unwrap().to_deploy();
+    f.labs.deploy(&id, Some("ada".into()), Some(judged)).await.unwrap();
+    topology.definition = TWO_NODES.replace("r2", "r4");
+    f.store.update_topology(&topology).await.unwrap();
+    f.labs.topology_changed(&f.topology).await;
+    let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
+    let lab = snapshot.wait_for(|lab| lab.next.is_some()).await.unwrap().clone();
+    assert!(lab.definition.contains("r3"), "{}", lab.definition);
+    assert_eq!(lab.to_deploy().topology.nodes[1].name, "r4");
+}
+
+#[tokio::test]
+async fn labs_with_an_instance_are_counted_for_their_creator() {
+    let f = Fixture::new().await;
+    let (ada, id) = (UserId::from("ada"), f.lab().await);
+    assert_eq!(f.labs.running_labs(&ada), 0);
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None, None).await.unwrap();
+    assert_eq!(f.labs.running_labs(&ada), 1);
+    f.driver.destroys.add_permits(1);
+    f.labs.destroy(&id, None).await.unwrap();
+    assert_eq!(f.labs.running_labs(&ada), 0);
+}
+
+#[tokio::test]
+async fn a_run_folder_that_cannot_be_made_fails_the_lab_and_names_the_reason() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    let run_dir = f.labs.shared.run_dir.clone();
+    std::fs::remove_dir_all(&run_dir).unwrap();
+    std::fs::write(&run_dir, "a file is in the way").unwrap();
+    let error = f.labs.deploy(&id, None, None).await.expect_err("no folder");
+    assert!(matches!(&error, LabCommandError::Internal(why) if why.contains("run folder")), "{error}");
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
 }

@@ -172,15 +172,16 @@ impl Budget {
         Duration::from_millis(self.time_ms.into())
     }
 
-    /// How long a call may last in all, whether it computes or waits: twenty times what it may compute, and at least a
-    /// second. Only a call that sleeps, or a machine that is hopelessly overloaded, gets there.
+    /// How long a call may last in all, whether it computes or waits: forty times what it may compute, and at least two
+    /// seconds. Only a call that sleeps, or a machine that is hopelessly overloaded, gets there.
     pub fn wall_clock(&self) -> Duration {
-        (self.time() * 20).max(Duration::from_secs(1))
+        (self.time() * 40).max(Duration::from_secs(2))
     }
 
-    /// How long a call waits for others of its plugin to end, before it fails as busy.
+    /// How long a call waits for others of its plugin to end, before it fails as busy: ten times what each of them may
+    /// compute, and at least half a second.
     pub fn patience(&self) -> Duration {
-        self.wall_clock()
+        (self.time() * 10).max(Duration::from_millis(500))
     }
 }
 

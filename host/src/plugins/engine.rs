@@ -1,24 +1,25 @@
 //! The engine that all plugins run on, and its clock.
 //!
 //! One engine per [`super::PluginHost`]: its settings, the pool that instances come from, the cache of compiled code,
-//! and the thread that ticks once a millisecond so that a guest which computes is interrupted in time.
+//! and the thread that ticks once a millisecond so that a guest which computes is interrupted in time (see `clock`).
 //!
 //! A call is cheap (some microseconds, instantiation included) because nothing in it asks the kernel for anything: the
 //! pool keeps the memory of ended instances mapped and resident, and only writes back what the next one starts from.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use super::LoadError;
 use super::bindings::antimony::plugin::logging;
+use super::clock::Clock;
 use super::config::Budget;
+use super::host::LogBudget;
+use super::limits::{Limits, SlowLane};
 use super::state::CallState;
 
-/// How often running guests are interrupted: what one can delay everything else on its thread by.
-pub(super) const TICK: Duration = Duration::from_millis(1);
 /// Calls that can run at once, over all plugins. The pool reserves address space for as many, not memory.
 const CALLS: u32 = 512;
 /// The most memory that an entry can be granted, in bytes.
@@ -31,6 +32,8 @@ pub(super) const MAX_TABLE: usize = 50_000;
 pub(super) struct Engine {
     wasmtime: wasmtime::Engine,
     cache: Option<Cache>,
+    clock: Clock,
+    lane: SlowLane,
 }
 
 impl Engine {
@@ -41,8 +44,9 @@ impl Engine {
         config.cache(cache.clone());
         let wasmtime = wasmtime::Engine::new(&config)
             .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
-        start_clock(&wasmtime)?;
-        Ok(Self { wasmtime, cache })
+        let clock = Clock::start(&wasmtime)
+            .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))?;
+        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new() })
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -54,9 +58,11 @@ impl Engine {
         self.cache.as_ref().map(|cache| (cache.cache_hits(), cache.cache_misses())).unwrap_or_default()
     }
 
-    /// A store for one instance.
-    pub(super) fn store(&self, state: CallState, budget: &Budget) -> Store<CallState> {
-        let mut store = Store::new(&self.wasmtime, state);
+    /// A store for one instance of `plugin`. `wasi`: its component imports WASI.
+    pub(super) fn store(&self, plugin: Arc<str>, call: u64, budget: &Budget, wasi: bool) -> Store<CallState> {
+        let limits = Limits::new(*budget, self.lane.clone());
+        let log = LogBudget::new(plugin, call, budget.log_bytes);
+        let mut store = Store::new(&self.wasmtime, CallState::new(limits, log, self.clock.run(), wasi));
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(budget.answer_bytes);
         store.set_epoch_deadline(1);
@@ -129,21 +135,4 @@ pub(super) fn private_dir(dir: &Path) -> std::io::Result<()> {
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
-}
-
-/// Ticks for as long as the engine lives. A thread, not a task: it has to tick also when every worker is busy.
-fn start_clock(engine: &wasmtime::Engine) -> Result<(), LoadError> {
-    let engine = engine.weak();
-    let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new()
-        .name("plugin-clock".into())
-        .spawn(tick)
-        .map(|_| ())
-        .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))
 }

@@ -1,5 +1,8 @@
 //! What a call may cost, counted while it runs; and the name of what it exceeded, told from the way it ended.
 
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, UpdateDeadline};
 
 use super::config::Budget;
@@ -10,10 +13,31 @@ use super::host::Forbidden;
 /// only a hostile one has more than this.
 const PARTS: usize = 128;
 
+/// Ticks after which a call counts as slow.
+const SLOW: u64 = 2;
+
+/// Where slow calls wait for each other: only half of the machine's threads are theirs at any moment. So however many
+/// guests loop at once, whatever else the server does hardly notices.
+#[derive(Debug, Clone)]
+pub(super) struct SlowLane(Arc<Semaphore>);
+
+impl SlowLane {
+    pub(super) fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
+    }
+}
+
+/// A call's place in the slow lane, once it has one. It is left with the call.
+type Place = Arc<OnceLock<OwnedSemaphorePermit>>;
+
 /// What one instance has used of its budget.
 #[derive(Debug)]
 pub(super) struct Limits {
     budget: Budget,
+    lane: SlowLane,
+    place: Option<Place>,
+    ticks: u64,
     ticks_left: u64,
     memory: usize,
     table: usize,
@@ -30,8 +54,9 @@ enum Exceeded {
 
 impl Limits {
     /// Nothing used yet.
-    pub(super) fn new(budget: Budget) -> Self {
-        Self { budget, ticks_left: u64::from(budget.time_ms), memory: 0, table: 0, exceeded: None }
+    pub(super) fn new(budget: Budget, lane: SlowLane) -> Self {
+        let ticks_left = u64::from(budget.time_ms);
+        Self { budget, lane, place: None, ticks: 0, ticks_left, memory: 0, table: 0, exceeded: None }
     }
 
     /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
@@ -46,7 +71,22 @@ impl Limits {
             return UpdateDeadline::Interrupt;
         }
         self.ticks_left -= 1;
-        UpdateDeadline::Yield(1)
+        self.ticks += 1;
+        if self.ticks < SLOW || self.place.is_some() {
+            return UpdateDeadline::Yield(1);
+        }
+        let place = Place::default();
+        self.place = Some(place.clone());
+        let lane = self.lane.0.clone();
+        let wait = async move {
+            if let Ok(permit) = lane.acquire_owned().await {
+                // Nobody else sets it, and a semaphore that is never closed always grants one.
+                let _ = place.set(permit);
+            }
+            // Where there was nobody to wait for, the thread is left to others all the same.
+            tokio::task::yield_now().await;
+        };
+        UpdateDeadline::YieldCustom(1, Box::pin(wait))
     }
 
     /// Why a call failed that ended with `error`.
@@ -117,7 +157,8 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits::new(Budget { time_ms: 2, memory_bytes: 100, table_elements: 10, ..Budget::default() })
+        let budget = Budget { time_ms: 2, memory_bytes: 100, table_elements: 10, ..Budget::default() };
+        Limits::new(budget, SlowLane::new())
     }
 
     #[test]
@@ -143,9 +184,37 @@ mod tests {
     fn time_is_up_after_as_many_ticks_as_were_granted() {
         let mut limits = limits();
         assert!(matches!(limits.tick(), UpdateDeadline::Yield(1)));
-        assert!(matches!(limits.tick(), UpdateDeadline::Yield(1)));
+        assert!(matches!(limits.tick(), UpdateDeadline::YieldCustom(1, _)));
         assert!(matches!(limits.tick(), UpdateDeadline::Interrupt));
         let error = wasmtime::Error::from(Trap::Interrupt);
         assert_eq!(limits.failure(&error), CallFailure::TimedOut(std::time::Duration::from_millis(2)));
+    }
+
+    #[tokio::test]
+    async fn of_many_slow_calls_a_few_run_at_a_time_and_the_next_follows_when_one_ends() {
+        let lane = SlowLane(Arc::new(Semaphore::new(2)));
+        let budget = Budget { time_ms: 100, ..Budget::default() };
+        let mut calls: Vec<_> = (0..5).map(|_| Limits::new(budget, lane.clone())).collect();
+        let mut waits = Vec::new();
+        for call in &mut calls {
+            assert!(matches!(call.tick(), UpdateDeadline::Yield(1)), "the first tick is everybody's");
+            let UpdateDeadline::YieldCustom(1, wait) = call.tick() else { panic!("slow from here on") };
+            waits.push(tokio::spawn(wait));
+        }
+        let mut waits = waits.into_iter();
+        for wait in waits.by_ref().take(2) {
+            wait.await.unwrap();
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let rest: Vec<_> = waits.collect();
+        assert!(rest.iter().all(|wait| !wait.is_finished()));
+        assert!(matches!(calls[0].tick(), UpdateDeadline::Yield(1)), "it has its place");
+
+        calls.remove(0);
+        let mut rest = rest.into_iter();
+        rest.next().unwrap().await.unwrap();
+        assert!(rest.all(|wait| !wait.is_finished()));
     }
 }

@@ -52,7 +52,7 @@ async fn prepare(
     let linker = engine.linker(shape.wasi).map_err(|error| LoadProblem::Host(error.to_string()))?;
     let contract = |error: wasmtime::Error| LoadProblem::Contract(format!("{error:#}"));
     let pre = linker.instantiate_pre(&component).map_err(contract)?;
-    let export = Export::find(hook, &pre).map_err(contract)?;
+    let export = Export::find(hook, &component).map_err(LoadProblem::Contract)?;
     Plugin::new(Parts {
         hook,
         name: entry.name.clone(),

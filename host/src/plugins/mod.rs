@@ -8,7 +8,7 @@
 //! | file | its part |
 //! |---|---|
 //! | [`config`] | what an operator says: lists, settings, modes, budgets |
-//! | `engine`, `limits`, `state`, `host` | what guests run on, what that may cost, what they may call |
+//! | `engine`, `clock`, `limits`, `state`, `host` | what guests run on, what that may cost, what they may call |
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
 //! | `plugin`, `chain` | one call; the order of calls |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
@@ -18,6 +18,7 @@ mod bindings;
 mod builder;
 mod builtin;
 mod chain;
+mod clock;
 pub mod config;
 mod convert;
 pub mod decision;
@@ -44,7 +45,7 @@ use futures::future::try_join_all;
 pub use self::builder::{BuildError, Built, Progress, build, can_build};
 pub use self::config::PluginsConfig;
 pub use self::error::{LoadError, LoadProblem};
-pub use self::plugin::PluginInfo;
+pub use self::plugin::{PluginCounts, PluginInfo};
 
 use self::chain::Chains;
 use self::config::{Hook, Mode};
@@ -142,6 +143,13 @@ impl PluginHost {
     /// The plugins that are in use, by hook and in their order.
     pub fn loaded(&self) -> Vec<PluginInfo> {
         self.chains.load().infos()
+    }
+
+    /// The same plugins, with how often they were asked and what came of it.
+    pub fn counts(&self) -> Vec<(PluginInfo, PluginCounts)> {
+        let chains = self.chains.load();
+        let plugins = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook));
+        plugins.map(|plugin| (plugin.info.clone(), plugin.counts.now())).collect()
     }
 
     /// How many components [`Self::load`] found compiled in the cache, and how many it had to compile.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store;
-use wasmtime::component::InstancePre;
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 
 use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
 use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
@@ -51,37 +51,86 @@ pub(super) struct Plugin {
 }
 
 /// Where a hook's functions are among a component's exports.
+///
+/// They are looked up one by one, and not through the generated `GuestIndices`: those check the types of all of an
+/// interface's functions in each instance, which costs as much as a call.
 pub(super) enum Export {
-    Validator(validator::GuestIndices),
-    Policy(policy::GuestIndices),
-    Formatter(formatter::GuestIndices),
+    Validator { validate: ComponentExportIndex },
+    Policy { identify: ComponentExportIndex, authorize: ComponentExportIndex },
+    Formatter { format: ComponentExportIndex },
 }
 
+/// The functions' types, as they are bound.
+type Validate<'a> = (validator::CommandParam<'a>, validator::Context<'a>);
+type Validated = (Result<validator::CommandResult, validator::Rejection>,);
+type Identify<'a> = (&'a [policy::Claim<'a>],);
+type Identified = (Result<Option<IdentityResult>, policy::Denial>,);
+type Authorize<'a> = (IdentityParam<'a>, policy::Action<'a>, Circumstances);
+type Authorized = (Result<(), policy::Denial>,);
+type Format<'a> = (formatter::Event<'a>,);
+type Formatted = (Option<formatter::Status>,);
+
 impl Export {
-    pub(super) fn find(hook: Hook, pre: &InstancePre<CallState>) -> wasmtime::Result<Self> {
+    pub(super) fn find(hook: Hook, component: &Component) -> Result<Self, String> {
+        let interface = format!("antimony:plugin/{}@{}", hook.interface(), super::shape::VERSION);
+        let instance = component.get_export_index(None, interface.as_str());
+        let instance = instance.ok_or_else(|| format!("{interface} is not exported"))?;
+        let function = |name: &str| {
+            let function = component.get_export_index(Some(&instance), name);
+            function.ok_or_else(|| format!("{interface} lacks the function `{name}`"))
+        };
         Ok(match hook {
-            Hook::CommandValidator => Self::Validator(validator::GuestIndices::new(pre)?),
-            Hook::AuthPolicy => Self::Policy(policy::GuestIndices::new(pre)?),
-            Hook::StatusFormatter => Self::Formatter(formatter::GuestIndices::new(pre)?),
+            Hook::CommandValidator => Self::Validator { validate: function("validate")? },
+            Hook::AuthPolicy => Self::Policy { identify: function("identify")?, authorize: function("authorize")? },
+            Hook::StatusFormatter => Self::Formatter { format: function("format")? },
         })
     }
 
     /// Checks that the functions have the types of the contract.
-    fn check(&self, store: &mut Store<CallState>, instance: &wasmtime::component::Instance) -> wasmtime::Result<()> {
+    fn check(&self, store: &mut Store<CallState>, instance: &Instance) -> wasmtime::Result<()> {
         match self {
-            Self::Validator(export) => export.load(store, instance).map(|_| ()),
-            Self::Policy(export) => export.load(store, instance).map(|_| ()),
-            Self::Formatter(export) => export.load(store, instance).map(|_| ()),
+            Self::Validator { validate } => {
+                instance.get_typed_func::<Validate<'_>, Validated>(store, validate)?;
+            }
+            Self::Policy { identify, authorize } => {
+                instance.get_typed_func::<Identify<'_>, Identified>(&mut *store, identify)?;
+                instance.get_typed_func::<Authorize<'_>, Authorized>(store, authorize)?;
+            }
+            Self::Formatter { format } => {
+                instance.get_typed_func::<Format<'_>, Formatted>(store, format)?;
+            }
         }
+        Ok(())
     }
 }
 
-/// How often a plugin was asked, and what came of it.
+/// How often a plugin was asked since it was loaded, and what came of it, whether it was acted upon or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PluginCounts {
+    /// Questions.
+    pub calls: u64,
+    /// Rejections and denials.
+    pub refusals: u64,
+    /// Calls that failed, or answered what makes no sense.
+    pub failures: u64,
+}
+
+/// The same while it is counted.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) calls: AtomicU64,
     pub(super) refusals: AtomicU64,
     pub(super) failures: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn now(&self) -> PluginCounts {
+        PluginCounts {
+            calls: self.calls.load(Ordering::Relaxed),
+            refusals: self.refusals.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// What of [`Plugin`] its loader knows.
@@ -105,16 +154,18 @@ struct Call<'a> {
 }
 
 macro_rules! call {
-    // A macro and not a function, since the futures of a closure that borrows its argument have no name that could be
-    // required to be `Send`.
-    ($plugin:ident, $call:ident, $export:expr, |$guest:ident| $invoke:expr) => {{
+    // A macro and not a function: what a call borrows from its arguments differs from one to the next, and there is no
+    // way to write down that the future of it is `Send` all the same.
+    ($plugin:ident, $function:expr, $types:ty => $answer:ty, $arguments:expr) => {{
+        let mut call = $plugin.begin().await?;
         let answer = async {
-            let instance = $plugin.pre.instantiate_async(&mut $call.store).await?;
-            let $guest = $export.load(&mut $call.store, &instance)?;
-            $invoke.await
+            let instance = $plugin.pre.instantiate_async(&mut call.store).await?;
+            let function = instance.get_typed_func::<$types, $answer>(&mut call.store, $function)?;
+            function.call_async(&mut call.store, $arguments).await
         };
         let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).await;
-        $plugin.finish($call, answer)
+        let (answer,) = $plugin.finish(call, answer)?;
+        Ok(answer)
     }};
 }
 
@@ -157,10 +208,7 @@ impl Plugin {
         checked.map_err(contract)?;
         drop(call);
 
-        let mut call = plugin.begin().await.map_err(LoadProblem::Describe)?;
-        let this = &plugin;
-        let description = call!(this, call, lifecycle, |guest| guest.call_describe(&mut call.store));
-        let description = description.map_err(LoadProblem::Describe)?;
+        let description = plugin.describe(&lifecycle).await.map_err(LoadProblem::Describe)?;
         let name = parts.name.unwrap_or(description.name);
         if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(LoadProblem::Description(
@@ -172,6 +220,7 @@ impl Plugin {
         plugin.info.name = name;
         plugin.info.version = line(description.version);
         plugin.info.summary = line(description.summary);
+        plugin.counts = Counts::default();
         Ok(plugin)
     }
 
@@ -180,23 +229,31 @@ impl Plugin {
         &self.name
     }
 
+    async fn describe(&self, lifecycle: &lifecycle::GuestIndices) -> Result<lifecycle::Description, CallFailure> {
+        let mut call = self.begin().await?;
+        let answer = async {
+            let instance = self.pre.instantiate_async(&mut call.store).await?;
+            lifecycle.load(&mut call.store, &instance)?.call_describe(&mut call.store).await
+        };
+        let answer = tokio::time::timeout(self.budget.wall_clock(), answer).await;
+        self.finish(call, answer)
+    }
+
     pub(super) async fn validate(
         &self,
         command: validator::CommandParam<'_>,
         context: validator::Context<'_>,
     ) -> Result<Result<validator::CommandResult, validator::Rejection>, CallFailure> {
-        let Export::Validator(export) = &self.export else { return Err(self.wrong_hook()) };
-        let mut call = self.begin().await?;
-        call!(self, call, export, |guest| guest.call_validate(&mut call.store, command, context))
+        let Export::Validator { validate } = &self.export else { return Err(self.wrong_hook()) };
+        call!(self, validate, Validate<'_> => Validated, (command, context))
     }
 
     pub(super) async fn identify(
         &self,
         claims: &[policy::Claim<'_>],
     ) -> Result<Result<Option<IdentityResult>, policy::Denial>, CallFailure> {
-        let Export::Policy(export) = &self.export else { return Err(self.wrong_hook()) };
-        let mut call = self.begin().await?;
-        call!(self, call, export, |guest| guest.call_identify(&mut call.store, claims))
+        let Export::Policy { identify, .. } = &self.export else { return Err(self.wrong_hook()) };
+        call!(self, identify, Identify<'_> => Identified, (claims,))
     }
 
     pub(super) async fn authorize(
@@ -205,15 +262,13 @@ impl Plugin {
         action: policy::Action<'_>,
         circumstances: Circumstances,
     ) -> Result<Result<(), policy::Denial>, CallFailure> {
-        let Export::Policy(export) = &self.export else { return Err(self.wrong_hook()) };
-        let mut call = self.begin().await?;
-        call!(self, call, export, |guest| guest.call_authorize(&mut call.store, user, action, circumstances))
+        let Export::Policy { authorize, .. } = &self.export else { return Err(self.wrong_hook()) };
+        call!(self, authorize, Authorize<'_> => Authorized, (user, action, circumstances))
     }
 
     pub(super) async fn format(&self, event: formatter::Event<'_>) -> Result<Option<formatter::Status>, CallFailure> {
-        let Export::Formatter(export) = &self.export else { return Err(self.wrong_hook()) };
-        let mut call = self.begin().await?;
-        call!(self, call, export, |guest| guest.call_format(&mut call.store, event))
+        let Export::Formatter { format } = &self.export else { return Err(self.wrong_hook()) };
+        call!(self, format, Format<'_> => Formatted, (event,))
     }
 
     /// Waits for a place among the calls that may run at once.
@@ -227,8 +282,8 @@ impl Plugin {
                 .expect("the semaphore is never closed"),
         };
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let state = CallState::new(self.name.clone(), call, self.budget, self.wasi);
-        Ok(Call { store: self.engine.store(state, &self.budget), _permit: permit })
+        let store = self.engine.store(self.name.clone(), call, &self.budget, self.wasi);
+        Ok(Call { store, _permit: permit })
     }
 
     /// Gives the way that a call ended its name.

@@ -17,7 +17,6 @@ use super::engine::{Engine, private_dir};
 use super::error::LoadProblem;
 use super::files::write_atomically;
 use super::shape::Shape;
-use super::state::CallState;
 
 /// What snapshots look like, and what makes them: another version of either makes other snapshots.
 const FORMAT: &str = "antimony snapshot 1, wasmtime-wizer 48.0.8";
@@ -122,9 +121,8 @@ async fn configure(
 
     let time_ms = u32::try_from(TIME.as_millis()).expect("it is a few seconds");
     let budget = Budget { time_ms, ..budget };
-    let mut state = CallState::new("configure".into(), 0, budget, shape.wasi);
-    state.log = state.log.closed();
-    let mut store = engine.store(state, &budget);
+    let mut store = engine.store("configure".into(), 0, &budget, shape.wasi);
+    store.data_mut().log.close();
 
     let call = async {
         let instance = pre.instantiate_async(&mut store).await?;

@@ -1,10 +1,8 @@
 //! What the host keeps for one instance while a call runs in it.
 
-use std::sync::Arc;
-
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::config::Budget;
+use super::clock::Running;
 use super::host::LogBudget;
 use super::limits::Limits;
 
@@ -13,6 +11,7 @@ pub(super) struct CallState {
     pub(super) limits: Limits,
     pub(super) log: LogBudget,
     wasi: Option<Box<Wasi>>,
+    _running: Running,
 }
 
 struct Wasi {
@@ -21,13 +20,10 @@ struct Wasi {
 }
 
 impl CallState {
-    /// For a call of `plugin`. `wasi`: its component imports WASI.
-    pub(super) fn new(plugin: Arc<str>, call: u64, budget: Budget, wasi: bool) -> Self {
-        Self {
-            limits: Limits::new(budget),
-            log: LogBudget::new(plugin, call, budget.log_bytes),
-            wasi: wasi.then(|| Box::new(Wasi { ctx: empty_wasi(), table: ResourceTable::new() })),
-        }
+    /// `wasi`: the component imports WASI.
+    pub(super) fn new(limits: Limits, log: LogBudget, running: Running, wasi: bool) -> Self {
+        let wasi = wasi.then(|| Box::new(Wasi { ctx: empty_wasi(), table: ResourceTable::new() }));
+        Self { limits, log, wasi, _running: running }
     }
 }
 

@@ -54,7 +54,8 @@ impl From<LabCommandError> for WireError {
             LabCommandError::Denied(Denial::NotRunning) => LAB_NOT_RUNNING,
             LabCommandError::Denied(Denial::BeingDestroyed)
             | LabCommandError::Cancelled
-            | LabCommandError::Refused(_) => GENERIC,
+            | LabCommandError::Refused(_)
+            | LabCommandError::Internal(_) => GENERIC,
             LabCommandError::NodeNotFound(_) => NODE_NOT_FOUND,
             LabCommandError::NodeNotRunning(_) => NODE_NOT_RUNNING,
             LabCommandError::Runtime(_) => RUNTIME,

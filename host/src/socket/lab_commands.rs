@@ -113,6 +113,8 @@ async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Va
         }
     };
 
+    // A deploy is judged by what it would build, which need not be what runs.
+    let lab = if command.kind == CommandKind::Deploy { lab.to_deploy() } else { lab };
     // Looked up again: the validators may have put another shell in.
     let shell = shell_of(&command);
     let action = Action::Command(&command, &lab, shell.as_ref().map(|shell| shell.info()));
@@ -123,7 +125,7 @@ async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Va
     let node =
         || command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"));
     match command.kind {
-        CommandKind::Deploy => hub.labs.deploy(id, by).await?,
+        CommandKind::Deploy => hub.labs.deploy(id, by, Some(lab)).await?,
         CommandKind::Destroy => hub.labs.destroy(id, by).await?,
         CommandKind::StopNode => hub.labs.node(id, node()?, NodeAction::Stop, by).await?,
         CommandKind::StartNode => hub.labs.node(id, node()?, NodeAction::Start, by).await?,

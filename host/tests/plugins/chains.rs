@@ -1,10 +1,10 @@
 //! Several plugins of one hook: their order, what a fault of one means, and plugins that are only watched.
 
-use antimony_host::plugins::PluginsConfig;
 use antimony_host::plugins::config::{Entry, Mode};
 use antimony_host::plugins::decision::{
     Action, CallFailure, CommandKind, Occurrence, Refusal, RejectionCode, Severity,
 };
+use antimony_host::plugins::{PluginCounts, PluginsConfig};
 use serde_json::json;
 
 use crate::sample::{self, NOW, claims, command, lab, node_command, user};
@@ -72,6 +72,11 @@ async fn a_policy_that_is_only_watched_refuses_nobody_and_lets_nobody_in() {
     let mut lab = lab();
     lab.lab.creator.id = "bob".into();
     host.authorize(&user("bob"), Action::Command(&command(CommandKind::Deploy), &lab, None), NOW).await.unwrap();
+    // But it is counted.
+    let counted = |name: &str| host.counts().into_iter().find(|(info, _)| info.name == name).unwrap().1;
+    assert_eq!(counted("deploy-freeze"), PluginCounts { calls: 1, refusals: 1, failures: 0 });
+    assert_eq!(counted("authorize-loops"), PluginCounts { calls: 1, refusals: 0, failures: 1 });
+    assert_eq!(counted("auth-policy"), PluginCounts { calls: 1, refusals: 0, failures: 0 });
 
     // Watched alone, the bundled policy's answer doesn't count.
     config.auth_policy.retain(|entry| entry.mode == Mode::Monitor && entry.path.starts_with("builtin"));

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use antimony_host::plugins::PluginHost;
 use antimony_host::plugins::config::{Budget, Entry};
@@ -46,7 +45,8 @@ async fn a_loop_costs_the_one_call_and_names_the_plugin() {
     let host = load(&with_policy(entry)).await;
     for _ in 0..3 {
         let (plugin, failure) = failure(authorize(&host, CommandKind::Destroy).await);
-        assert_eq!((plugin.as_str(), failure), ("authorize-loops", CallFailure::TimedOut(Duration::from_millis(50))));
+        assert_eq!(plugin, "authorize-loops");
+        assert!(matches!(failure, CallFailure::TimedOut(_)), "{failure}");
         authorize(&host, CommandKind::Deploy).await.unwrap();
     }
 }
@@ -54,7 +54,8 @@ async fn a_loop_costs_the_one_call_and_names_the_plugin() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_loop_leaves_the_thread_to_others_every_tick() {
     let Some(entry) = guests::entry("authorize-loops") else { return };
-    let host = load(&with_policy(entry)).await;
+    let budget = Budget { time_ms: 10, ..Budget::default() };
+    let host = load(&with_policy(Entry { budget, ..entry })).await;
     let turns = Arc::new(AtomicU64::new(0));
     let counter = turns.clone();
     let other = tokio::spawn(async move {
@@ -66,9 +67,9 @@ async fn a_loop_leaves_the_thread_to_others_every_tick() {
     tokio::task::yield_now().await;
     let before = turns.load(Ordering::Relaxed);
     failure(authorize(&host, CommandKind::Deploy).await);
-    // It has 50 ticks, and gives way at each of them.
+    // It has ten ticks, and gives way at each of them.
     let after = turns.load(Ordering::Relaxed);
-    assert!(after - before >= 50, "the other task had {} turns", after - before);
+    assert!(after - before >= 10, "the other task had {} turns", after - before);
     other.abort();
 }
 
@@ -108,8 +109,8 @@ async fn more_calls_than_are_allowed_at_once_wait_and_at_last_are_refused_as_bus
             other => panic!("{other}"),
         }
     }
-    // Each takes a tenth of a second, and they wait for two seconds.
-    assert!(timed_out >= 2 && busy >= 10, "{timed_out} ran, {busy} were refused");
+    // Each takes a tenth of a second at least, and they wait for a second.
+    assert!(timed_out >= 1 && busy >= 40, "{timed_out} ran, {busy} were refused");
 }
 
 #[tokio::test]

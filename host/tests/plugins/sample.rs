@@ -56,6 +56,7 @@ pub(crate) fn lab() -> LabSnapshot {
             nodes: vec![status("r1", NodeState::Running), status("r2", NodeState::Exited)],
             recovered: false,
         }),
+        next: None,
     }
 }
 

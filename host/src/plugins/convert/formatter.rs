@@ -1,7 +1,7 @@
 //! `formatter`: events and status messages.
 
-use super::Arena;
 use super::types::{lab, node, shell, timestamp};
+use super::{Arena, NAME, SENTENCE, line};
 use crate::labs::model::NodeStatus;
 use crate::plugins::bindings::exports::antimony::plugin::formatter as wit;
 use crate::plugins::decision::{Event, Occurrence, Severity, ShellInfo, Status};
@@ -52,8 +52,8 @@ fn tail(text: &str) -> &str {
 
 pub(in crate::plugins) fn status(status: wit::Status) -> Status {
     Status {
-        source: status.source,
-        content: status.content,
+        source: line(status.source, NAME),
+        content: line(status.content, SENTENCE),
         log_content: status.log_content,
         severity: match status.severity {
             wit::Severity::Success => Severity::Success,

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Arena;
 use super::types::{collection, command_kind, lab, shell, topology};
+use super::{Arena, NAME, SENTENCE, line};
 use crate::auth::Claims;
 use crate::plugins::bindings::exports::antimony::plugin::policy as wit;
 use crate::plugins::decision::{Action, Namespace, Refusal};
@@ -72,7 +72,7 @@ fn namespace<'a>(arena: &'a Arena, namespace: Namespace<'a>) -> wit::Namespace<'
 }
 
 pub(in crate::plugins) fn denied(plugin: &str, denial: wit::Denial) -> Refusal {
-    Refusal::Denied { plugin: plugin.into(), rule: denial.rule, message: denial.message }
+    Refusal::Denied { plugin: plugin.into(), rule: line(denial.rule, NAME), message: line(denial.message, SENTENCE) }
 }
 
 #[cfg(test)]

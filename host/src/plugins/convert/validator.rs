@@ -1,7 +1,7 @@
 //! `validator`: commands and rejections.
 
-use super::Arena;
 use super::types::{circumstances, command_kind, command_kind_answer, identity, lab, shell};
+use super::{Arena, NAME, SENTENCE, line};
 use crate::auth::Identity;
 use crate::labs::model::LabSnapshot;
 use crate::plugins::bindings::exports::antimony::plugin::validator as wit;
@@ -47,8 +47,8 @@ pub(in crate::plugins) fn command_answer(answer: wit::CommandResult, asked: &Com
 pub(in crate::plugins) fn rejected(plugin: &str, rejection: wit::Rejection) -> Refusal {
     Refusal::Rejected {
         plugin: plugin.into(),
-        rule: rejection.rule,
-        message: rejection.message,
+        rule: line(rejection.rule, NAME),
+        message: line(rejection.message, SENTENCE),
         code: match rejection.code {
             wit::RejectionCode::Generic => RejectionCode::Generic,
             wit::RejectionCode::LabNotRunning => RejectionCode::LabNotRunning,

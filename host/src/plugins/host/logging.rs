@@ -24,9 +24,8 @@ impl LogBudget {
     }
 
     /// For a call in which a guest may not log at all, since a snapshot is going to be taken of it.
-    pub(in crate::plugins) fn closed(mut self) -> Self {
+    pub(in crate::plugins) fn close(&mut self) {
         self.open = false;
-        self
     }
 
     /// What of `message` still fits in, or `None` when nothing does.

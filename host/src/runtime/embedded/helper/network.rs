@@ -46,15 +46,10 @@ impl Network {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         // The kernel answers at once; should it ever not, the lab fails instead of hanging.
-        setsockopt(&as_fd(&socket), sockopt::ReceiveTimeout, &TimeVal::new(10, 0))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(10, 0))?;
         let mut network = Self { namespace, socket, sequence: 0, routes: Vec::new() };
         network.set_up("lo", true)?;
         Ok(network)
-    }
-
-    /// The namespace itself.
-    pub(super) fn namespace(&self) -> &File {
-        &self.namespace
     }
 
     /// Makes a link from this node to that of `peer`, which is this one if `None`, and brings both ends up.
@@ -213,8 +208,4 @@ fn family(address: IpAddr) -> AddressFamily {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     }
-}
-
-fn as_fd(socket: &Socket) -> BorrowedFd<'_> {
-    socket.as_fd()
 }
