@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,13 +25,11 @@ use crate::runtime::RuntimeDriver;
 use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
 use crate::socket;
+use crate::socket::transport::{self, Connection, Listener, Transports};
 use crate::store::{Store, StoreError};
 
 /// The file in the data folder that holds the key which tokens are signed with.
 pub const SIGNING_KEY: &str = "signing.key";
-/// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
-/// noticed by pings; this is what ends its connection.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connections may take to end when the server does.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -139,7 +137,15 @@ impl Server {
         let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
-        let socket = socket::layer(Arc::clone(&auth), plugins.clone(), labs.clone(), shells.clone(), notices);
+        let transports = Transports::default();
+        let socket = socket::layer(
+            Arc::clone(&auth),
+            plugins.clone(),
+            labs.clone(),
+            shells.clone(),
+            notices,
+            transports.clone(),
+        );
         let open_shells = {
             let shells = shells.clone();
             Arc::new(move |user: &_| shells.count(user))
@@ -148,19 +154,14 @@ impl Server {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
         let api = Api { store, labs, plugins, auth: Arc::clone(&auth), native, open_shells };
-        let app = http::router(api).layer(socket);
+        let app = http::router(api).layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let listener = listener.tap_io(|connection| {
-            let options = socket2::SockRef::from(&*connection);
-            // Terminals feel every delayed packet. Neither option can fail on a TCP socket of Linux; if one did, the
-            // connection would still work.
-            let _ = options.set_tcp_nodelay(true);
-            let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        });
-        let serving =
-            tokio::spawn(axum::serve(listener, app).with_graceful_shutdown(stopped.cancelled_owned()).into_future());
+        let app = app.into_make_service_with_connect_info::<Connection>();
+        let serving = tokio::spawn(
+            axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
+        );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
         Ok(Self { address, login, auth, shells, driver, stop, serving, _lock: lock })
     }

@@ -3,7 +3,7 @@
 use antimony_host::client::ConnectError;
 use serde_json::json;
 
-use crate::harness::{Lines, Server, User};
+use crate::harness::{Lines, Server, User, within};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 fn refused(message: &str) -> ConnectError {
@@ -65,6 +65,18 @@ async fn refused_namespaces_leave_the_others_of_their_connection_alive() {
     }
     // And the same namespace can be joined after all.
     admin.join("/lab-updates").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_right_after_the_connect_is_answered() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    for round in 0..200 {
+        let commands = admin.join_elsewhere("/lab-commands").await;
+        let answer = commands.call("data", json!({ "labId": lab, "command": 5 }));
+        assert_eq!(within(&format!("the answer of round {round}"), answer).await, Ok(json!([])));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

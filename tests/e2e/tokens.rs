@@ -143,15 +143,74 @@ async fn tokens_that_have_expired_or_lack_something_are_refused() {
     }
 }
 
+/// A token that is valid for three seconds more.
+fn short(server: &Server) -> String {
+    let mut claims = claims(&server.token("student", &[]));
+    claims.insert("exp".to_owned(), json!(Timestamp::now().as_second() + 3));
+    signed(server, &claims)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_is_not_served_beyond_the_life_of_its_token() {
+async fn a_connection_ends_with_its_token_as_if_the_network_had_failed() {
     let server = Server::start().await;
-    let mut short = claims(&server.token("student", &[]));
-    short.insert("exp".to_owned(), json!(Timestamp::now().as_second() + 3));
-    let token = signed(&server, &short);
+    let token = short(&server);
     let connection = Connection::open(&server.url).await.unwrap();
     let mut updates = connection.connect_with_token("/lab-updates", &token).await.unwrap();
     assert_eq!(within("the end of the namespace", updates.next_event()).await, None);
-    // With another token the same person goes on, on the same connection.
+    // The whole connection has gone: clients come back from that by themselves, and not from being told to go.
+    let again = connection.connect_with_token("/status-messages", &server.token("student", &[])).await;
+    assert_eq!(again.unwrap_err(), ConnectError::Closed);
+    let connection = Connection::open(&server.url).await.unwrap();
+    let refused = connection.connect_with_token("/lab-updates", &token).await.unwrap_err();
+    assert_eq!(refused, ConnectError::Refused("Invalid Token".to_owned()));
     connection.connect_with_token("/lab-updates", &server.token("student", &[])).await.unwrap();
+}
+
+/// What a client without web sockets does: sends packets with one request, and gets them with another.
+struct Polling {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Polling {
+    async fn open(server: &Server) -> Self {
+        let http = reqwest::Client::new();
+        let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
+        let opened = http.get(&url).send().await.unwrap().text().await.unwrap();
+        let opened: Value = serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();
+        Self { url: format!("{url}&sid={}", opened["sid"].as_str().unwrap()), http }
+    }
+
+    async fn send(&self, packet: String) {
+        let sent = self.http.post(&self.url).body(packet).send().await.unwrap();
+        assert_eq!(sent.status(), 200);
+    }
+
+    /// The next answer that is not just a ping.
+    async fn next(&self) -> (u16, String) {
+        loop {
+            let answer = within("an answer to a poll", self.http.get(&self.url).send()).await.unwrap();
+            let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+            if text != "2" {
+                return (status, text.trim_start_matches("2\x1e").to_owned());
+            }
+            self.send("3".to_owned()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polling_ends_with_its_token_as_if_the_session_were_unknown() {
+    let server = Server::start().await;
+    let client = Polling::open(&server).await;
+    client.send(format!("40/lab-updates,{}", json!({ "token": short(&server) }))).await;
+    let (status, packets) = client.next().await;
+    assert!(status == 200 && packets.starts_with("40/lab-updates,"), "{status} {packets}");
+    for _ in 0..2 {
+        // The first waits until the token expires, the second comes after that.
+        let (status, said) = client.next().await;
+        assert!(status == 400 && said.contains("Session ID unknown"), "{status} {said}");
+    }
+    // Others are still served.
+    Polling::open(&server).await;
 }

@@ -10,18 +10,32 @@ use jiff::Timestamp;
 use serde_json::Value;
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
+use socketioxide::socket::Socket;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
+use super::transport::{self, Transport};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
 use crate::plugins::decision::{Action, Namespace, Refusal};
 
-/// Who is on the other end of a socket, and until when their token says so.
+/// Who is on the other end of a socket, and until when their token says so. In the extensions of every socket that was
+/// let in.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) user: Arc<Identity>,
     pub(super) expires: Timestamp,
+    /// What carries the socket, and all other namespaces of this client.
+    pub(super) transport: Arc<Transport>,
+    /// Cancelled when the socket has left the namespace.
+    gone: CancellationToken,
+}
+
+/// Ends the transport of a socket. What was queued for the client is lost; it comes back with a token that is valid.
+pub(super) fn kill(socket: &Socket) {
+    if let Some(session) = socket.extensions.get::<Session>() {
+        session.transport.kill();
+    }
 }
 
 impl Session {
@@ -78,8 +92,12 @@ impl fmt::Display for NotAdmitted {
     }
 }
 
-/// Lets a socket in, or says why not. On success the socket carries its [`Session`].
-async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Result<(), NotAdmitted> {
+/// Lets a socket in, or says why not.
+async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Result<Session, NotAdmitted> {
+    let transport = hub.transports.of(&socket.id.to_string());
+    if let Some(connection) = transport::web_socket_of(socket.req_parts()) {
+        transport.carried_by(connection);
+    }
     let token = match auth.get("token") {
         None | Some(Value::Null) => return Err(NotAdmitted::Unauthorized),
         Some(Value::String(token)) if token.is_empty() => return Err(NotAdmitted::Unauthorized),
@@ -115,8 +133,7 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         log_refusal(socket, &refusal);
         NotAdmitted::NoAccess
     })?;
-    socket.extensions.insert(Session { user: Arc::new(user), expires: token.expires });
-    Ok(())
+    Ok(Session { user: Arc::new(user), expires: token.expires, transport, gone: CancellationToken::new() })
 }
 
 fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
@@ -134,7 +151,8 @@ pub(super) struct Connected {
 }
 
 /// Registers a namespace: whoever `door` admits gets in, and `inside` is run for them until they go or their token
-/// expires. `setup` is called first, before anything can happen on the socket, to say which events are taken.
+/// expires. `setup` says which events are taken. It is called before the client hears that it is in: what clients send at
+/// once is not missed.
 pub(super) fn serve<F>(
     hub: &Hub,
     path: impl Into<Cow<'static, str>>,
@@ -146,28 +164,28 @@ pub(super) fn serve<F>(
 {
     let outside = hub.clone();
     let admit = move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        let (hub, door) = (outside.clone(), door.clone());
-        async move { admit(&hub, &socket, auth.unwrap_or_default(), &door).await }
+        let (hub, door, setup) = (outside.clone(), door.clone(), setup.clone());
+        async move {
+            let session = admit(&hub, &socket, auth.unwrap_or_default(), &door).await?;
+            // From here on nothing waits: the next thing that the library does is to tell the client. Where that fails,
+            // the socket is dropped with everything that hangs on it.
+            let gone = session.gone.clone();
+            socket.on_disconnect(async move || gone.cancel());
+            socket.extensions.insert(session.clone());
+            setup(&Connected { hub, socket, session });
+            Ok::<(), NotAdmitted>(())
+        }
     };
     let inner = hub.clone();
     let connected = move |socket: SocketRef| {
-        let (hub, setup, inside) = (inner.clone(), setup.clone(), inside.clone());
+        let (hub, inside) = (inner.clone(), inside.clone());
         async move {
-            // Before the first await: a handler for the end that is set later can miss it.
-            let gone = CancellationToken::new();
-            let end = gone.clone();
-            socket.on_disconnect(async move || end.cancel());
             // The middleware has put it there.
             let Some(session) = socket.extensions.get::<Session>() else { return };
-            let connected = Connected { hub, socket: socket.clone(), session: session.clone() };
-            setup(&connected);
-            if !socket.connected() {
-                return;
-            }
-            let mut guard = pin!(guard(&socket, &session, &gone));
+            let mut guard = pin!(guard(&socket, &session));
             tokio::select! {
                 () = &mut guard => return,
-                () = inside(connected) => {}
+                () = inside(Connected { hub, socket: socket.clone(), session: session.clone() }) => {}
             }
             guard.await;
         }
@@ -175,14 +193,17 @@ pub(super) fn serve<F>(
     hub.io.ns(path, connected.with(admit));
 }
 
-/// Cuts a socket when its token expires. Returns when it has gone, whatever the reason.
-async fn guard(socket: &SocketRef, session: &Session, gone: &CancellationToken) {
+/// Ends the transport when the token expires. Returns when the socket has gone, whatever the reason.
+///
+/// Every namespace of a client has the same token in practice, and leaving this one alone would leave it for good:
+/// clients don't come back after they were told to go. See [`transport`].
+async fn guard(socket: &SocketRef, session: &Session) {
     tokio::select! {
-        () = gone.cancelled() => {}
+        () = session.gone.cancelled() => {}
+        () = session.transport.killed() => {}
         () = session.expired() => {
             tracing::debug!(namespace = socket.ns(), user = %session.user.id, "a token has expired");
-            // An error means that it has gone by itself.
-            let _ = socket.clone().disconnect();
+            session.transport.kill();
         }
     }
 }

@@ -2,7 +2,7 @@
 //! long as the lab: what a failed deploy printed is wanted after it failed.
 
 use super::access::{self, Connected, Door};
-use super::{Hub, message, pump};
+use super::{Hub, message, namespaces, pump};
 use crate::labs::model::LabId;
 
 /// Its path.
@@ -20,7 +20,7 @@ pub(super) fn ensure(hub: &Hub, lab: &LabId) {
                 let Connected { hub, socket, .. } = connected;
                 let Some(log) = hub.labs.log(&id) else {
                     // The lab has gone while the socket was being let in, and its namespace has lost track of it.
-                    let _ = socket.disconnect();
+                    namespaces::disconnect(socket).await;
                     return;
                 };
                 let (backlog, follower) = log.follow();

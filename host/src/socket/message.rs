@@ -113,7 +113,7 @@ pub(super) enum Undeliverable {
 }
 
 /// Tries to send until the client's queue has room, a few seconds at most.
-async fn until_not_full(attempt: impl Fn() -> Result<(), SendError>) -> Result<(), Undeliverable> {
+pub(super) async fn until_not_full(attempt: impl Fn() -> Result<(), SendError>) -> Result<(), Undeliverable> {
     let mut pause = Duration::from_millis(1);
     let mut full_since = None;
     loop {

@@ -17,6 +17,7 @@ mod pump;
 mod shell_commands;
 mod shells;
 mod status_messages;
+pub mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use self::lab_updates::LabUpdate;
 use self::namespaces::Namespaces;
 use self::shell_commands::ShellNotice;
 use self::status_messages::StatusMessage;
+use self::transport::Transports;
 use crate::auth::{Authenticator, Identity};
 use crate::history::History;
 use crate::labs::Labs;
@@ -52,6 +54,7 @@ struct Hub {
     labs: Labs,
     shells: Shells,
     namespaces: Arc<Namespaces>,
+    transports: Transports,
     /// What `/lab-updates` tells.
     updates: Arc<History<Arc<LabUpdate>>>,
     /// What `/status-messages` tells.
@@ -72,13 +75,14 @@ impl Hub {
 }
 
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
-/// were opened, so that nothing is missed.
+/// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
 pub fn layer(
     auth: Arc<Authenticator>,
     plugins: PluginHost,
     labs: Labs,
     shells: Shells,
     notices: mpsc::Receiver<Notice>,
+    transports: Transports,
 ) -> SocketIoLayer {
     let (layer, io) = SocketIo::builder()
         .max_payload(MAX_MESSAGE as u64)
@@ -94,6 +98,7 @@ pub fn layer(
         labs,
         shells,
         namespaces: Arc::default(),
+        transports,
         updates: Arc::new(History::new(FEED_CAPACITY)),
         statuses: Arc::new(History::new(FEED_CAPACITY)),
         shell_notices: Arc::new(History::new(FEED_CAPACITY)),

@@ -4,7 +4,11 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use socketioxide::SocketIo;
+use socketioxide::extract::SocketRef;
+use socketioxide::{SendError, SocketIo};
+
+use super::access;
+use super::message::{Undeliverable, until_not_full};
 
 /// The paths that are registered at present.
 #[derive(Debug, Default)]
@@ -22,16 +26,28 @@ impl Namespaces {
         }
     }
 
-    /// Disconnects everybody and removes `path`. Clients that try again are told that it doesn't exist.
-    pub(super) async fn remove(&self, io: &SocketIo, path: &str) {
+    /// Disconnects everybody and removes `path`. Clients that try again are told that it doesn't exist. Doesn't wait for
+    /// clients: one that doesn't take the news within a few seconds loses its transport.
+    pub(super) fn remove(&self, io: &SocketIo, path: &str) {
         // Removing the namespace alone would tell clients nothing.
-        if let Some(sockets) = io.of(path)
-            && let Err(error) = sockets.disconnect().await
-        {
-            tracing::debug!(path, %error, "not every socket could be told that its namespace has gone");
+        for socket in io.of(path).map(|namespace| namespace.sockets()).unwrap_or_default() {
+            // At once where that is possible, so that clients hear of it before whatever announces it.
+            if socket.clone().disconnect().is_err() {
+                tokio::spawn(disconnect(socket));
+            }
         }
         // Deleted before it is forgotten, so that `ensure` can't register it in between and lose it again.
         io.delete_ns(path);
         self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+}
+
+/// Tells a client that it has left a namespace, as soon as there is room in its queue; one that makes none loses its
+/// transport.
+pub(super) async fn disconnect(socket: SocketRef) {
+    let told = until_not_full(|| socket.clone().disconnect().map_err(SendError::Socket)).await;
+    if told == Err(Undeliverable::Stuck) {
+        tracing::info!(socket = %socket.id, namespace = socket.ns(), "a client is cut: it doesn't read");
+        access::kill(&socket);
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
                 hub.updates.append(Arc::new(LabUpdate { lab }));
             }
             Notice::LabRemoved(lab) => {
-                hub.namespaces.remove(&hub.io, &logs::path(&lab.lab.id)).await;
+                hub.namespaces.remove(&hub.io, &logs::path(&lab.lab.id));
                 hub.updates.append(Arc::new(LabUpdate { lab }));
             }
             Notice::Event(event) => {
@@ -33,7 +33,7 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
                 let command = if failed { ShellCommand::Error } else { ShellCommand::Close };
                 hub.shell_notices.append(Arc::new(ShellNotice { shell, command, message }));
             }
-            Notice::ShellForgotten(shell) => hub.namespaces.remove(&hub.io, &shells::path(&shell.id)).await,
+            Notice::ShellForgotten(shell) => hub.namespaces.remove(&hub.io, &shells::path(&shell.id)),
         }
     }
 }

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
 
+use super::access;
 use super::message::{Undeliverable, emit};
 use crate::history::{Entry, FollowEnd, Follower};
 
@@ -75,6 +76,6 @@ fn cut(socket: &SocketRef, why: Undeliverable) {
     if why != Undeliverable::Gone {
         tracing::info!(socket = %socket.id, namespace = socket.ns(), ?why, "a client is cut");
     }
-    // An error means that it has gone by itself, or that its queue is full: then the transport's own timeout ends it.
-    let _ = socket.clone().disconnect();
+    // A packet would have to wait behind all that the client doesn't take.
+    access::kill(socket);
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::access::{self, Connected, Door};
 use super::message::{Argument, Message};
 use super::shell_commands::{ShellCommand, ShellNotice};
-use super::{Hub, pump};
+use super::{Hub, namespaces, pump};
 use crate::labs::model::ShellId;
 use crate::shells::{InputError, Session as Shell};
 
@@ -31,7 +31,7 @@ pub(super) fn ensure(hub: &Hub, shell: &Arc<Shell>) {
                 let Connected { hub, socket, .. } = connected;
                 if hub.shells.get(&shell.info().id).is_none() {
                     // It was forgotten while the socket was being let in, and its namespace has lost track of it.
-                    let _ = socket.disconnect();
+                    namespaces::disconnect(socket).await;
                     return;
                 }
                 let (backlog, follower) = shell.output().follow();
