@@ -104,7 +104,19 @@ impl Place {
 
     /// A command of the program, run by the user of this place, knowing nothing of the environment but `PATH`.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_through(&[])
+    }
+
+    /// The same, started by another command: its program, and its arguments up to those of ours.
+    fn command_through(&self, starter: &[String]) -> Command {
+        let mut command = match starter {
+            [] => Command::new(&self.program),
+            [starter, arguments @ ..] => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TMPDIR", std::env::temp_dir()).current_dir(self.root.path()).stdin(Stdio::null());
         if self.user.drops_root() {
@@ -124,6 +136,7 @@ pub(crate) struct ServerBuilder {
     listen: String,
     config: Option<String>,
     environment: Vec<(String, String)>,
+    starter: Vec<String>,
     turn: Option<Turn>,
 }
 
@@ -148,6 +161,7 @@ impl ServerBuilder {
             listen: LOOPBACK.to_owned(),
             config: None,
             environment: Vec::new(),
+            starter: Vec::new(),
             turn: None,
         }
     }
@@ -174,6 +188,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Has it started by this command, which goes on with its last arguments as a command line.
+    pub(crate) fn through(mut self, starter: &[&str]) -> Self {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.place.data()
     }
@@ -190,7 +210,7 @@ impl ServerBuilder {
             None => shared().await,
         };
         let place = self.place;
-        let mut command = place.command();
+        let mut command = place.command_through(&self.starter);
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
         if let Some(config) = self.config.or_else(|| place.fresh_plugins()) {
             let path = place.root.path().join("config.yml");
@@ -298,6 +318,11 @@ impl Server {
         let output = command.arg("--data").arg(self.place.data()).output().expect("run the token command");
         assert!(output.status.success(), "token: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the process is still there.
