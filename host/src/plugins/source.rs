@@ -71,7 +71,7 @@ pub(crate) fn record(component: &mut Vec<u8>, digest: &str) {
     section.append_to_component(component);
 }
 
-/// The digest that [`record`] wrote into `component`, if it did.
+/// The digest of its source that the builder wrote into `component`, if it was built with it.
 pub fn recorded(component: &[u8]) -> Option<String> {
     let mut depth = 0_u32;
     for payload in wasmparser::Parser::new(0).parse_all(component) {

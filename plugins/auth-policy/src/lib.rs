@@ -1,7 +1,7 @@
 //! The bundled auth policy: administrators may do everything, everybody else what their collections and their own
 //! creations allow.
 //!
-//! This file is the component's face; [`claims`] makes a user of a token's claims, [`rules`] decides, and [`settings`]
+//! This file is the component's face; `claims` makes a user of a token's claims, `rules` decides, and `settings`
 //! reads what the operator set.
 
 mod claims;

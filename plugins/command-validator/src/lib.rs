@@ -1,6 +1,6 @@
 //! The bundled command validator: does a command carry what it needs, and does what it names exist?
 //!
-//! This file is the component's face; [`rules`] decides and [`settings`] reads what the operator set. Whether somebody
+//! This file is the component's face; `rules` decides and `settings` reads what the operator set. Whether somebody
 //! *may* give the command is not asked here but of the auth policy, and whether a deploy or destroy fits the lab's state
 //! is for the lab's own lifecycle to say: it alone knows at the moment when it begins.
 

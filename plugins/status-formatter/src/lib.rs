@@ -1,6 +1,6 @@
 //! The bundled status formatter: words what happens to labs, nodes and shells.
 //!
-//! This file is the component's face; [`wording`] has the sentences.
+//! This file is the component's face; `wording` has the sentences.
 
 mod wording;
 

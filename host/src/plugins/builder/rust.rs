@@ -1,8 +1,8 @@
 //! Plugins in Rust: cargo makes a core module, `wit-component` makes a component of it.
 //!
 //! Two kinds of toolchain are served. Usually the active one has the target `wasm32-unknown-unknown`. Where it has not,
-//! and can't get it, a Debian machine may have a second compiler with the source of the standard library, which is then
-//! compiled along. Either way the guest imports nothing but what its world says: no WASI.
+//! and can't get it, there may be the source of the standard library, with it or with Debian's compiler; the library is
+//! then compiled along. Either way the guest imports nothing but what its world says: no WASI.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -130,54 +130,51 @@ struct MetadataTarget {
 }
 
 /// What compiles.
-enum Toolchain {
-    /// The active toolchain, which has the target.
-    Installed,
-    /// Another compiler, which compiles the standard library along.
-    WithSource { rustc: PathBuf, linker: PathBuf },
+struct Toolchain {
+    /// The compiler, where it isn't the active one.
+    rustc: Option<PathBuf>,
+    /// Where it brings its library as source only: what links, since it then brings no linker of its own either.
+    source: Option<PathBuf>,
 }
 
 impl Toolchain {
+    /// Looks first for a compiler that has the target, then for one that has the source of the library; the active
+    /// toolchain before Debian's.
     fn find(project: &Path) -> Result<Self, BuildError> {
-        let active = sysroot(Path::new("rustc"), project);
-        if let Some(sysroot) = &active
-            && has_target(sysroot)
-        {
-            return Ok(Self::Installed);
+        let debian = PathBuf::from("/usr/bin/rustc");
+        let active = sysroot(Path::new("rustc"), project).map(|sysroot| (None, sysroot));
+        let second = sysroot(&debian, project).map(|sysroot| (Some(debian), sysroot));
+        let found: Vec<(Option<PathBuf>, PathBuf)> = active.into_iter().chain(second).collect();
+
+        if let Some((rustc, _)) = found.iter().find(|(_, sysroot)| has_target(sysroot)) {
+            return Ok(Self { rustc: rustc.clone(), source: None });
         }
-        let rustc = PathBuf::from("/usr/bin/rustc");
-        let Some(second) = sysroot(&rustc, project) else {
-            return Err(BuildError::NoToolchain(None));
+        let Some((rustc, _)) = found.iter().find(|(_, sysroot)| has_source(sysroot)) else {
+            let seen = found.iter().map(|(_, sysroot)| sysroot.display().to_string()).collect::<Vec<_>>().join(" and ");
+            let why = (!seen.is_empty()).then(|| format!("neither the target nor the source is in {seen}"));
+            return Err(BuildError::NoToolchain(why));
         };
-        if has_target(&second) && active.is_none() {
-            return Ok(Self::Installed);
-        }
-        if !second.join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file() {
-            return Err(BuildError::NoToolchain(Some(
-                "/usr/bin/rustc is there, the source of its library is not".into(),
-            )));
-        }
-        let linker = active.iter().chain([&second]).find_map(|sysroot| linker(sysroot)).or_else(|| {
-            let system = PathBuf::from("/usr/bin/wasm-ld");
-            system.is_file().then_some(system)
-        });
-        match linker {
-            Some(linker) => Ok(Self::WithSource { rustc, linker }),
+        let system = Path::new("/usr/bin/wasm-ld");
+        let linker = found.iter().find_map(|(_, sysroot)| linker(sysroot));
+        match linker.or_else(|| system.is_file().then(|| system.to_path_buf())) {
+            Some(linker) => Ok(Self { rustc: rustc.clone(), source: Some(linker) }),
             None => Err(BuildError::NoToolchain(Some("there is no rust-lld and no wasm-ld to link with".into()))),
         }
     }
 
     fn describe(&self) -> String {
-        match self {
-            Self::Installed => format!("the installed target {TARGET}"),
-            Self::WithSource { rustc, .. } => format!("{} and the source of its standard library", rustc.display()),
-        }
+        let rustc = self.rustc.as_ref().map_or("the active toolchain".into(), |rustc| rustc.display().to_string());
+        let library = if self.source.is_some() { "the source of its standard library" } else { TARGET };
+        format!("{rustc} and {library}")
     }
 
     fn apply(&self, cargo: &mut Command) {
-        if let Self::WithSource { rustc, linker } = self {
+        if let Some(rustc) = &self.rustc {
+            cargo.env("RUSTC", rustc);
+        }
+        if let Some(linker) = &self.source {
             // That a stable compiler accepts unstable options is needed for the standard library alone.
-            cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
+            cargo.env("RUSTC_BOOTSTRAP", "1").env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
     }
@@ -207,6 +204,10 @@ fn sysroot(rustc: &Path, project: &Path) -> Option<PathBuf> {
 
 fn has_target(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
+}
+
+fn has_source(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file()
 }
 
 fn linker(sysroot: &Path) -> Option<PathBuf> {

@@ -20,6 +20,7 @@ const PREFIX: &str = "antimony-lab-";
 pub(super) struct LabCgroups {
     folders: Vec<PathBuf>,
     nodes: Vec<Vec<File>>,
+    limit_memory: bool,
     note: Option<String>,
 }
 
@@ -43,6 +44,7 @@ impl LabCgroups {
                 }
             }
         }
+        made.limit_memory = limited[1];
         made.note = match limited {
             [true, true] => None,
             [true, false] => Some("memory of nodes is not limited: no memory cgroup can be made here".to_owned()),
@@ -90,6 +92,19 @@ impl LabCgroups {
             self.nodes[node].push(file);
         }
         Ok(())
+    }
+
+    /// Takes everything away again because processes can't get in.
+    pub(super) fn give_up(self) -> Self {
+        self.remove();
+        let note = "this user may make cgroups and put nothing into them: processes of nodes are limited per user, and \
+                    memory per process";
+        Self { note: Some(note.to_owned()), ..Self::default() }
+    }
+
+    /// Whether they limit the memory of nodes.
+    pub(super) fn limit_memory(&self) -> bool {
+        self.limit_memory
     }
 
     /// What is missing, as a sentence for the log of the lab.

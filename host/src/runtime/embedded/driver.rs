@@ -11,6 +11,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::instance::Instance;
 use super::preflight::{self, Unavailable};
@@ -32,6 +33,9 @@ pub struct EmbeddedRuntime {
     options: EmbeddedOptions,
     instances: Arc<Mutex<HashMap<String, Slot>>>,
     events: broadcast::Sender<RuntimeEvent>,
+    /// The server ends: no deploy goes on.
+    closing: CancellationToken,
+    deploys: TaskTracker,
 }
 
 /// An instance that is up, or a name that is taken by one on its way there.
@@ -82,7 +86,13 @@ impl EmbeddedRuntime {
     pub fn new(options: EmbeddedOptions) -> Result<Self, Unavailable> {
         cgroup::sweep();
         preflight::check(&options)?;
-        Ok(Self { options, instances: Arc::default(), events: broadcast::Sender::new(1024) })
+        Ok(Self {
+            options,
+            instances: Arc::default(),
+            events: broadcast::Sender::new(1024),
+            closing: CancellationToken::new(),
+            deploys: TaskTracker::new(),
+        })
     }
 
     fn instances(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
@@ -105,16 +115,26 @@ impl EmbeddedRuntime {
         Ok(Reservation { instances: Arc::clone(&self.instances), name: name.to_owned() })
     }
 
-    /// Forgets an instance once its helper has ended by itself.
-    fn forget_when_lost(&self, name: String, instance: Instance) {
+    /// Forgets an instance once its helper has ended, for whatever reason.
+    fn forget_when_gone(&self, name: String, deployed: &Arc<Deployed>) {
         let instances = Arc::downgrade(&self.instances);
-        let instance = instance.farewell();
+        let (farewell, deployed) = (deployed.instance.clone().farewell(), Arc::downgrade(deployed));
         tokio::spawn(async move {
-            instance.await;
-            if let Some(instances) = instances.upgrade() {
-                instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            farewell.await;
+            let Some(instances) = instances.upgrade() else { return };
+            let mut instances = instances.lock().unwrap_or_else(PoisonError::into_inner);
+            // By now there may be another one of that name.
+            if matches!(instances.get(&name), Some(Slot::Up(up)) if std::ptr::eq(Arc::as_ptr(up), deployed.as_ptr())) {
+                instances.remove(&name);
             }
         });
+    }
+
+    /// The plan of an instance, with paths as they really are, so that a link is no way around hiding them.
+    fn plan(&self, spec: &InstanceSpec) -> Result<LabPlan, RuntimeError> {
+        let mut options = self.options.clone();
+        options.hidden.extend(self.options.hidden.iter().filter_map(|path| path.canonicalize().ok()));
+        plan::plan(&spec.name, &spec.topology, &options, plan::id_map(spec.topology.nodes.len()))
     }
 }
 
@@ -134,8 +154,9 @@ impl RuntimeDriver for EmbeddedRuntime {
         log: LogSink,
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
+        let _token = self.deploys.token();
         let topology = &*spec.topology;
-        let lab = plan::plan(&spec.name, topology, &self.options, plan::id_map(topology.nodes.len()))?;
+        let lab = self.plan(spec)?;
         let reservation = self.reserve(&spec.name)?;
         log(&format!(
             "Deploying lab {} as {} on the embedded runtime: {}, {}",
@@ -145,32 +166,23 @@ impl RuntimeDriver for EmbeddedRuntime {
             count(topology.links.len(), "link")
         ));
         let begun = std::time::Instant::now();
-        let starting = Instance::start(&self.options.helper, lab, self.events.clone());
-        let (instance, note) = tokio::select! {
-            biased;
-            // The helper ends by itself when nobody is left who waits for it.
-            () = cancel.cancelled() => return Err(RuntimeError::Cancelled),
-            started = starting => started.map_err(RuntimeError::Failed)?,
-        };
-        if let Some(note) = note {
-            log(&format!("Note: {note}"));
-        }
+        let instance = Instance::start(&self.options.helper, lab, self.events.clone()).map_err(RuntimeError::Failed)?;
         let nodes: Vec<NodeStatus> = topology.nodes.iter().map(|node| status(topology, &spec.name, node)).collect();
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(RuntimeError::Cancelled),
+            () = self.closing.cancelled() => Err(RuntimeError::Cancelled),
             result = bring_up(&instance, topology, &nodes, &log) => result,
-            reason = instance.ended() => Err(RuntimeError::Failed(reason)),
         };
         if let Err(error) = result {
-            instance.kill().await;
+            instance.kill().await.map_err(RuntimeError::Failed)?;
             log(&format!("Nothing is left of {}: {error}", spec.name));
             return Err(error);
         }
         let deployed = Arc::new(Deployed { instance, nodes });
         self.instances().insert(spec.name.clone(), Slot::Up(Arc::clone(&deployed)));
         drop(reservation);
-        self.forget_when_lost(spec.name.clone(), deployed.instance.clone());
+        self.forget_when_gone(spec.name.clone(), &deployed);
         log(&format!("Lab {} is up after {:.1} s", topology.name, begun.elapsed().as_secs_f64()));
         Ok(deployed.status())
     }
@@ -189,8 +201,12 @@ impl RuntimeDriver for EmbeddedRuntime {
             Ok(Err(Refusal::Failed(reason))) => log(&format!("{name}: {reason}; ending it all the same")),
             Ok(Err(Refusal::NotRunning)) | Err(_) => log(&format!("{name} did not stop in time and is killed")),
         }
-        deployed.instance.kill().await;
-        self.instances().remove(name);
+        deployed.instance.kill().await.map_err(RuntimeError::Failed)?;
+        let mut instances = self.instances();
+        if matches!(instances.get(name), Some(Slot::Up(up)) if Arc::ptr_eq(up, &deployed)) {
+            instances.remove(name);
+        }
+        drop(instances);
         log(&format!("Nothing is left of {name}"));
         Ok(())
     }
@@ -242,6 +258,9 @@ impl RuntimeDriver for EmbeddedRuntime {
     }
 
     async fn shut_down(&self) {
+        self.closing.cancel();
+        self.deploys.close();
+        self.deploys.wait().await;
         let names: Vec<String> = self.instances().keys().cloned().collect();
         let silent: LogSink = Arc::new(|_| {});
         let all = names.iter().map(|name| self.destroy(name, Arc::clone(&silent)));
@@ -256,6 +275,9 @@ async fn bring_up(
     nodes: &[NodeStatus],
     log: &LogSink,
 ) -> Result<(), RuntimeError> {
+    if let Some(note) = instance.ready().await.map_err(RuntimeError::Failed)? {
+        log(&format!("Note: {note}"));
+    }
     let plan = instance.plan();
     for (index, node) in topology.nodes.iter().enumerate() {
         instance.ask(Op::CreateNode(index)).await.map_err(|refusal| failed(&format!("node {}", node.name), refusal))?;

@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command as Process};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::helper;
 use super::logs::Log;
@@ -23,18 +24,12 @@ use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Requ
 use crate::labs::model::NodeState;
 use crate::runtime::{LogSink, RuntimeEvent};
 
-/// How long the helper may take to end once its socket is closed: it kills and waits, nothing more.
+/// How long the helper may take to end once its socket is closed, before that is called a failure.
 const FAREWELL: Duration = Duration::from_secs(20);
 /// Longest line of a command's output that is passed on in one piece, in bytes.
 const LINE: usize = 16 << 10;
 
-/// What the task can be told.
-enum Command {
-    Ask(Ask),
-    /// End the lab now, without any grace.
-    Kill,
-}
-
+/// What the task can be asked.
 struct Ask {
     op: Op,
     descriptor: Option<OwnedFd>,
@@ -50,8 +45,11 @@ struct Ask {
 /// A lab that is up, or on its way there. Cheap to clone; the lab ends when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Instance {
-    commands: mpsc::Sender<Command>,
+    asks: mpsc::Sender<Ask>,
+    /// Ends the lab at once, whatever its task is waiting for.
+    kill: CancellationToken,
     nodes: watch::Receiver<Vec<NodeState>>,
+    ready: watch::Receiver<Option<Option<String>>>,
     /// Why it ended, once it has.
     gone: watch::Receiver<Option<String>>,
     logs: Arc<[Arc<Log>]>,
@@ -59,37 +57,41 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Starts the helper of a lab and waits until it can take requests. Answers what it can't do here, if anything.
+    /// Starts the helper of a lab. It takes requests once [`Self::ready`] has answered.
     ///
     /// # Errors
     /// A sentence that says what failed. Nothing is left then.
-    pub(super) async fn start(
+    pub(super) fn start(
         program: &Path,
         plan: LabPlan,
         events: broadcast::Sender<RuntimeEvent>,
-    ) -> Result<(Self, Option<String>), String> {
-        let (ours, theirs) =
-            std::os::unix::net::UnixStream::pair().map_err(|error| format!("making a socket: {error}"))?;
-        ours.set_nonblocking(true).map_err(|error| format!("making a socket: {error}"))?;
+    ) -> Result<Self, String> {
+        let step = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(step("making a socket"))?;
+        ours.set_nonblocking(true).map_err(step("making a socket"))?;
+        let socket = UnixStream::from_std(ours).map_err(step("making a socket"))?;
         let child = Process::new(program)
             .arg0("antimony-host")
             .arg(helper::KEEPER)
+            // For those who look at the processes of this machine.
+            .arg(&plan.instance)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("starting {}: {error}", program.display()))?;
-        let socket = UnixStream::from_std(ours).map_err(|error| format!("the lab's socket: {error}"))?;
         let plan = Arc::new(plan);
         let logs: Arc<[Arc<Log>]> = plan.nodes.iter().map(|_| Arc::default()).collect();
-        let (commands, inbox) = mpsc::channel(64);
+        let (asks, inbox) = mpsc::channel(64);
         let nodes = watch::Sender::new(vec![NodeState::Starting; plan.nodes.len()]);
-        let gone = watch::Sender::new(None);
-        let (ready, is_ready) = oneshot::channel();
+        let (ready, gone) = (watch::Sender::new(None), watch::Sender::new(None));
+        let kill = CancellationToken::new();
         let instance = Self {
-            commands,
+            asks,
+            kill: kill.clone(),
             nodes: nodes.subscribe(),
+            ready: ready.subscribe(),
             gone: gone.subscribe(),
             logs: Arc::clone(&logs),
             plan: Arc::clone(&plan),
@@ -102,18 +104,28 @@ impl Instance {
             nodes,
             logs,
             events,
-            ready: Some(ready),
+            ready,
             last_id: 0,
             pending: HashMap::new(),
             outputs: HashMap::new(),
             terminals: HashMap::new(),
+            orphans: Vec::new(),
             expected: HashSet::new(),
-            ending: false,
         };
-        tokio::spawn(task.run(child, gone));
-        match is_ready.await {
-            Ok(note) => Ok((instance, note)),
-            Err(_) => Err(instance.ended().await),
+        tokio::spawn(task.run(child, kill, gone));
+        Ok(instance)
+    }
+
+    /// Waits until requests are taken. Answers what the helper can't do on this machine, if anything.
+    ///
+    /// # Errors
+    /// Why the lab has ended instead. Nothing is left of it.
+    pub(super) async fn ready(&self) -> Result<Option<String>, String> {
+        let mut ready = self.ready.clone();
+        let note = ready.wait_for(Option::is_some).await.map(|note| note.clone().flatten());
+        match note {
+            Ok(note) => Ok(note),
+            Err(_) => Err(self.ended().await),
         }
     }
 
@@ -167,7 +179,7 @@ impl Instance {
     ) -> Result<(u64, oneshot::Receiver<Result<Answer, Refusal>>), Refusal> {
         let ((id, has_id), (reply, has_reply)) = (oneshot::channel(), oneshot::channel());
         let ask = Ask { op, descriptor, output, ended, id, reply };
-        if self.commands.send(Command::Ask(ask)).await.is_err() {
+        if self.asks.send(ask).await.is_err() {
             self.lost()?;
         }
         match has_id.await {
@@ -182,9 +194,13 @@ impl Instance {
     }
 
     /// Ends the lab and waits until nothing of it is left.
-    pub(super) async fn kill(&self) {
-        let _ = self.commands.send(Command::Kill).await;
-        self.ended().await;
+    ///
+    /// # Errors
+    /// When something still is after a time in which a kernel that is well kills everything. It can be called again.
+    pub(super) async fn kill(&self) -> Result<(), String> {
+        self.kill.cancel();
+        let ended = tokio::time::timeout(FAREWELL, self.ended()).await;
+        ended.map(drop).map_err(|_| format!("the processes of {} did not end in {FAREWELL:?}", self.plan.instance))
     }
 
     /// Waits until nothing of the lab is left; answers why it ended.
@@ -210,58 +226,57 @@ struct Pending {
     reply: oneshot::Sender<Result<Answer, Refusal>>,
     /// The node that is up once this has been done.
     starts: Option<usize>,
+    /// It opens a terminal, which has to be closed again if nobody waits for it any more.
+    opens: bool,
 }
 
 struct Task {
     plan: Arc<LabPlan>,
     socket: UnixStream,
     frames: Frames,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<Ask>,
     nodes: watch::Sender<Vec<NodeState>>,
     logs: Arc<[Arc<Log>]>,
     events: broadcast::Sender<RuntimeEvent>,
-    ready: Option<oneshot::Sender<Option<String>>>,
+    ready: watch::Sender<Option<Option<String>>>,
     last_id: u64,
     pending: HashMap<u64, Pending>,
     outputs: HashMap<u64, Lines>,
     terminals: HashMap<u64, oneshot::Sender<String>>,
     /// Nodes whose end somebody has asked for.
     expected: HashSet<usize>,
-    /// The end of the lab itself has been asked for.
-    ending: bool,
+    /// Terminals that were opened for somebody who has gone away meanwhile.
+    orphans: Vec<u64>,
 }
 
 impl Task {
-    async fn run(mut self, mut child: Child, gone: watch::Sender<Option<String>>) {
-        let reason = match self.serve().await {
-            Ok(()) => "the lab was ended".to_owned(),
-            Err(reason) => reason,
+    async fn run(mut self, mut child: Child, kill: CancellationToken, gone: watch::Sender<Option<String>>) {
+        // `None`: somebody wanted it to end.
+        let reason = match kill.run_until_cancelled(self.serve()).await {
+            None | Some(Ok(())) => None,
+            Some(Err(reason)) => Some(reason),
         };
-        let asked = self.ending;
-        let was_ready = self.ready.is_none();
-        let Self { plan, socket, logs, nodes, events, pending, terminals, mut inbox, .. } = self;
+        let was_ready = self.ready.borrow().is_some();
+        let Self { plan, socket, logs, nodes, events, mut inbox, .. } = self;
+        inbox.close();
         // Tells the helper to end everything.
         drop(socket);
-        let left = tokio::time::timeout(FAREWELL, child.wait()).await;
-        if left.is_err() {
-            tracing::error!(instance = plan.instance, "the helper of a lab did not end in {FAREWELL:?}");
-        }
-        // The helper was killed before it could tidy up, or a folder was busy for too long.
-        if !matches!(left, Ok(Ok(status)) if status.success()) {
+        let clean = child.wait().await.is_ok_and(|status| status.success());
+        if !clean {
+            // It was killed before it could tidy up.
             let _ = tokio::task::spawn_blocking(super::cgroup::sweep).await;
         }
         nodes.send_modify(|nodes| nodes.fill(NodeState::Exited));
         for log in logs.iter() {
             log.close();
         }
-        gone.send_replace(Some(reason.clone()));
-        drop((pending, terminals));
-        inbox.close();
-        if !asked && was_ready {
+        gone.send_replace(Some(reason.clone().unwrap_or_else(|| "the lab was ended".to_owned())));
+        if let (Some(reason), true) = (reason, was_ready) {
             let _ = events.send(RuntimeEvent::InstanceLost { instance: plan.instance.clone(), reason });
         }
     }
 
+    /// Comes back without an error when nobody has a handle any more.
     async fn serve(&mut self) -> Result<(), String> {
         let lost = |error: io::Error| format!("the socket to the lab's helper: {error}");
         let mut bytes = Vec::new();
@@ -270,17 +285,13 @@ impl Task {
         let mut buffer = vec![0; 64 << 10];
         loop {
             tokio::select! {
-                command = self.inbox.recv() => match command {
-                    Some(Command::Ask(ask)) => self.take(ask).await.map_err(lost)?,
-                    Some(Command::Kill) | None => {
-                        self.ending = true;
-                        return Ok(());
-                    }
+                ask = self.inbox.recv() => match ask {
+                    Some(ask) => self.take(ask).await.map_err(lost)?,
+                    None => return Ok(()),
                 },
                 readable = self.socket.readable() => {
                     readable.map_err(lost)?;
                     match self.socket.try_read(&mut buffer) {
-                        Ok(0) if self.ending => return Ok(()),
                         Ok(0) => return Err("the lab's helper process was ended from outside".to_owned()),
                         Ok(length) => self.frames.push(&buffer[..length]),
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -289,14 +300,17 @@ impl Task {
                     while let Some(frame) = self.frames.next()? {
                         self.hear(frame)?;
                     }
+                    for id in std::mem::take(&mut self.orphans) {
+                        self.request(Op::EndTerminal(id), None).await.map_err(lost)?;
+                    }
                 }
             }
         }
     }
 
     async fn take(&mut self, ask: Ask) -> io::Result<()> {
-        self.last_id += 1;
-        let id = self.last_id;
+        let id = self.last_id + 1;
+        let opens = matches!(ask.op, Op::OpenTerminal { .. });
         let starts = match &ask.op {
             Op::Start(node) => {
                 self.expected.remove(node);
@@ -312,7 +326,7 @@ impl Task {
             }
             _ => None,
         };
-        self.pending.insert(id, Pending { reply: ask.reply, starts });
+        self.pending.insert(id, Pending { reply: ask.reply, starts, opens });
         if let Some(output) = ask.output {
             self.outputs.insert(id, Lines { partial: Vec::new(), output });
         }
@@ -320,9 +334,15 @@ impl Task {
             self.terminals.insert(id, ended);
         }
         let _ = ask.id.send(id);
+        self.request(ask.op, ask.descriptor).await
+    }
+
+    /// Sends a request under the next id.
+    async fn request(&mut self, op: Op, descriptor: Option<OwnedFd>) -> io::Result<()> {
+        self.last_id += 1;
         let mut bytes = Vec::new();
-        Frame::json(&Request { id, op: ask.op }).encode(&mut bytes);
-        self.send(&bytes, ask.descriptor).await
+        Frame::json(&Request { id: self.last_id, op }).encode(&mut bytes);
+        self.send(&bytes, descriptor).await
     }
 
     /// Writes a frame; a descriptor goes along with its first byte.
@@ -358,11 +378,7 @@ impl Task {
                 }
             }
             Frame::Json(body) => match Frame::parse(&body)? {
-                Message::Ready { note } => {
-                    if let Some(ready) = self.ready.take() {
-                        let _ = ready.send(note);
-                    }
-                }
+                Message::Ready { note } => drop(self.ready.send_replace(Some(note))),
                 Message::Reply { id, result } => self.reply(id, result),
                 Message::NodeExited { node, how } => self.node_exited(node, &how),
                 Message::TerminalExited { id, how } => {
@@ -383,11 +399,15 @@ impl Task {
         if result.is_err() {
             self.terminals.remove(&id);
         }
-        let Some(Pending { reply, starts }) = self.pending.remove(&id) else { return };
+        let Some(Pending { reply, starts, opens }) = self.pending.remove(&id) else { return };
         if let (Some(node), Ok(_)) = (starts, &result) {
             self.nodes.send_modify(|nodes| nodes[node] = NodeState::Running);
         }
-        let _ = reply.send(result);
+        if let Err(Ok(_)) = reply.send(result)
+            && opens
+        {
+            self.orphans.push(id);
+        }
     }
 
     fn node_exited(&mut self, node: usize, how: &str) {

@@ -33,7 +33,7 @@ pub(super) fn check(topology: &Topology) -> Result<(), RuntimeError> {
     if topology.nodes.is_empty() {
         return Err(unsupported("the topology has no nodes".to_owned()));
     }
-    topology.nodes.iter().try_for_each(|node| check_node(node))?;
+    topology.nodes.iter().try_for_each(check_node)?;
     links(topology).map(drop)
 }
 
@@ -66,7 +66,7 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
             "node {name}: names have 1 to 63 letters, digits, dashes, underscores and dots on the embedded runtime"
         )));
     }
-    for (key, _) in &node.sysctls {
+    for key in node.sysctls.keys() {
         let plain = key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) && !key.contains("..");
         if !plain || !key.starts_with("net.") {
             return Err(unsupported(format!(
@@ -141,6 +141,7 @@ pub(super) fn plan(
             ("HOME", if user.0 == 0 { "/root" } else { "/" }),
             ("HOSTNAME", &node.name),
             ("TERM", "xterm"),
+            ("LANG", "C.UTF-8"),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .to_vec();

@@ -72,23 +72,23 @@ pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Closes every descriptor from `first` on but those in `keep`.
-pub(super) fn close_from(first: RawFd, keep: &[RawFd]) {
+pub(super) fn close_from(first: RawFd, keep: &[RawFd]) -> io::Result<()> {
     let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd >= first).collect();
     keep.sort_unstable();
     let mut from = first;
     for fd in keep {
-        close_range(from, fd - 1);
+        close_range(from, fd - 1)?;
         from = fd + 1;
     }
-    close_range(from, RawFd::MAX);
+    close_range(from, RawFd::MAX)
 }
 
-fn close_range(first: RawFd, last: RawFd) {
+fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     if first > last {
-        return;
+        return Ok(());
     }
     // SAFETY: closes descriptors. The callers are processes that will only use the ones that they keep.
-    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// Puts all signals back to their defaults: Rust ignores SIGPIPE, and what is ignored stays so over an exec.

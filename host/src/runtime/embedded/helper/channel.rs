@@ -91,13 +91,7 @@ impl AsRawFd for Channel {
 pub(super) fn receive(socket: RawFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 16]);
     let mut parts = [IoSliceMut::new(bytes)];
-    let message = loop {
-        match recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Ok(message) => break message,
-            Err(Errno::EINTR) => return Err(io::Error::from(io::ErrorKind::Interrupted)),
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let message = recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = control {

@@ -146,15 +146,18 @@ impl Confinement {
         Ok(Self { filters, processes })
     }
 
-    /// Confines the calling process for good. What it may still do is set its user and run a program.
+    /// Confines the calling process for good. What it may still do is set its user and run a program. `memory`: bytes
+    /// that each process may have.
     ///
     /// # Errors
     /// When the kernel refuses a step, in which case nothing of the user's may run.
-    pub(super) fn apply(&self, memory: u64) -> io::Result<()> {
+    pub(super) fn apply(&self, memory: Option<u64>) -> io::Result<()> {
         limit(Resource::RLIMIT_CORE, 0)?;
         limit(Resource::RLIMIT_NPROC, self.processes)?;
-        // Counts private writable memory of one process: all there is where no cgroup limits the node as a whole.
-        limit(Resource::RLIMIT_DATA, memory)?;
+        if let Some(memory) = memory {
+            // Counts private writable memory.
+            limit(Resource::RLIMIT_DATA, memory)?;
+        }
         let keep: CapsHashSet = CAPABILITIES.into_iter().collect();
         for capability in caps::all() {
             if !keep.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdin, getegid, geteuid, pipe2, setsid};
 
 use super::{lab, rootfs};
@@ -38,7 +38,7 @@ pub(super) fn run() -> ExitCode {
 fn keep(control: &mut File) -> Result<(), String> {
     let failed = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
     // Whatever the server was doing while it started us, its other descriptors are none of our business.
-    sys::close_from(3, &[control.as_raw_fd()]);
+    sys::close_from(3, &[control.as_raw_fd()]).map_err(|error| format!("closing descriptors: {error}"))?;
     let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
     dup2_stdin(&null).map_err(failed("standard input"))?;
     drop(null);
@@ -65,7 +65,11 @@ fn keep(control: &mut File) -> Result<(), String> {
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed("making a mount namespace"))?;
         staged = Some(rootfs::stage().map_err(|error| format!("preparing mounts: {error}"))?);
     }
-    let cgroups = LabCgroups::create(&plan);
+    let mut cgroups = LabCgroups::create(&plan);
+    let tried = single.fork(0, || i32::from(cgroups.join(0).is_err())).map_err(|error| format!("forking: {error}"))?;
+    if !matches!(waitpid(tried, None), Ok(WaitStatus::Exited(_, 0))) {
+        cgroups = cgroups.give_up();
+    }
     let result = watch(single, control, &plan, &cgroups, staged, &signals);
     cgroups.remove();
     result
@@ -161,8 +165,8 @@ fn read_plan(control: &mut File) -> Result<Option<LabPlan>, String> {
         return Ok(None);
     }
     let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_FRAME {
-        return Err("the plan of the lab is too long".to_owned());
+    if length == 0 || length > MAX_FRAME {
+        return Err("the plan of the lab has no possible length".to_owned());
     }
     let mut body = vec![0; length];
     if control.read_exact(&mut body).is_err() {

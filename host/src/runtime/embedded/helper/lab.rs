@@ -90,7 +90,8 @@ struct Lab<'a> {
     ended: Vec<(Pid, String)>,
     /// Sessions that were hung up, and when what is left of them is killed.
     hung_up: Vec<(Pid, Instant)>,
-    destroying: Option<u64>,
+    /// Requests that are answered when everything has ended.
+    destroying: Vec<u64>,
 }
 
 /// Runs the lab. Answers an exit code, though nobody is interested in it.
@@ -163,7 +164,7 @@ impl<'a> Lab<'a> {
             outputs: HashMap::new(),
             ended: Vec::new(),
             hung_up: Vec::new(),
-            destroying: None,
+            destroying: Vec::new(),
         };
         for index in 0..plan.nodes.len() {
             let log = lab.pipe(index).map_err(|error| format!("making a pipe: {error}"))?;
@@ -288,7 +289,7 @@ impl<'a> Lab<'a> {
     }
 
     fn handle(&mut self, id: u64, op: Op) {
-        if self.destroying.is_some() && !matches!(op, Op::EndTerminal(_)) {
+        if !self.destroying.is_empty() && !matches!(op, Op::EndTerminal(_) | Op::Destroy { .. }) {
             self.reply(id, Err(Refusal::Failed("the instance is being destroyed".to_owned())));
             return;
         }
@@ -341,7 +342,7 @@ impl<'a> Lab<'a> {
                 self.reply(id, Ok(Answer::Done));
             }
             Op::Destroy { grace } => {
-                self.destroying = Some(id);
+                self.destroying.push(id);
                 for node in 0..self.nodes.len() {
                     self.stop(node, Duration::from_millis(grace));
                 }
@@ -605,7 +606,9 @@ impl<'a> Lab<'a> {
         let node = &mut self.nodes[index];
         if let Some(init) = node.init {
             let _ = kill(init, Signal::SIGTERM);
-            node.kill_at = Some(Instant::now() + grace);
+            let at = Instant::now() + grace;
+            // Asked twice, it is the earlier end that counts.
+            node.kill_at = Some(node.kill_at.map_or(at, |earlier| earlier.min(at)));
         } else {
             for id in std::mem::take(&mut node.waiting) {
                 self.reply(id, Ok(Answer::Done));
@@ -653,18 +656,19 @@ impl<'a> Lab<'a> {
 
     fn finish_destroy(&mut self) {
         let idle = self.starting.is_empty() && self.nodes.iter().all(|node| node.init.is_none());
-        if let (Some(id), true) = (self.destroying, idle) {
-            let mut result = Ok(Answer::Done);
-            for link in &self.plan.links {
-                let end = &link.ends[0];
-                if let Some(network) = &mut self.nodes[end.node].network
-                    && let Err(error) = network.remove(&end.interface)
-                {
-                    result = Err(Refusal::Failed(format!("removing {}: {error}", end.interface)));
-                }
+        if self.destroying.is_empty() || !idle {
+            return;
+        }
+        let mut failed = None;
+        for end in self.plan.links.iter().map(|link| &link.ends[0]) {
+            if let Some(network) = &mut self.nodes[end.node].network
+                && let Err(error) = network.remove(&end.interface)
+            {
+                failed = Some(format!("removing {}: {error}", end.interface));
             }
-            self.reply(id, result);
-            self.destroying = None;
+        }
+        for id in std::mem::take(&mut self.destroying) {
+            self.reply(id, failed.clone().map_or(Ok(Answer::Done), |error| Err(Refusal::Failed(error))));
         }
     }
 

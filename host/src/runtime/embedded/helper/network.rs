@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -53,7 +53,7 @@ impl Network {
     }
 
     /// Makes a link from this node to that of `peer`, which is this one if `None`, and brings both ends up.
-    pub(super) fn connect(&mut self, link: &LinkPlan, mut peer: Option<&mut Self>) -> io::Result<()> {
+    pub(super) fn connect(&mut self, link: &LinkPlan, peer: Option<&mut Self>) -> io::Result<()> {
         let [near, far] = &link.ends;
         let mut there = end_message(far, link.mtu);
         let namespace = peer.as_ref().map_or(&self.namespace, |peer| &peer.namespace);
@@ -66,7 +66,7 @@ impl Network {
         self.ask(RouteNetlinkMessage::NewLink(here), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)?;
         self.set_up(&near.interface, true)?;
         self.add_addresses(near)?;
-        let other = peer.as_deref_mut().unwrap_or(self);
+        let other = peer.unwrap_or(self);
         other.set_up(&far.interface, true)?;
         other.add_addresses(far)
     }
@@ -150,7 +150,12 @@ impl Network {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            for answer in self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)? {
+            let answers = match self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP) {
+                // A kernel without IPv6 has no routes of it.
+                Err(_) if family == AddressFamily::Inet6 => continue,
+                answers => answers?,
+            };
+            for answer in answers {
                 if let RouteNetlinkMessage::NewRoute(route) = answer
                     && !matches!(route.header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
                 {

@@ -35,7 +35,9 @@ pub(super) fn run(single: SingleThreaded, node: &NodePlan, channel: &Channel) ->
         }
     };
     // From now on the channel is open in the command alone, until it runs.
-    sys::close_from(3, &[]);
+    if sys::close_from(3, &[]).is_err() {
+        return 1;
+    }
     loop {
         match signals.wait() {
             Ok(Signal::SIGCHLD) => {

@@ -51,6 +51,11 @@ impl Context<'_> {
     fn node(&self) -> &NodePlan {
         &self.plan.nodes[self.node]
     }
+
+    /// The limit of each process's memory, where no cgroup limits that of the whole node.
+    fn memory(&self) -> Option<u64> {
+        (!self.cgroups.limit_memory()).then_some(self.node().memory)
+    }
 }
 
 /// Where a program's input and output go.
@@ -134,9 +139,8 @@ fn init(context: Context<'_>, log: &OwnedFd, channel: &Channel) -> io::Result<()
     chdir("/")?;
     // The kernel shows this name to the node's users; the command line still is that of the helper.
     prctl::set_name(c"init")?;
-    context.confinement.apply(context.node().memory)?;
-    sys::close_from(3, &[channel.as_raw_fd()]);
-    Ok(())
+    context.confinement.apply(context.memory())?;
+    sys::close_from(3, &[channel.as_raw_fd()])
 }
 
 /// Runs a program in a node that is up.
@@ -156,8 +160,8 @@ pub(super) fn run_program(
                 if matches!(program.stdio, Stdio::Terminal(_)) {
                     sys::take_terminal()?;
                 }
-                context.confinement.apply(context.node().memory)?;
-                sys::close_from(3, &[channel.as_raw_fd()]);
+                context.confinement.apply(context.memory())?;
+                sys::close_from(3, &[channel.as_raw_fd()])?;
                 execute(program.commands, &program.env, program.user, program.folder)
             })
         })?;
