@@ -44,11 +44,7 @@ async fn clients_that_join_while_lines_are_written_get_each_line_once_and_in_ord
     let admin = server.admin().await;
     let first = admin.create_lab("course", &talkative()).await;
     let topology = admin.api.lab(&first).await.unwrap()["topologyId"].as_str().unwrap().to_owned();
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        clients.push(Client::connect(&server, &admin.token).await);
-    }
-    let clients: Arc<[Client]> = clients.into();
+    let admin = Arc::new(admin);
     let tries = Arc::new(AtomicUsize::new(0));
     // How often somebody gets round to joining while one lab writes is up to the machine, so there is one after another.
     while tries.load(Ordering::Relaxed) < TRIES {
@@ -59,10 +55,10 @@ async fn clients_that_join_while_lines_are_written_get_each_line_once_and_in_ord
         let mut observer = Lines::of(admin.join_once_there(&path).await);
         let joiners: Vec<_> = (0..CLIENTS)
             .map(|which| {
-                let (clients, path, tries) = (Arc::clone(&clients), Arc::clone(&path), Arc::clone(&tries));
+                let (admin, path, tries) = (Arc::clone(&admin), Arc::clone(&path), Arc::clone(&tries));
                 tokio::spawn(async move {
                     // The longer somebody stays, the later they join again: they are to spread.
-                    while join_and_leave(&clients[which], &path, 1 + which % 4).await {
+                    while join_and_leave(&admin, &path, 1 + which % 4).await {
                         tries.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -81,7 +77,7 @@ async fn clients_that_join_while_lines_are_written_get_each_line_once_and_in_ord
 /// Joins, checks the backlog and some of what follows, and leaves. True when the lab was writing
 /// all the while.
 async fn join_and_leave(client: &Client, path: &str, stay: usize) -> bool {
-    let mut log = Lines::of(client.join(path).await);
+    let mut log = Lines::of(client.join_elsewhere(path).await);
     assert!(within("the backlog", log.read()).await);
     let in_backlog = log.pieces.len();
     let over = |log: &Lines| log.pieces.iter().any(|line| line.contains(END));

@@ -96,10 +96,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        // Connections to a file don't grow stale, and a task that looked after them would have timers, which panic when
-        // the program ends while it is being started.
-        let pool = SqlitePoolOptions::new().max_connections(4).idle_timeout(None).max_lifetime(None);
-        let pool = pool.connect_with(options).await;
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
         let pool = pool.map_err(|error| fail(sentence(&error)))?;
         let store = Self { pool };
         let ready = store.prepare().await;
