@@ -5,9 +5,10 @@
 //! comes later nothing is lost and nothing comes twice. A reader advances only when it has really passed an entry on;
 //! one that falls so far behind that its place has been dropped is told so, and costs nothing until then.
 //!
-//! Writers never wait for readers. The lock is held for a push or for cloning a batch, never across an await.
+//! Appending never waits for readers. A writer that can make its own source wait asks how far they are behind
+//! ([`History::lag`]). The lock is held for a push or for cloning a batch, never across an await.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct History<T> {
     entries: Mutex<Entries<T>>,
     /// Number of the next entry, and whether there will be one. Readers wait on it.
     head: watch::Sender<Head>,
+    /// Changes whenever a reader joins, gets on or leaves.
+    progress: watch::Sender<()>,
     capacity: usize,
 }
 
@@ -40,6 +43,23 @@ struct Entries<T> {
     /// Number of the first entry that is kept.
     first: u64,
     bytes: usize,
+    /// Bytes of the entries that are kept no longer.
+    dropped: u64,
+    /// How many bytes each reader has passed on, or passed over, since the beginning.
+    readers: HashMap<u64, u64>,
+    /// Number of the next reader.
+    next_reader: u64,
+}
+
+impl<T: Entry> Entries<T> {
+    /// Bytes of all entries that there ever were.
+    fn total(&self) -> u64 {
+        self.dropped + self.bytes as u64
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.kept.len() as u64
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +72,16 @@ impl<T: Entry> History<T> {
     /// An empty history that keeps the latest `capacity` bytes, and always at least the latest entry.
     pub fn new(capacity: usize) -> Self {
         Self {
-            entries: Mutex::new(Entries { kept: VecDeque::new(), first: 0, bytes: 0 }),
+            entries: Mutex::new(Entries {
+                kept: VecDeque::new(),
+                first: 0,
+                bytes: 0,
+                dropped: 0,
+                readers: HashMap::new(),
+                next_reader: 0,
+            }),
             head: watch::Sender::new(Head { next: 0, closed: false }),
+            progress: watch::Sender::new(()),
             capacity,
         }
     }
@@ -70,9 +98,10 @@ impl<T: Entry> History<T> {
         while entries.bytes > self.capacity && entries.kept.len() > 1 {
             let dropped = entries.kept.pop_front().expect("more than one entry is kept");
             entries.bytes -= dropped.weight();
+            entries.dropped += dropped.weight() as u64;
             entries.first += 1;
         }
-        let next = entries.first + entries.kept.len() as u64;
+        let next = entries.next();
         self.head.send_modify(|head| head.next = next);
     }
 
@@ -84,21 +113,36 @@ impl<T: Entry> History<T> {
 
     /// The entries that are kept, and a follower that starts right behind them.
     pub fn follow(self: &Arc<Self>) -> (Vec<T>, Follower<T>) {
-        let entries = self.lock();
+        let mut entries = self.lock();
         let backlog: Vec<T> = entries.kept.iter().cloned().collect();
-        let follower = Follower {
-            next: entries.first + backlog.len() as u64,
-            head: self.head.subscribe(),
-            history: Arc::clone(self),
-        };
+        let follower = self.join(&mut entries);
         (backlog, follower)
     }
 
     /// A follower that starts with the next entry.
     pub fn follow_new(self: &Arc<Self>) -> Follower<T> {
+        self.join(&mut self.lock())
+    }
+
+    fn join(self: &Arc<Self>, entries: &mut Entries<T>) -> Follower<T> {
+        let id = entries.next_reader;
+        entries.next_reader += 1;
+        let total = entries.total();
+        entries.readers.insert(id, total);
+        self.progress.send_replace(());
+        Follower { next: entries.next(), head: self.head.subscribe(), id, history: Arc::clone(self) }
+    }
+
+    /// How many bytes the least of all readers is behind; `None`: nobody reads.
+    pub fn lag(&self) -> Option<u64> {
         let entries = self.lock();
-        let next = entries.first + entries.kept.len() as u64;
-        Follower { next, head: self.head.subscribe(), history: Arc::clone(self) }
+        let furthest = entries.readers.values().max()?;
+        Some(entries.total() - furthest)
+    }
+
+    /// Changes whenever a reader joins, gets on or leaves.
+    pub fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
     }
 
     /// The latest `count` entries that are kept.
@@ -130,6 +174,7 @@ pub enum FollowEnd {
 pub struct Follower<T> {
     history: Arc<History<T>>,
     head: watch::Receiver<Head>,
+    id: u64,
     next: u64,
 }
 
@@ -160,7 +205,44 @@ impl<T: Entry> Follower<T> {
 
     /// Says that the next `count` entries have been dealt with.
     pub fn advance(&mut self, count: usize) {
+        let mut entries = self.history.lock();
+        let from = self.next.saturating_sub(entries.first);
         self.next += count as u64;
+        let until = self.next.saturating_sub(entries.first);
+        let range = usize::try_from(from).unwrap_or(usize::MAX)..usize::try_from(until).unwrap_or(usize::MAX);
+        // What has been dropped meanwhile isn't counted, until the reader finds out that it fell behind.
+        let bytes: usize = entries.kept.iter().take(range.end).skip(range.start).map(Entry::weight).sum();
+        if let Some(passed) = entries.readers.get_mut(&self.id) {
+            *passed += bytes as u64;
+        }
+        drop(entries);
+        self.history.progress.send_replace(());
+    }
+
+    /// Goes on with the first entry that is kept, where the one that would be next is kept no longer. Answers the bytes
+    /// that are passed over.
+    pub fn skip_dropped(&mut self) -> u64 {
+        let mut entries = self.history.lock();
+        if self.next >= entries.first {
+            return 0;
+        }
+        self.next = entries.first;
+        let dropped = entries.dropped;
+        let passed = entries.readers.get_mut(&self.id).expect("readers are there for as long as their followers");
+        let skipped = dropped.saturating_sub(*passed);
+        *passed = (*passed).max(dropped);
+        drop(entries);
+        self.history.progress.send_replace(());
+        skipped
+    }
+}
+
+impl<T> Drop for Follower<T> {
+    fn drop(&mut self) {
+        let mut entries = self.history.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.readers.remove(&self.id);
+        drop(entries);
+        self.history.progress.send_replace(());
     }
 }
 
@@ -209,6 +291,43 @@ mod tests {
         assert_eq!(follower.next(10).await, Err(FollowEnd::FellBehind));
         let (backlog, _) = history.follow();
         assert_eq!(texts(&backlog), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_fell_behind_can_go_on_with_what_is_kept() {
+        let history = Arc::new(History::new(2 * line("0").weight()));
+        let mut follower = history.follow_new();
+        for number in 0..5 {
+            history.append(line(&number.to_string()));
+        }
+        assert_eq!(follower.next(10).await, Err(FollowEnd::FellBehind));
+        assert_eq!(follower.skip_dropped(), 3 * line("0").weight() as u64);
+        assert_eq!(texts(&follower.next(10).await.expect("what is kept")), ["3", "4"]);
+        assert_eq!(follower.skip_dropped(), 0);
+        follower.advance(2);
+        assert_eq!(history.lag(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn the_lag_is_that_of_the_reader_that_is_least_behind() {
+        let weight = line("0").weight() as u64;
+        let history = Arc::new(History::new(2 * line("0").weight()));
+        assert_eq!(history.lag(), None);
+        let (slow, mut fast) = (history.follow_new(), history.follow_new());
+        let mut progress = history.progress();
+        for number in 0..5 {
+            history.append(line(&number.to_string()));
+        }
+        assert_eq!(history.lag(), Some(5 * weight));
+        assert!(!progress.has_changed().expect("the history is there"), "nobody got on");
+        fast.skip_dropped();
+        fast.advance(1);
+        progress.changed().await.expect("the history is there");
+        assert_eq!(history.lag(), Some(weight));
+        drop(fast);
+        assert_eq!(history.lag(), Some(5 * weight));
+        drop(slow);
+        assert_eq!(history.lag(), None);
     }
 
     #[tokio::test]

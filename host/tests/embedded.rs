@@ -288,7 +288,7 @@ async fn cmd_env_exec_sysctls_and_user_work_as_containerlab_documents_them() {
     let runtime = runtime();
     let first = Node {
         image: Some("alpine:3".to_owned()),
-        cmd: Some("sh -c 'echo main sees \"$GREETING\"; exec sleep 1000'".to_owned()),
+        cmd: Some("sh -c 'echo main sees \"$GREETING\" > /dev/stdout; exec sleep 1000'".to_owned()),
         env: [("GREETING".to_owned(), "hello  world".to_owned())].into(),
         exec: vec![
             "sh -c 'echo \"first $GREETING\" > /tmp/order'".to_owned(),
@@ -325,6 +325,26 @@ async fn cmd_env_exec_sysctls_and_user_work_as_containerlab_documents_them() {
     } else {
         assert!(matches!(result, Err(RuntimeError::Unsupported(text)) if text.contains("user")));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ring_of_twenty_nodes_comes_up_and_goes_away() {
+    let runtime = runtime();
+    let names: Vec<String> = (0..20).map(|index| format!("n{index}")).collect();
+    let links = (0..20).map(|index| {
+        let (here, there) = (&names[index], &names[(index + 1) % 20]);
+        link((here, "right", &format!("10.0.{index}.1/30")), (there, "left", &format!("10.0.{index}.2/30")))
+    });
+    let links = links.collect();
+    let topology = Topology { nodes: names.iter().map(|name| node(name)).collect(), links, ..two_routers() };
+    let lines = deploy(&runtime, "ring", topology).await.text();
+    assert_eq!(lines.matches("Created link").count(), 20, "{lines}");
+    let (code, text) = run_in(&runtime, "ring", "n19", "ping -c 1 -W 5 10.0.19.2 && ping -c 1 -W 5 10.0.18.1").await;
+    assert_eq!(code, 0, "{text}");
+    let begun = Instant::now();
+    destroy(&runtime, "ring").await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "destroy took {:?}", begun.elapsed());
+    assert!(lines.contains("is up after"), "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -803,7 +823,7 @@ async fn a_shell_that_nobody_waits_for_is_closed_again() {
     let runtime = runtime();
     deploy(&runtime, "hasty", one(node("r1"))).await;
     for micros in [0, 200, 1000, 5000] {
-        let opening = runtime.open_pty("hasty", "r1", request(&[&["sleep", "88001"]]));
+        let opening = runtime.open_pty("hasty", "r1", request(&[&["sh", "-c", "trap '' HUP; exec sleep 88001"]]));
         let _ = tokio::time::timeout(Duration::from_micros(micros), opening).await;
     }
     let deadline = Instant::now() + PATIENCE;

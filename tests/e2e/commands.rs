@@ -17,6 +17,21 @@ async fn code_for(client: &Client, args: Vec<Value>) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_commands_is_answered_one_by_one_or_refused() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    let flood: Vec<_> = (0..500).map(|_| admin.command_in_background(&lab, 5, json!({}))).collect();
+    for answer in flood {
+        match answer.await.unwrap() {
+            Ok(shells) => assert_eq!(shells, json!([])),
+            refused => assert_eq!(code_of(refused), 5000),
+        }
+    }
+    assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([])), "and then all is as before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn malformed_commands_are_5422_and_the_server_lives() {
     let mut server = Server::start().await;
     let admin = server.admin().await;

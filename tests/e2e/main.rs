@@ -16,6 +16,7 @@ mod isolation;
 mod plugins;
 mod policy;
 mod restart;
+mod shells;
 mod spine;
 mod startup;
 mod tokens;

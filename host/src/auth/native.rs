@@ -44,6 +44,11 @@ impl NativeLogin {
         self.is_enabled() && self.allow_empty
     }
 
+    /// Name and password, if there is a login.
+    pub(super) fn credentials(&self) -> Option<(&str, &str)> {
+        self.credentials.as_ref().map(|(name, password)| (name.as_str(), password.as_str()))
+    }
+
     /// The administrator, if these are their name and password. How long it takes depends on neither.
     pub fn check(&self, username: &str, password: &str) -> Option<Bearer> {
         let (name, secret) = self.credentials.as_ref()?;

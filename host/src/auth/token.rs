@@ -7,12 +7,14 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jsonwebtoken::crypto::sign;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Bearer, Claims, SigningKey};
+use super::{Bearer, Claims, NativeLogin, SigningKey};
 
 /// How long an access token is valid.
 pub const ACCESS_LIFETIME: Duration = Duration::from_mins(30);
@@ -42,6 +44,9 @@ pub enum TokenError {
     /// It will be valid later.
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// It was issued for a login that is not in force any more.
+    #[error("the login that the token was issued for has changed")]
+    LoginChanged,
     /// It is a refresh token where an access token is wanted, or the reverse.
     #[error("this token serves another purpose")]
     WrongKind,
@@ -81,6 +86,34 @@ impl Kind {
     }
 }
 
+/// Text of a payload that base64url writes without `-` and `_`, and without leaving out padding: clients in the field read
+/// tokens with `atob`, which knows the other alphabet.
+///
+/// Four characters of base64 stand for three bytes, each for six bits of them. In ASCII the first three can't be 62 or
+/// 63, which are those that differ: they hold the upper bits of a byte, one of which is 0. The fourth is the lower six
+/// bits of the third byte, and 62 or 63 only where that is `>`, `?`, `~` or DEL.
+fn atob_safe(payload: &Payload<'_>) -> Box<RawValue> {
+    let json = serde_json::to_string(payload).expect("strings and numbers are always JSON");
+    let mut safe = String::with_capacity(json.len() + 3);
+    for character in json.chars() {
+        if character.is_ascii() && !matches!(character, '>' | '?' | '~' | '\u{7f}') {
+            safe.push(character);
+        } else {
+            // Only strings have such characters.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                safe.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    let end = safe.pop();
+    debug_assert_eq!(end, Some('}'));
+    while safe.len() % 3 != 2 {
+        safe.push(' ');
+    }
+    safe.push('}');
+    RawValue::from_string(safe).expect("escapes and space don't change what JSON says")
+}
+
 #[derive(Serialize)]
 struct Payload<'a> {
     id: &'a str,
@@ -89,6 +122,8 @@ struct Payload<'a> {
     admin: bool,
     collections: &'a [String],
     typ: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<&'a str>,
     iat: i64,
     nbf: i64,
     exp: i64,
@@ -130,12 +165,23 @@ impl Authenticator {
 
     /// An access token, valid from now on for `lifetime`, in whole seconds.
     pub fn issue_access_for(&self, bearer: &Bearer, lifetime: Duration) -> Issued {
-        self.issue(Kind::Access, bearer, Timestamp::now(), lifetime)
+        self.issue(Kind::Access, bearer, None, Timestamp::now(), lifetime)
     }
 
-    /// A refresh token, valid from now on for [`REFRESH_LIFETIME`].
-    pub fn issue_refresh(&self, bearer: &Bearer) -> Issued {
-        self.issue(Kind::Refresh, bearer, Timestamp::now(), REFRESH_LIFETIME)
+    /// A refresh token for somebody who has logged in by `login`, valid from now on for [`REFRESH_LIFETIME`], unless the
+    /// credentials of that login change before.
+    pub fn issue_refresh(&self, bearer: &Bearer, login: &NativeLogin) -> Issued {
+        let digest = self.digest_of(login);
+        self.issue(Kind::Refresh, bearer, digest.as_deref(), Timestamp::now(), REFRESH_LIFETIME)
+    }
+
+    /// A digest of the credentials that nobody can make, or check a guess against, without the key.
+    fn digest_of(&self, login: &NativeLogin) -> Option<String> {
+        let (name, password) = login.credentials()?;
+        // Nothing else that is signed with this key holds a NUL.
+        let text = format!("native login\0{}\0{name}\0{password}", name.len());
+        let digest = sign(text.as_bytes(), &self.encoding, Algorithm::HS256);
+        Some(digest.expect("the key fits the algorithm"))
     }
 
     /// Checks an access token: signature, kind, times.
@@ -151,9 +197,14 @@ impl Authenticator {
     /// Checks a refresh token, and answers whom it was issued to.
     ///
     /// # Errors
-    /// [`TokenError`].
-    pub fn verify_refresh(&self, token: &str) -> Result<Bearer, TokenError> {
+    /// [`TokenError`]; [`TokenError::LoginChanged`] where `login` is not that by which it was got, or is off.
+    pub fn verify_refresh(&self, token: &str, login: &NativeLogin) -> Result<Bearer, TokenError> {
         let claims = self.verify(Kind::Refresh, token, Timestamp::now())?.0;
+        // Both are as good as signatures, and the token's own has been checked: how long it takes tells nothing.
+        let digest = self.digest_of(login);
+        if digest.is_none() || claims.get("login").and_then(Value::as_str) != digest.as_deref() {
+            return Err(TokenError::LoginChanged);
+        }
         let collections = claims.get("collections").and_then(Value::as_array).into_iter().flatten();
         let bearer = Bearer {
             id: claims.get("id").and_then(Value::as_str).ok_or(TokenError::Malformed)?.into(),
@@ -164,7 +215,7 @@ impl Authenticator {
         Ok(bearer)
     }
 
-    fn issue(&self, kind: Kind, bearer: &Bearer, now: Timestamp, lifetime: Duration) -> Issued {
+    fn issue(&self, kind: Kind, bearer: &Bearer, login: Option<&str>, now: Timestamp, lifetime: Duration) -> Issued {
         let expires = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
         let payload = Payload {
             id: bearer.id.as_str(),
@@ -172,12 +223,13 @@ impl Authenticator {
             admin: bearer.admin,
             collections: &bearer.collections,
             typ: kind.as_str(),
+            login,
             iat: now.as_second(),
             nbf: now.as_second(),
             exp: expires.as_second(),
         };
-        let token = encode(&Header::new(Algorithm::HS256), &payload, &self.encoding)
-            .expect("strings and numbers are always JSON, and the key fits the algorithm");
+        let token = encode(&Header::new(Algorithm::HS256), &atob_safe(&payload), &self.encoding)
+            .expect("it is JSON already, and the key fits the algorithm");
         Issued { token, expires: Timestamp::from_second(expires.as_second()).unwrap_or(expires) }
     }
 
@@ -222,6 +274,10 @@ mod tests {
         Bearer { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
     }
 
+    fn login() -> NativeLogin {
+        NativeLogin::new("admin", "s3cret", false)
+    }
+
     fn in_seconds(seconds: i64) -> i64 {
         Timestamp::now().as_second() + seconds
     }
@@ -256,21 +312,66 @@ mod tests {
     #[test]
     fn a_refresh_token_gives_its_bearer_back() {
         let authenticator = authenticator();
-        let issued = authenticator.issue_refresh(&bearer());
-        assert_eq!(authenticator.verify_refresh(&issued.token), Ok(bearer()));
+        let issued = authenticator.issue_refresh(&bearer(), &login());
+        assert_eq!(authenticator.verify_refresh(&issued.token, &login()), Ok(bearer()));
         let days = (issued.expires.as_second() - Timestamp::now().as_second() + 60) / 86_400;
         assert_eq!(days, 30);
     }
 
     #[test]
+    fn a_refresh_token_is_worth_nothing_once_its_login_has_changed() {
+        let authenticator = authenticator();
+        let token = authenticator.issue_refresh(&bearer(), &login()).token;
+        assert!(!token.contains("s3cret"));
+        for other in [
+            NativeLogin::disabled(),
+            NativeLogin::new("admin", "s3cret2", false),
+            NativeLogin::new("root", "s3cret", false),
+            NativeLogin::new("admin\0s3", "cret", false),
+        ] {
+            assert_eq!(authenticator.verify_refresh(&token, &other), Err(TokenError::LoginChanged), "{other:?}");
+        }
+        let claims = json!({"id": "u", "typ": "refresh", "exp": in_seconds(60), "nbf": in_seconds(0)});
+        let of_before = signed(&authenticator, &claims);
+        assert_eq!(authenticator.verify_refresh(&of_before, &login()), Err(TokenError::LoginChanged));
+        assert_eq!(authenticator.verify_refresh(&of_before, &NativeLogin::disabled()), Err(TokenError::LoginChanged));
+    }
+
+    #[test]
+    fn the_payload_is_read_by_the_base64_of_browsers() {
+        let authenticator = authenticator();
+        let mut names: Vec<String> =
+            ["", "Ada", "a>b?c~d\u{7f}", "\u{0}\n\"\\", "Zoë Ødegård", "日本語", "🦀🦀", "ÿÿÿÿÿÿ", "~~~~>>>>????"]
+                .map(str::to_owned)
+                .into();
+        // Every character of one byte, in every place that three bytes have, and many of more.
+        names.extend((0..0x80_u8).map(|byte| char::from(byte).to_string().repeat(3)));
+        names.extend((0x80..0x3000_u32).step_by(7).filter_map(char::from_u32).map(|other| format!("{other}x{other}")));
+        for (shift, name) in names.iter().enumerate() {
+            let id = "i".repeat(1 + shift % 3);
+            let bearer =
+                Bearer { id: id.as_str().into(), name: name.clone(), admin: true, collections: vec![name.clone()] };
+            let token = authenticator.issue_access(&bearer).token;
+            let middle = token.split('.').nth(1).expect("three parts");
+            // The standard alphabet, with all padding in place: stricter than atob.
+            let json = base64::prelude::BASE64_STANDARD.decode(middle).expect("standard base64");
+            assert!(json.is_ascii(), "atob makes one character of each byte");
+            let claims: Value = serde_json::from_slice(&json).expect("JSON");
+            assert_eq!((&claims["name"], &claims["collections"]), (&json!(name), &json!([name])));
+            assert_eq!(authenticator.verify_access(&token).expect("valid").claims.0["name"], json!(name));
+        }
+    }
+
+    #[test]
     fn neither_kind_passes_for_the_other() {
         let authenticator = authenticator();
-        let (access, refresh) = (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer()));
+        let (access, refresh) =
+            (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer(), &login()));
         assert_eq!(authenticator.verify_access(&refresh.token), Err(TokenError::WrongKind));
-        assert_eq!(authenticator.verify_refresh(&access.token), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&access.token, &login()), Err(TokenError::WrongKind));
         let neither = signed(&authenticator, &json!({"id": "u1", "exp": in_seconds(60), "nbf": in_seconds(0)}));
         assert_eq!(authenticator.verify_access(&neither), Err(TokenError::WrongKind));
-        assert_eq!(authenticator.verify_refresh(&neither), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&neither, &login()), Err(TokenError::WrongKind));
     }
 
     #[test]
@@ -345,7 +446,7 @@ mod tests {
         let huge = authenticator.issue_access(&padded).token;
         for token in ["", ".", "..", "a.b.c", "Bearer x", "ü.ü.ü", "\0", &"A".repeat(10 << 20), &huge] {
             assert!(authenticator.verify_access(token).is_err());
-            assert!(authenticator.verify_refresh(token).is_err());
+            assert!(authenticator.verify_refresh(token, &login()).is_err());
         }
     }
 }

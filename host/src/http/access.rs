@@ -5,14 +5,16 @@ use jiff::Timestamp;
 use super::Api;
 use super::error::ApiError;
 use super::extract::Caller;
+use crate::auth::Identity;
 use crate::plugins::decision::{Action, Circumstances, Refusal};
 
 impl Api {
-    fn circumstances(&self, caller: &Caller) -> Circumstances {
+    /// The figures of this user, now. Found out once for each request.
+    pub(super) fn circumstances(&self, user: &Identity) -> Circumstances {
         Circumstances {
             now: Timestamp::now(),
-            open_shells: (self.open_shells)(&caller.identity.id),
-            running_labs: self.labs.running_labs(&caller.identity.id),
+            open_shells: (self.open_shells)(&user.id),
+            running_labs: self.labs.running_labs(&user.id),
         }
     }
 
@@ -21,7 +23,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Refused`].
     pub(super) async fn authorize(&self, caller: &Caller, action: Action<'_>) -> Result<(), ApiError> {
-        let refused = self.plugins.authorize(&caller.identity, action, self.circumstances(caller)).await;
+        let refused = self.plugins.authorize(&caller.identity, action, caller.circumstances).await;
         refused.inspect_err(|refusal| {
             tracing::info!(user = %caller.identity.id, %refusal, "a request was refused");
         })?;
@@ -34,7 +36,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Refused`] when a plugin failed.
     pub(super) async fn may_see(&self, caller: &Caller, view: Action<'_>) -> Result<bool, ApiError> {
-        match self.plugins.authorize(&caller.identity, view, self.circumstances(caller)).await {
+        match self.plugins.authorize(&caller.identity, view, caller.circumstances).await {
             Ok(()) => Ok(true),
             Err(refusal @ Refusal::Failed { .. }) => Err(refusal.into()),
             Err(_) => Ok(false),

@@ -12,12 +12,15 @@ use super::error::ApiError;
 use super::{Api, users};
 use crate::auth::Identity;
 use crate::labs::model::User;
+use crate::plugins::decision::Circumstances;
 
 /// Who sent the request, as the auth policy recognised them.
 pub(super) struct Caller {
     pub(super) identity: Identity,
     /// The same as creators are shown.
     pub(super) user: User,
+    /// How things stood for them when the request came.
+    pub(super) circumstances: Circumstances,
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -37,7 +40,8 @@ impl FromRequestParts<Api> for Caller {
         let token = api.auth.verify_access(token).map_err(ApiError::Token)?;
         let identity = api.plugins.identify(&token.claims).await.map_err(ApiError::NotRecognised)?;
         let name = token.claims.name().unwrap_or(identity.id.as_str()).to_owned();
-        Ok(Self { user: User { id: identity.id.clone(), name }, identity })
+        let circumstances = api.circumstances(&identity);
+        Ok(Self { user: User { id: identity.id.clone(), name }, identity, circumstances })
     }
 }
 

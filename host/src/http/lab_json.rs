@@ -107,7 +107,7 @@ impl From<&NodeStatus> for NodeJson {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
@@ -117,7 +117,7 @@ pub(super) mod tests {
     use crate::topology::Topology;
 
     /// A lab without an instance that starts at 08:00 and ends at 10:00.
-    pub(in super::super) fn snapshot() -> LabSnapshot {
+    pub(crate) fn snapshot() -> LabSnapshot {
         let definition = "name: ring\ntopology: {nodes: {r1: {kind: linux}}}\n";
         let creator = User { id: "u1".into(), name: "Ada".to_owned() };
         LabSnapshot {

@@ -12,7 +12,7 @@ mod collections;
 mod error;
 mod extract;
 mod filter;
-mod lab_json;
+pub(crate) mod lab_json;
 mod labs;
 mod topologies;
 mod users;

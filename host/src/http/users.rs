@@ -63,11 +63,9 @@ pub(super) async fn log_in(
     let user = api.native.check(&credentials.username, &credentials.password).ok_or(ApiError::Credentials)?;
     api.store.upsert_user(&User { id: user.id.clone(), name: user.name.clone() }).await?;
     let secure = is_secure(&headers);
-    let cookies = cookies.add(cookie(REFRESH_COOKIE, api.auth.issue_refresh(&user).token, secure)).add(cookie(
-        ACCESS_COOKIE,
-        api.auth.issue_access(&user).token,
-        secure,
-    ));
+    let cookies = cookies
+        .add(cookie(REFRESH_COOKIE, api.auth.issue_refresh(&user, &api.native).token, secure))
+        .add(cookie(ACCESS_COOKIE, api.auth.issue_access(&user).token, secure));
     Ok((cookies, Payload { payload: () }))
 }
 
@@ -81,7 +79,7 @@ pub(super) async fn refresh(
     if token.is_empty() {
         return Err(ApiError::LogIn("no refresh token".to_owned()));
     }
-    let user = api.auth.verify_refresh(&token).map_err(|error| ApiError::LogIn(error.to_string()))?;
+    let user = api.auth.verify_refresh(&token, &api.native).map_err(|error| ApiError::LogIn(error.to_string()))?;
     let access = api.auth.issue_access(&user).token;
     let cookies = cookies.add(cookie(ACCESS_COOKIE, access.clone(), is_secure(&headers)));
     Ok((cookies, Payload { payload: access }))

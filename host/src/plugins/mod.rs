@@ -142,6 +142,11 @@ impl PluginHost {
         self.chains.load_full().format(event).await
     }
 
+    /// Words an event plainly, without asking any plugin and without waiting.
+    pub fn plain_wording(event: &Event) -> Status {
+        wording::plain(event)
+    }
+
     /// The plugins that are in use, by hook and in their order.
     pub fn loaded(&self) -> Vec<PluginInfo> {
         self.chains.load().infos()

@@ -4,7 +4,8 @@
 //!   viewers ── input() ──▶ queue ──▶ writer ──▶ terminal ──▶ reader ──▶ output (history) ──▶ viewers
 //! ```
 //!
-//! Writing and reading are two loops, so that a process that prints before it reads can't block both directions.
+//! Writing and reading are two loops, so that a process that prints before it reads can't block both directions. A
+//! process that prints faster than anybody looks is made to wait, as on any terminal ([`Pace`]).
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,10 @@ use crate::runtime::Pty;
 const OUTPUT_CAPACITY: usize = 1024 * 1024;
 /// Bytes of input that may wait for the process to read.
 const INPUT_CAPACITY: usize = 4 * 1024 * 1024;
+/// How many bytes the viewer that is least behind may be behind before the process has to wait.
+const MAX_LAG: u64 = 256 * 1024;
+/// How long a process is made to wait for viewers of whom none gets on.
+const VIEWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a terminated process may take to go before the session is given up.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -169,10 +174,14 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
     let mut text = Utf8Stream::default();
     let mut ending = None;
     let mut give_up = None;
+    let mut pace = Pace::new(Arc::clone(&session.output), VIEWER_PATIENCE);
     loop {
         let last_active = *active.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is ending is read to its end, whoever looks.
+        let wait_until = if ending.is_none() { pace.wait_until() } else { None };
         tokio::select! {
-            chunk = output.recv() => match chunk {
+            () = pace.progress(wait_until), if wait_until.is_some() => {}
+            chunk = output.recv(), if wait_until.is_none() => match chunk {
                 Some(chunk) => {
                     *active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     append(&session.output, text.decode(&chunk));
@@ -212,6 +221,45 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
                 Ending::Broken("its terminal was closed, but its process goes on".into())
             }
         },
+    }
+}
+
+/// Whether the process may go on printing: not while every viewer is far behind. Viewers that don't get on at all are
+/// waited for once, and then no more until one does; without viewers there is nothing to wait for.
+struct Pace {
+    output: Arc<History<Arc<str>>>,
+    progress: watch::Receiver<()>,
+    patience: Duration,
+    /// Until when the process waits, unless somebody gets on before.
+    deadline: Option<Instant>,
+}
+
+impl Pace {
+    fn new(output: Arc<History<Arc<str>>>, patience: Duration) -> Self {
+        Self { progress: output.progress(), output, patience, deadline: None }
+    }
+
+    /// Until when the process has to wait for viewers to get on; `None`: it may go on.
+    fn wait_until(&mut self) -> Option<Instant> {
+        // Looked at before the lag: what changes in between is seen the next time.
+        let progress = self.progress.has_changed().unwrap_or(false);
+        self.progress.mark_unchanged();
+        if self.output.lag().is_none_or(|lag| lag <= MAX_LAG) {
+            self.deadline = None;
+            return None;
+        }
+        if progress || self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + self.patience);
+        }
+        self.deadline.filter(|deadline| *deadline > Instant::now())
+    }
+
+    /// Ready when a viewer has got on, or when `deadline` has come.
+    async fn progress(&self, deadline: Option<Instant>) {
+        let mut progress = self.progress.clone();
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        // The history, and with it the sender, is held by this.
+        let _ = tokio::time::timeout_at(deadline, progress.changed()).await;
     }
 }
 
@@ -331,6 +379,102 @@ mod tests {
         process.terminated.cancelled().await;
         process.end("signal 1");
         assert_eq!(ending.await, Ending::Idle(limit));
+    }
+
+    const CHUNK: usize = 4096;
+
+    /// Prints this many bytes, as fast as somebody takes them.
+    fn flood(process: &Process, bytes: usize) -> tokio::task::JoinHandle<()> {
+        let writes = process.writes.clone().expect("runs");
+        tokio::spawn(async move {
+            for _ in 0..bytes / CHUNK {
+                writes.send(Bytes::from_static(&[b'y'; CHUNK])).await.expect("somebody reads");
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn a_process_that_prints_faster_than_its_viewer_looks_waits_and_loses_nothing() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        let mut viewer = session.output().follow_new();
+        let bytes = 4 * OUTPUT_CAPACITY;
+        let flood = flood(&process, bytes);
+        let mut seen = 0;
+        while seen < bytes {
+            let batch = viewer.next(8).await.expect("nothing was dropped");
+            viewer.advance(batch.len());
+            seen += batch.iter().map(|text| text.len()).sum::<usize>();
+            // Slower than the process, which never sleeps.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        flood.await.expect("no panic");
+        process.end("exit status 0");
+        ending.await;
+    }
+
+    #[tokio::test]
+    async fn a_process_that_nobody_looks_at_does_not_wait() {
+        let (pty, mut process) = terminal();
+        let (_session, ending) = start(info(), pty, LONG, ());
+        flood(&process, 4 * OUTPUT_CAPACITY).await.expect("no panic");
+        process.end("exit status 0");
+        ending.await;
+    }
+
+    #[tokio::test]
+    async fn a_shell_whose_process_waits_for_viewers_can_be_closed() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        let ending = tokio::spawn(ending);
+        let _viewer = session.output().follow_new();
+        let flood = flood(&process, 4 * OUTPUT_CAPACITY);
+        while session.output().lag() <= Some(MAX_LAG) {
+            tokio::task::yield_now().await;
+        }
+        session.request_close("on request");
+        process.terminated.cancelled().await;
+        flood.await.expect("no panic");
+        process.end("signal 1");
+        assert_eq!(ending.await.expect("no panic"), Ending::Closed("on request".into()));
+    }
+
+    #[test]
+    fn viewers_are_waited_for_as_long_as_one_gets_on() {
+        let output = Arc::new(History::new(OUTPUT_CAPACITY));
+        let print = || output.append("x".repeat(300 * 1024).into());
+        let mut pace = Pace::new(Arc::clone(&output), LONG);
+        print();
+        assert_eq!(pace.wait_until(), None, "nobody is there");
+        let (mut near, far) = (output.follow_new(), output.follow_new());
+        assert_eq!(pace.wait_until(), None, "nobody is behind");
+        print();
+        print();
+        assert!(pace.wait_until().is_some(), "both are behind");
+        near.advance(2);
+        assert_eq!(pace.wait_until(), None, "one is not");
+        print();
+        assert!(pace.wait_until().is_some());
+        drop((near, far));
+        assert_eq!(pace.wait_until(), None, "nobody is there any more");
+    }
+
+    #[test]
+    fn viewers_of_whom_none_gets_on_are_waited_for_once() {
+        let output = Arc::new(History::new(OUTPUT_CAPACITY));
+        let mut pace = Pace::new(Arc::clone(&output), LONG);
+        let mut viewer = output.follow_new();
+        for _ in 0..3 {
+            output.append("x".repeat(300 * 1024).into());
+        }
+        let first = pace.wait_until();
+        assert!(first.is_some());
+        assert_eq!(pace.wait_until(), first, "waiting doesn't begin anew by itself");
+        pace.deadline = Some(Instant::now());
+        assert_eq!(pace.wait_until(), None, "it has been long enough");
+        assert_eq!(pace.wait_until(), None);
+        viewer.advance(1);
+        assert!(pace.wait_until() > first, "it looks again");
     }
 
     #[tokio::test]

@@ -4,14 +4,16 @@
 //! this order. The acknowledgement is sent when it is done.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::access::{self, Connected, Door};
-use super::error::{DENIED, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
-use super::message::{Argument, Message};
-use super::{Hub, message, pump, shells};
+use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
+use super::message::{Argument, Message, Refusals};
+use super::{Hub, logs, message, pump, shells};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
 use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
@@ -19,6 +21,8 @@ use crate::runtime::NodeAction;
 
 /// Its path.
 const PATH: &str = "/lab-commands";
+/// Commands of one connection that may be carried out at once, until their answers are on their way.
+const IN_FLIGHT: usize = 64;
 
 pub(super) fn register(hub: &Hub) {
     // Everything happens in the handler of the event; nothing is to be done inside but to be there.
@@ -28,20 +32,34 @@ pub(super) fn register(hub: &Hub) {
 fn accept_commands(connected: &Connected) {
     message::refuse_input(connected);
     let (hub, session) = (connected.hub.clone(), connected.session.clone());
-    connected.socket.on(pump::DATA, move |message: Message| {
-        let (hub, session) = (hub.clone(), session.clone());
+    let (places, refusals) = (Arc::new(Semaphore::new(IN_FLIGHT)), Refusals::new());
+    connected.socket.on(pump::DATA, move |Message { argument, ack }: Message| {
+        let (hub, session, refusals) = (hub.clone(), session.clone(), refusals.clone());
+        // Taken before the first await: what has no place takes no memory either.
+        let place = Arc::clone(&places).try_acquire_owned();
+        let argument = argument.filter(|_| place.is_ok());
         async move {
-            let result = match message.argument {
+            let Ok(_place) = place else {
+                let message = format!("{IN_FLIGHT} commands are being carried out for this connection: wait for one");
+                return refusals.answer(ack, WireError::new(GENERIC, message)).await;
+            };
+            let result = match argument {
                 _ if session.is_over() => {
                     Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
                 }
                 None => Err(WireError::new(INVALID, "the event carries no command")),
-                Some(argument) => carry_out(&hub, &session.user, &argument).await,
+                Some(argument) => match read(&argument) {
+                    Ok(command) => {
+                        drop(argument);
+                        carry_out(&hub, &session.user, command).await
+                    }
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = &result {
                 tracing::debug!(user = %session.user.id, code = error.code, message = error.message, "a command failed");
             }
-            message.ack.answer(&result).await;
+            ack.answer(&result).await;
         }
     });
 }
@@ -93,8 +111,7 @@ fn read(argument: &Argument) -> Result<Command, WireError> {
     })
 }
 
-async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Value, WireError> {
-    let command = read(argument)?;
+async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value, WireError> {
     let unknown = || WireError::new(LAB_NOT_FOUND, format!("there is no lab {}", command.lab_id));
     let lab = hub.labs.get(&command.lab_id).ok_or_else(unknown)?;
     let shell_of = |command: &Command| command.shell_id.as_ref().and_then(|id| hub.shells.get(id));
@@ -125,7 +142,14 @@ async fn carry_out(hub: &Hub, user: &Identity, argument: &Argument) -> Result<Va
     let node =
         || command.node.clone().ok_or_else(|| WireError::new(INVALID, "node: this command needs the name of a node"));
     match command.kind {
-        CommandKind::Deploy => hub.labs.deploy(id, by, Some(lab)).await?,
+        CommandKind::Deploy => {
+            let deployed = hub.labs.deploy(id, by, Some(lab)).await;
+            // The log can be read by whoever hears the answer; the notice that makes it too may still be on its way.
+            if hub.labs.get(id).is_some_and(|lab| lab.instance.is_some()) {
+                logs::ensure(hub, id);
+            }
+            deployed?;
+        }
         CommandKind::Destroy => hub.labs.destroy(id, by).await?,
         CommandKind::StopNode => hub.labs.node(id, node()?, NodeAction::Stop, by).await?,
         CommandKind::StartNode => hub.labs.node(id, node()?, NodeAction::Start, by).await?,

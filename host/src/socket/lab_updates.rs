@@ -10,7 +10,7 @@ use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
 use crate::labs::model::LabSnapshot;
-use crate::plugins::decision::{Action, Namespace};
+use crate::plugins::decision::{Action, Circumstances, Namespace};
 
 /// Its path.
 const PATH: &str = "/lab-updates";
@@ -37,10 +37,14 @@ struct Visible {
 
 impl Selection<Arc<LabUpdate>> for Visible {
     type Message = Value;
+    type Moment = Circumstances;
 
-    async fn select(&self, update: &Arc<LabUpdate>) -> Option<Value> {
-        let circumstances = self.hub.circumstances(&self.user);
-        self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), circumstances).await.ok()?;
+    fn moment(&self) -> Circumstances {
+        self.hub.circumstances(&self.user)
+    }
+
+    async fn select(&self, update: &Arc<LabUpdate>, circumstances: &Circumstances) -> Option<Value> {
+        self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), *circumstances).await.ok()?;
         Some(json!({"payload": {"labId": update.lab.lab.id}}))
     }
 }

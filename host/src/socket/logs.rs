@@ -24,7 +24,7 @@ pub(super) fn ensure(hub: &Hub, lab: &LabId) {
                     return;
                 };
                 let (backlog, follower) = log.follow();
-                pump::backlog_then_live(&socket, backlog, follower).await;
+                pump::backlog_then_live(&socket, backlog, follower, &pump::Everything).await;
             }
         });
     });

@@ -13,13 +13,17 @@ use socketioxide::handler::FromMessageParts;
 use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
 use socketioxide_core::Value;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::access::Connected;
+use super::access::{self, Connected};
 use super::error::{INVALID, WireError};
 
 /// How long a client's queue may stay full before the client counts as one that doesn't read.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Refusals that may wait for one socket.
+const WAITING_REFUSALS: usize = 1024;
 
 /// An event as it came: the library's own extractors drop what they can't decode, and with it the acknowledgement.
 pub(super) struct Message {
@@ -81,23 +85,31 @@ struct Payload<'a, T> {
 }
 
 impl Ack {
-    /// Answers `{payload: …}` or `{code, message}`.
+    /// Answers `{payload: …}` or `{code, message}`, as soon as the client's queue has room. A client that makes none
+    /// loses its transport: it would wait for this answer for ever.
     pub(super) async fn answer<T: Serialize>(&self, result: &Result<T, WireError>) {
-        match result {
-            Ok(payload) => self.send(&Payload { payload }).await,
-            Err(error) => self.send(error).await,
+        let attempt = || match result {
+            Ok(payload) => self.send(&Payload { payload }),
+            Err(error) => self.send(error),
+        };
+        if let Err(error) = until_not_full(attempt).await {
+            self.undeliverable(error);
         }
     }
 
-    async fn send<T: Serialize>(&self, data: &T) {
-        // The library's sender is used up by an attempt that finds the queue full; a new one is made for each attempt.
-        let attempt = || {
-            let Ok(sender) = AckSender::from_message_parts(&self.socket, &mut Value::Bytes(Bytes::new()), &self.id);
-            sender.send(data)
-        };
-        if let Err(error) = until_not_full(attempt).await {
-            tracing::debug!(socket = %self.socket.id, ?error, "an acknowledgement could not be delivered");
+    fn undeliverable(&self, why: Undeliverable) {
+        if why == Undeliverable::Gone {
+            tracing::debug!(socket = %self.socket.id, "nobody is there any more for an acknowledgement");
+        } else {
+            tracing::info!(socket = %self.socket.id, namespace = self.socket.ns(), ?why, "a client is cut");
+            access::kill(&self.socket);
         }
+    }
+
+    fn send<T: Serialize>(&self, data: &T) -> Result<(), SendError> {
+        // The library's sender is used up by an attempt that finds the queue full; a new one is made for each attempt.
+        let Ok(sender) = AckSender::from_message_parts(&self.socket, &mut Value::Bytes(Bytes::new()), &self.id);
+        sender.send(data)
     }
 }
 
@@ -140,10 +152,31 @@ pub(super) async fn emit<T: ?Sized + Serialize>(
     until_not_full(|| socket.emit(event, data)).await
 }
 
+/// Refuses events of one socket. So many refusals may wait for room in the client's queue and no more: a client for whom
+/// more would wait sends and doesn't read, and loses its transport.
+#[derive(Clone)]
+pub(super) struct Refusals(Arc<Semaphore>);
+
+impl Refusals {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(WAITING_REFUSALS)))
+    }
+
+    /// Answers with an error. To be awaited at once, and with nothing of the event kept.
+    pub(super) async fn answer(&self, ack: Ack, error: WireError) {
+        match self.0.try_acquire() {
+            Ok(_place) => ack.answer(&Err::<(), _>(error)).await,
+            Err(_) => ack.undeliverable(Undeliverable::Stuck),
+        }
+    }
+}
+
 /// Answers every event on a namespace that takes none with 5422, and does nothing else with it.
 pub(super) fn refuse_input(connected: &Connected) {
-    connected.socket.on_fallback(async |message: Message| {
+    let refusals = Refusals::new();
+    connected.socket.on_fallback(move |Message { ack, .. }: Message| {
+        let refusals = refusals.clone();
         let error = WireError::new(INVALID, "this namespace takes no events from clients");
-        message.ack.answer(&Err::<(), _>(error)).await;
+        async move { refusals.answer(ack, error).await }
     });
 }

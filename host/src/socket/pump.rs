@@ -1,7 +1,8 @@
 //! Carries a history to one socket, at the pace of that socket.
 //!
 //! Each socket has its own place in the history and its own pump. A slow client holds up nobody else: its pump waits, and
-//! when the client stays behind for too long, or falls out of what the history keeps, it is cut.
+//! when the client stays behind for too long it is cut. So is one that falls out of what the history keeps, unless what
+//! it reads makes sense with a gap in it.
 
 use serde::Serialize;
 use socketioxide::extract::SocketRef;
@@ -20,17 +21,18 @@ pub(super) const BACKLOG: &str = "backlog";
 
 /// Sends `backlog` once, then each later entry as `data`, each exactly once and in order. Returns when the history has
 /// ended or the client has gone; a client that doesn't keep up is cut.
-pub(super) async fn backlog_then_live<T: Entry + Serialize>(
+pub(super) async fn backlog_then_live<T: Entry + Serialize, S: Selection<T>>(
     socket: &SocketRef,
     backlog: Vec<T>,
     mut follower: Follower<T>,
+    selection: &S,
 ) {
     match emit(socket, BACKLOG, &backlog).await {
         Ok(()) => {}
         Err(why) => return cut(socket, why),
     }
     drop(backlog);
-    live(socket, &mut follower, &Everything).await;
+    live(socket, &mut follower, selection).await;
 }
 
 /// What of a feed goes to one socket, and how it is written.
@@ -38,17 +40,32 @@ pub(super) trait Selection<T>: Sync {
     /// What goes out.
     type Message: Serialize + Send + Sync;
 
+    /// What is found out once for all entries that come at one time.
+    type Moment: Send + Sync;
+
+    /// Finds that out.
+    fn moment(&self) -> Self::Moment;
+
     /// What goes out for `entry`; `None`: nothing does.
-    fn select(&self, entry: &T) -> impl Future<Output = Option<Self::Message>> + Send;
+    fn select(&self, entry: &T, moment: &Self::Moment) -> impl Future<Output = Option<Self::Message>> + Send;
+
+    /// What goes out in place of this many bytes that were dropped before this client could take them; `None`: it can't
+    /// do without them, and starts anew.
+    fn gap(&self, _bytes: u64) -> Option<Self::Message> {
+        None
+    }
 }
 
 /// Every entry as it is.
-struct Everything;
+pub(super) struct Everything;
 
 impl<T: Entry + Serialize> Selection<T> for Everything {
     type Message = T;
+    type Moment = ();
 
-    async fn select(&self, entry: &T) -> Option<T> {
+    fn moment(&self) {}
+
+    async fn select(&self, entry: &T, (): &()) -> Option<T> {
         Some(entry.clone())
     }
 }
@@ -59,10 +76,19 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower
         let batch = match follower.next(BATCH).await {
             Ok(batch) => batch,
             Err(FollowEnd::Closed) => return,
-            Err(FollowEnd::FellBehind) => return cut(socket, Undeliverable::Stuck),
+            Err(FollowEnd::FellBehind) => {
+                let Some(gap) = selection.gap(follower.skip_dropped()) else {
+                    return cut(socket, Undeliverable::Stuck);
+                };
+                match emit(socket, DATA, &gap).await {
+                    Ok(()) => continue,
+                    Err(why) => return cut(socket, why),
+                }
+            }
         };
+        let moment = selection.moment();
         for entry in batch {
-            if let Some(message) = selection.select(&entry).await
+            if let Some(message) = selection.select(&entry, &moment).await
                 && let Err(why) = emit(socket, DATA, &message).await
             {
                 return cut(socket, why);

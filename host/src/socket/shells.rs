@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::access::{self, Connected, Door};
 use super::message::{Argument, Message};
+use super::pump::{self, Selection};
 use super::shell_commands::{ShellCommand, ShellNotice};
-use super::{Hub, namespaces, pump};
+use super::{Hub, namespaces};
 use crate::labs::model::ShellId;
 use crate::shells::{InputError, Session as Shell};
 
@@ -35,10 +36,28 @@ pub(super) fn ensure(hub: &Hub, shell: &Arc<Shell>) {
                     return;
                 }
                 let (backlog, follower) = shell.output().follow();
-                pump::backlog_then_live(&socket, backlog, follower).await;
+                pump::backlog_then_live(&socket, backlog, follower, &Output).await;
             }
         });
     });
+}
+
+/// What a shell prints. One that prints faster than somebody can read loses what is in between, and not its reader.
+struct Output;
+
+impl Selection<Arc<str>> for Output {
+    type Message = Arc<str>;
+    type Moment = ();
+
+    fn moment(&self) {}
+
+    async fn select(&self, text: &Arc<str>, (): &()) -> Option<Arc<str>> {
+        Some(Arc::clone(text))
+    }
+
+    fn gap(&self, bytes: u64) -> Option<Arc<str>> {
+        Some(format!("\r\n[output skipped: about {} KiB]\r\n", bytes.div_ceil(1024)).into())
+    }
 }
 
 fn accept_input(connected: &Connected, shell: &Arc<Shell>) {

@@ -9,7 +9,7 @@ use super::pump::{self, Selection};
 use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
-use crate::plugins::decision::{Action, Event, Namespace, Status};
+use crate::plugins::decision::{Action, Circumstances, Event, Namespace, Occurrence, Status};
 
 /// Its path.
 const PATH: &str = "/status-messages";
@@ -47,18 +47,32 @@ impl Entry for Arc<StatusMessage> {
     }
 }
 
-/// The messages about labs that this user may see.
+/// The messages about labs that this user may see, and about shells that they may connect to.
 struct Visible {
     hub: Hub,
     user: Arc<Identity>,
 }
 
+/// What somebody has to be allowed to do to hear of this.
+fn told_to_whom(event: &Event) -> Action<'_> {
+    match &event.what {
+        Occurrence::ShellOpened(shell) | Occurrence::ShellClosed(shell) | Occurrence::ShellFailed { shell, .. } => {
+            Action::Connect(Namespace::Shell(shell, &event.lab))
+        }
+        _ => Action::ViewLab(&event.lab),
+    }
+}
+
 impl Selection<Arc<StatusMessage>> for Visible {
     type Message = Value;
+    type Moment = Circumstances;
 
-    async fn select(&self, message: &Arc<StatusMessage>) -> Option<Value> {
-        let circumstances = self.hub.circumstances(&self.user);
-        self.hub.plugins.authorize(&self.user, Action::ViewLab(&message.event.lab), circumstances).await.ok()?;
+    fn moment(&self) -> Circumstances {
+        self.hub.circumstances(&self.user)
+    }
+
+    async fn select(&self, message: &Arc<StatusMessage>, circumstances: &Circumstances) -> Option<Value> {
+        self.hub.plugins.authorize(&self.user, told_to_whom(&message.event), *circumstances).await.ok()?;
         Some(message.wire())
     }
 }
@@ -69,4 +83,27 @@ pub(super) fn register(hub: &Hub) {
         let mut statuses = hub.statuses.follow_new();
         pump::live(&socket, &mut statuses, &Visible { hub, user: session.user }).await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::lab_json::tests::snapshot;
+    use crate::plugins::decision::ShellInfo;
+
+    #[test]
+    fn what_happens_to_a_shell_is_for_those_who_may_connect_to_it() {
+        let shell = ShellInfo { id: "s".into(), lab_id: "l".into(), node: "r1".into(), owner: "u".into() };
+        let event = |what| Event { at: jiff::Timestamp::now(), lab: Arc::new(snapshot()), by: None, what };
+        for what in [
+            Occurrence::ShellOpened(shell.clone()),
+            Occurrence::ShellClosed(shell.clone()),
+            Occurrence::ShellFailed { shell: shell.clone(), reason: "gone".into() },
+        ] {
+            let event = event(what);
+            let action = told_to_whom(&event);
+            assert!(matches!(action, Action::Connect(Namespace::Shell(asked, _)) if *asked == shell), "{action:?}");
+        }
+        assert!(matches!(told_to_whom(&event(Occurrence::LabDeployed)), Action::ViewLab(_)));
+    }
 }

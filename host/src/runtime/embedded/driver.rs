@@ -159,8 +159,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         let lab = self.plan(spec)?;
         let reservation = self.reserve(&spec.name)?;
         log(&format!(
-            "Deploying lab {} as {} on the embedded runtime: {}, {}",
-            topology.name,
+            "Deploying {} on the embedded runtime: {}, {}",
             spec.name,
             count(topology.nodes.len(), "node"),
             count(topology.links.len(), "link")
@@ -183,7 +182,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         self.instances().insert(spec.name.clone(), Slot::Up(Arc::clone(&deployed)));
         drop(reservation);
         self.forget_when_gone(spec.name.clone(), &deployed);
-        log(&format!("Lab {} is up after {:.1} s", topology.name, begun.elapsed().as_secs_f64()));
+        log(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
         Ok(deployed.status())
     }
 
