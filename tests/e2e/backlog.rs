@@ -1,29 +1,34 @@
 //! Whoever joins while lines are being written gets every line once, in order.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Lines, Server, User};
+use crate::harness::{Client, Lines, Server, User, within};
 
-const PARTS: usize = 40;
-const LINES_PER_PART: usize = 100;
-const LINES: usize = PARTS * LINES_PER_PART;
-/// One more client joins each time that this many lines have been seen.
-const JOIN_EVERY: usize = 25;
+const LINES: usize = 2_000;
+/// How many clients join and leave again, over and over, while a lab writes.
+const CLIENTS: usize = 16;
+/// How many joins have to have fallen between the first line and the last.
+const TRIES: usize = 1_000;
 
-/// A lab whose deploy writes numbered lines, with pauses too short for anybody to arrange themselves with.
+/// A lab whose deploy writes numbered lines, in bursts with short pauses between them.
 fn talkative() -> String {
-    let mut definition = "name: talkative\ntopology:\n  nodes:\n    n1:\n      kind: linux\n      exec:\n".to_owned();
-    for part in 0..PARTS {
-        let (first, end) = (part * LINES_PER_PART, (part + 1) * LINES_PER_PART);
-        let script = format!("i={first}; while [ $i -lt {end} ]; do echo \"number $i.\"; i=$((i+1)); done");
-        definition.push_str(&format!("        - sh -c '{script}'\n"));
-    }
-    definition.push_str("        - echo that was all\n");
-    definition
+    format!(
+        "name: talkative
+topology:
+  nodes:
+    n1:
+      kind: linux
+      exec:
+        - sh -c 'i=0; while [ $i -lt {LINES} ]; do echo \"number $i.\"; i=$((i+1)); [ $((i % 20)) != 0 ] || sleep 0.02; done'
+        - echo that was all
+"
+    )
 }
+
+const END: &str = "that was all";
 
 /// The numbers of a log, in the order in which they came.
 fn numbers(log: &Lines) -> Vec<usize> {
@@ -37,42 +42,50 @@ async fn clients_that_join_while_lines_are_written_get_each_line_once_and_in_ord
     }
     let server = Server::start().await;
     let admin = server.admin().await;
-    let lab = admin.create_lab("course", &talkative()).await;
-    let path: Arc<str> = format!("/logs/{lab}").into();
-    let deploy = admin.command_in_background(&lab, 0, json!({}));
-
-    let mut joiners = Vec::new();
-    let mut observer = Lines::of(admin.join_once_there(&path).await);
-    let mut joined_at = 0;
-    while !observer.pieces.last().is_some_and(|line| line.contains("that was all")) {
-        assert!(observer.read().await);
-        while observer.pieces.len() >= joined_at + JOIN_EVERY {
-            joined_at += JOIN_EVERY;
-            let client = Client::connect(&server, &admin.token).await;
-            let path = Arc::clone(&path);
-            joiners.push(tokio::spawn(async move {
-                let mut log = Lines::of(client.join(&path).await);
-                log.read().await;
-                let in_backlog = log.pieces.len();
-                log.until("that was all").await;
-                (in_backlog, numbers(&log))
-            }));
+    let first = admin.create_lab("course", &talkative()).await;
+    let topology = admin.api.lab(&first).await.unwrap()["topologyId"].as_str().unwrap().to_owned();
+    let admin = Arc::new(admin);
+    let tries = Arc::new(AtomicUsize::new(0));
+    // How often somebody gets round to joining while one lab writes is up to the machine, so there is one after another.
+    while tries.load(Ordering::Relaxed) < TRIES {
+        let lab = admin.api.create_lab(&topology, "lab").await.unwrap();
+        let path: Arc<str> = format!("/logs/{lab}").into();
+        let deploy = admin.command_in_background(&lab, 0, json!({}));
+        // Stays from the beginning to the end.
+        let mut observer = Lines::of(admin.join_once_there(&path).await);
+        let joiners: Vec<_> = (0..CLIENTS)
+            .map(|which| {
+                let (admin, path, tries) = (Arc::clone(&admin), Arc::clone(&path), Arc::clone(&tries));
+                tokio::spawn(async move {
+                    // The longer somebody stays, the later they join again: they are to spread.
+                    while join_and_leave(&admin, &path, 1 + which % 4).await {
+                        tries.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        observer.until(END).await;
+        assert_eq!(numbers(&observer), (0..LINES).collect::<Vec<_>>());
+        for joiner in joiners {
+            joiner.await.unwrap();
         }
+        assert_eq!(deploy.await.unwrap(), Ok(Value::Null));
+        admin.destroy(&lab).await.unwrap();
     }
-    let expected: Vec<usize> = (0..LINES).collect();
-    assert_eq!(numbers(&observer), expected);
-    let mut backlogs = HashSet::new();
-    for joiner in joiners {
-        let (in_backlog, numbers) = joiner.await.unwrap();
-        assert!(numbers == expected, "lost, doubled or swapped around {:?}", first_difference(&numbers, &expected));
-        backlogs.insert(in_backlog);
-    }
-    // If all had joined before or after the writing, this test would have shown nothing.
-    assert!(backlogs.len() > 5, "the joins fell into few moments: {backlogs:?}");
-    assert_eq!(deploy.await.unwrap(), Ok(Value::Null));
-    admin.destroy(&lab).await.unwrap();
 }
 
-fn first_difference<'a>(left: &'a [usize], right: &'a [usize]) -> Option<(usize, &'a usize, &'a usize)> {
-    left.iter().zip(right).enumerate().find(|(_, (l, r))| l != r).map(|(at, (l, r))| (at, l, r))
+/// Joins, checks the backlog and some of what follows, and leaves. True when the lab was writing
+/// all the while.
+async fn join_and_leave(client: &Client, path: &str, stay: usize) -> bool {
+    let mut log = Lines::of(client.join_elsewhere(path).await);
+    assert!(within("the backlog", log.read()).await);
+    let in_backlog = log.pieces.len();
+    let over = |log: &Lines| log.pieces.iter().any(|line| line.contains(END));
+    while log.pieces.len() < in_backlog + stay && !over(&log) {
+        assert!(within("a line", log.read()).await);
+    }
+    let numbers = numbers(&log);
+    let wrong = numbers.iter().enumerate().find(|(place, number)| place != *number);
+    assert!(wrong.is_none(), "lost, doubled or swapped: {wrong:?}, with {in_backlog} lines in the backlog");
+    !over(&log) && !numbers.is_empty()
 }

@@ -106,5 +106,6 @@ async fn a_server_that_is_asked_to_end_ends_its_labs_first() {
     admin.deploy(&lab).await.unwrap();
     admin.open_shell(&lab, "r2").await;
     assert!(within("the end of the server", server.terminate()).await.success(), "{}", server.log());
+    assert!(!server.log().contains("panicked"), "{}", server.log());
     System::wait_until_as(&before, &programs).await;
 }

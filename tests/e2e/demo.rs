@@ -1,8 +1,6 @@
 //! The demo, as a person sees it who has just cloned this.
 
-use std::process::Stdio;
-
-use crate::harness::{Place, User, within};
+use crate::harness::{Place, User, output_of, run_program};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_shows_everything_and_ends_well() {
@@ -20,9 +18,9 @@ async fn the_demo_works_for_an_ordinary_user() {
 
 async fn demo(user: User) {
     let place = Place::new(user);
-    let mut command = tokio::process::Command::from(place.command());
-    command.args(["demo", "--exit", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = within("the demo", command.kill_on_drop(true).output()).await.unwrap();
+    let mut command = place.command();
+    command.args(["demo", "--exit", "--listen", "127.0.0.1:0"]);
+    let output = output_of(command).await;
     let shown = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(!shown.contains('\u{1b}'), "no colours where there is no terminal: {shown}");
@@ -44,7 +42,7 @@ async fn demo(user: User) {
 async fn a_demo_that_cannot_go_on_says_why_and_fails() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let output = crate::harness::run_program(&["demo", "--exit", "--listen", &address]);
+    let output = run_program(&["demo", "--exit", "--listen", &address]).await;
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(&address), "{said}");

@@ -12,6 +12,7 @@ mod crash;
 mod demo;
 mod harness;
 mod interop;
+mod isolation;
 mod plugins;
 mod policy;
 mod restart;

@@ -3,25 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::ONE_NODE;
 use crate::harness::{Place, ServerBuilder, User, code_of, leave_out, run_program};
 
-/// A component that was built from its source a moment ago.
-struct Component {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-/// Builds the plugin in `folder` (from the root of the repository) as its author would; `None`: `test` was left out.
-fn build(test: &str, folder: &str) -> Option<Component> {
+/// Builds the plugin in `folder` (from the root of the repository) as its author would, or takes it from where CI has
+/// just done so. `None`: `test` was left out.
+async fn build(test: &str, folder: &str) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-    let out = tempfile::tempdir().unwrap();
-    let path = out.path().join("plugin.wasm");
-    let built = run_program(&["plugin", "build", source.to_str().unwrap(), "--out", path.to_str().unwrap()]);
+    let file = format!("{}.wasm", source.file_name().unwrap().display());
+    if let Some(built) = std::env::var_os("ANTIMONY_TEST_PLUGINS") {
+        return Some(Path::new(&built).join(file));
+    }
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-plugins");
+    std::fs::create_dir_all(&out).unwrap();
+    let path = out.join(file);
+    let built = run_program(&["plugin", "build", source.to_str().unwrap(), "--out", path.to_str().unwrap()]).await;
     if built.status.success() {
-        return Some(Component { _folder: out, path });
+        return Some(path);
     }
     let why = String::from_utf8_lossy(&built.stderr);
     leave_out(test, &format!("{folder} can't be built here: {}", why.trim().replace('\n', " ")));
@@ -34,10 +33,10 @@ async fn another_policy_component_changes_who_may_deploy() {
     if !User::Myself.can_run_labs(test) {
         return;
     }
-    let Some(freeze) = build(test, "examples/plugins/deploy-freeze") else { return };
+    let Some(freeze) = build(test, "examples/plugins/deploy-freeze").await else { return };
     let place = Place::new(User::Myself);
     let bundled = "plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n";
-    let frozen = format!("{bundled}    - path: {}\n      settings: {FREEZE}\n", freeze.path.display());
+    let frozen = format!("{bundled}    - path: {}\n      settings: {FREEZE}\n", freeze.display());
     let lab = {
         let server = ServerBuilder::at(&place).config(bundled).start().await;
         let admin = server.admin().await;
@@ -51,7 +50,9 @@ async fn another_policy_component_changes_who_may_deploy() {
         let admin = server.admin().await;
         let refused = admin.deploy(&lab).await.unwrap_err();
         assert_eq!(refused.code(), Some(5403), "{refused}");
-        assert!(refused.to_string().contains("deploy-freeze"), "{refused}");
+        for word in ["deploy-freeze", "exam week"] {
+            assert!(refused.to_string().contains(word), "{word:?} is missing in {refused}");
+        }
         assert_eq!(admin.state(&lab).await, None);
         // It has an opinion about deploys, and about nothing else.
         assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([])));
@@ -62,25 +63,27 @@ async fn another_policy_component_changes_who_may_deploy() {
     admin.destroy(&lab).await.unwrap();
 }
 
-/// Settings of the freeze: always.
-const FREEZE: &str = "{}";
+/// Settings of the freeze: for everybody.
+const FREEZE: &str = "{ reason: exam week }";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_loops_for_ever_costs_its_command_and_nothing_else() {
     let test = "a policy that loops for ever";
-    let Some(looping) = build(test, "tests/guests/authorize-loops") else { return };
+    let Some(looping) = build(test, "tests/guests/authorize-loops").await else { return };
     let place = Place::new(User::Myself);
     let lab = {
         let server = ServerBuilder::at(&place).start().await;
         server.admin().await.create_lab("course", ONE_NODE).await
     };
-    let both =
-        format!("plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n    - path: {}\n", looping.path.display());
+    let both = format!(
+        "plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n    - path: {}\n      settings: {{ on: deploy }}\n",
+        looping.display()
+    );
     {
         let mut server = ServerBuilder::at(&place).config(&both).start().await;
         let admin = server.admin().await;
         let other = server.member("student", &["course"]).await;
-        // The loop is there for deploys. Others are served meanwhile.
+        // It loops for deploys. Others are served meanwhile.
         let stuck = admin.command_in_background(&lab, 0, json!({}));
         for _ in 0..20 {
             assert_eq!(other.command(&lab, 5, json!({})).await, Ok(json!([])));
@@ -105,11 +108,9 @@ async fn a_policy_that_loops_for_ever_costs_its_command_and_nothing_else() {
 async fn the_bundled_plugins_work_the_same_when_built_from_source() {
     let test = "the bundled plugins, built from source";
     let mut config = "plugins:\n".to_owned();
-    let mut built = Vec::new();
     for name in ["command-validator", "auth-policy", "status-formatter"] {
-        let Some(component) = build(test, &format!("plugins/{name}")) else { return };
-        config.push_str(&format!("  {name}:\n    - path: {}\n", component.path.display()));
-        built.push(component);
+        let Some(component) = build(test, &format!("plugins/{name}")).await else { return };
+        config.push_str(&format!("  {name}:\n    - path: {}\n", component.display()));
     }
     let server = ServerBuilder::new(User::Myself).config(&config).start().await;
     let admin = server.admin().await;

@@ -1,5 +1,6 @@
 //! The life of a lab from the first login to the last process, as root and as an ordinary user.
 
+use antimony_host::client::{ConnectError, Namespace};
 use serde_json::{Value, json};
 
 use crate::TWO_ROUTERS;
@@ -27,17 +28,23 @@ async fn lab_lives(user: User) {
     let programs = known_programs(server.place());
     let before = System::now(&programs);
     let admin = server.admin().await;
-    let lab = admin.create_lab("course", TWO_ROUTERS).await;
     let mut updates = admin.join("/lab-updates").await;
+    let lab = admin.create_lab("course", TWO_ROUTERS).await;
     let mut statuses = admin.join("/status-messages").await;
     let mut shell_commands = admin.join("/shell-commands").await;
     assert_eq!(admin.state(&lab).await, None);
 
     let deployed = admin.command_in_background(&lab, 0, json!({}));
-    let this_lab = |data: &Value| data["payload"]["labId"] == *lab;
-    expect_data(&mut updates, "an update about the lab", this_lab).await;
-    // Whoever hears of an instance can join its log.
-    let mut log = Lines::of(admin.join(&format!("/logs/{lab}")).await);
+    // Whoever hears of the instance can join its log: at one of the updates at the latest, without trying in between.
+    let log = loop {
+        expect_data(&mut updates, "an update about the lab", |data| data["payload"]["labId"] == *lab).await;
+        match admin.try_join(&format!("/logs/{lab}")).await {
+            Ok(log) => break log,
+            // It was an update about the lab's creation.
+            Err(error) => assert_eq!(error, ConnectError::Refused("Invalid namespace".to_owned())),
+        }
+    };
+    let mut log = Lines::of(log);
     assert_eq!(deployed.await.unwrap(), Ok(Value::Null));
     log.until("router 10.255.0.1 is up; its host name is r1").await;
     log.until("router 10.255.0.2 is up; its host name is r2").await;
@@ -70,13 +77,16 @@ async fn lab_lives(user: User) {
     assert!(server.terminate().await.success(), "SIGTERM is the ordinary way to end it");
 }
 
-async fn use_a_shell(admin: &Client, lab: &str, shell_commands: &mut antimony_host::client::Namespace) {
+async fn use_a_shell(admin: &Client, lab: &str, shell_commands: &mut Namespace) {
     assert_eq!(admin.command(lab, 5, json!({})).await, Ok(json!([])));
     let shell = admin.open_shell(lab, "r1").await;
     let mut terminal = Lines::of(admin.join(&format!("/shells/{shell}")).await);
-    terminal.namespace().emit("data", "hostname; ping -c 2 10.0.0.2; echo \"status=$?\"\r").await.unwrap();
+    // A terminal echoes what is typed, so each answer is framed by something that was not typed like this.
+    let typed = "echo \"name=$(hostname)\"; ping -c 2 -i 0.2 10.0.0.2; echo \"status=$?\"\r";
+    terminal.namespace().emit("data", typed).await.unwrap();
     let screen = terminal.until("status=0").await;
-    assert!(screen.lines().any(|line| line.trim() == "r1"), "{screen}");
+    assert!(screen.contains("name=r1\r\n"), "{screen}");
+    assert!(screen.contains("2 received"), "{screen}");
     assert_eq!(admin.command(lab, 5, json!({})).await, Ok(json!([{ "id": shell, "node": "r1" }])));
 
     // Another tab of the same person has the whole history.

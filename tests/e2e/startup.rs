@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Client, NotStarted, Server, ServerBuilder, User};
+use crate::harness::{Client, NotStarted, Server, ServerBuilder, User, run_program};
 
 /// Starts a server that must not start; answers what it said.
 async fn not_started(builder: ServerBuilder) -> String {
@@ -101,9 +101,31 @@ async fn listening_for_other_machines_needs_a_login_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_user_namespaces_one_sentence_says_what_to_switch_on() {
+    if !User::Ordinary.can_run_labs("a machine without user namespaces") {
+        return;
+    }
+    // The limit is one of each user namespace, so that of a machine is lowered in one that stands for it. The rights that
+    // this takes are gone before the server runs.
+    let without = [
+        "unshare",
+        "--user",
+        "--map-current-user",
+        "--keep-caps",
+        "sh",
+        "-c",
+        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --ambient-caps=-all \"$@\"",
+        "sh",
+    ];
+    let output = not_started(ServerBuilder::new(User::Ordinary).through(&without)).await;
+    says(&output, &["user.max_user_namespaces"]);
+    let sentences = output.lines().filter(|line| line.starts_with("antimony-host: ")).count();
+    assert_eq!(sentences, 1, "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_configuration_is_named() {
-    let output =
-        crate::harness::run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]);
+    let output = run_program(&["serve", "--listen", "127.0.0.1:0", "--config", "/nowhere/antimony.yml"]).await;
     assert_eq!(output.status.code(), Some(1));
     says(&String::from_utf8_lossy(&output.stderr), &["/nowhere/antimony.yml"]);
 }

@@ -307,7 +307,9 @@ impl Task {
                     return;
                 }
                 let Value::String(name) = args.remove(0) else { return };
+                // What comes before the answer to a join was sent to the socket that was here before.
                 if let Some(joined) = self.namespaces.get(&namespace)
+                    && joined.waiting.is_none()
                     && joined.events.send(Event { name, args }).is_err()
                 {
                     self.leave(&namespace);

@@ -40,7 +40,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use futures::future::try_join_all;
+use futures::future::join_all;
 
 pub use self::builder::{BuildError, Built, Progress, build, can_build};
 pub use self::config::PluginsConfig;
@@ -83,7 +83,9 @@ impl PluginHost {
             let entries = config.entries(hook).iter().enumerate();
             let loads =
                 entries.map(|(index, entry)| loader::load(&engine, &snapshots, base_dir, hook, index + 1, entry));
-            let plugins = try_join_all(loads).await?;
+            // All of them, also when one has failed: what others are doing on their threads would panic when the program
+            // ends for want of that one.
+            let plugins: Vec<Plugin> = join_all(loads).await.into_iter().collect::<Result<_, _>>()?;
             let mut names = HashSet::new();
             if let Some(twice) = plugins.iter().find(|plugin| !names.insert(plugin.name())) {
                 return Err(LoadError::SameName { hook, name: twice.name().into() });
@@ -91,8 +93,8 @@ impl PluginHost {
             Ok(plugins.into_iter().map(Arc::new).collect())
         };
         let (validators, policies, formatters) =
-            tokio::try_join!(list(Hook::CommandValidator), list(Hook::AuthPolicy), list(Hook::StatusFormatter))?;
-        let chains = Chains { validators, policies, formatters };
+            tokio::join!(list(Hook::CommandValidator), list(Hook::AuthPolicy), list(Hook::StatusFormatter));
+        let chains = Chains { validators: validators?, policies: policies?, formatters: formatters? };
         for info in chains.infos() {
             tracing::info!(hook = %info.hook, plugin = info.name, version = info.version, path = info.path, "loaded a plugin");
         }

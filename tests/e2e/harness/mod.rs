@@ -8,7 +8,7 @@ mod turn;
 use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
-pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, run_program};
+pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
 pub(crate) use self::system::System;
 pub(crate) use self::turn::alone;
 

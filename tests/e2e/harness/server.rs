@@ -104,7 +104,19 @@ impl Place {
 
     /// A command of the program, run by the user of this place, knowing nothing of the environment but `PATH`.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_through(&[])
+    }
+
+    /// The same, started by another command: its program, and its arguments up to those of ours.
+    fn command_through(&self, starter: &[String]) -> Command {
+        let mut command = match starter {
+            [] => Command::new(&self.program),
+            [starter, arguments @ ..] => {
+                let mut command = Command::new(starter);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("TMPDIR", std::env::temp_dir()).current_dir(self.root.path()).stdin(Stdio::null());
         if self.user.drops_root() {
@@ -124,6 +136,7 @@ pub(crate) struct ServerBuilder {
     listen: String,
     config: Option<String>,
     environment: Vec<(String, String)>,
+    starter: Vec<String>,
     turn: Option<Turn>,
 }
 
@@ -148,6 +161,7 @@ impl ServerBuilder {
             listen: LOOPBACK.to_owned(),
             config: None,
             environment: Vec::new(),
+            starter: Vec::new(),
             turn: None,
         }
     }
@@ -174,6 +188,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Has it started by this command, which goes on with its last arguments as a command line.
+    pub(crate) fn through(mut self, starter: &[&str]) -> Self {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.place.data()
     }
@@ -190,7 +210,7 @@ impl ServerBuilder {
             None => shared().await,
         };
         let place = self.place;
-        let mut command = place.command();
+        let mut command = place.command_through(&self.starter);
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
         if let Some(config) = self.config.or_else(|| place.fresh_plugins()) {
             let path = place.root.path().join("config.yml");
@@ -300,6 +320,11 @@ impl Server {
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is still there.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("ask for the server").is_none()
@@ -357,7 +382,16 @@ pub(crate) fn known_programs(place: &Place) -> Vec<PathBuf> {
     vec![place.program.clone()]
 }
 
-/// Runs a command of the program that is no server.
-pub(crate) fn run_program(arguments: &[&str]) -> std::process::Output {
-    Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output().expect("run the program")
+/// Runs a command of the program that ends by itself.
+pub(crate) async fn run_program(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::null());
+    output_of(command).await
+}
+
+/// Runs a command of the program to its end, at a time when nobody wants to be alone.
+pub(crate) async fn output_of(mut command: Command) -> std::process::Output {
+    let _turn = shared().await;
+    let run = tokio::task::spawn_blocking(move || command.output().expect("run the program"));
+    run.await.expect("no panic")
 }

@@ -1,8 +1,11 @@
 //! What the machine itself says is there: namespaces, processes, links, mounts, control groups.
 //!
-//! Taken from `/proc` and `/sys` alone, never from the server, so that a leak can't hide.
+//! Taken from `/proc` and `/sys` alone, never from the server, so that a leak can't hide. Other programs on the machine
+//! make and end such things all the time; what is ours among them is found without asking the server either: this
+//! process adopts all orphans of its servers (`PR_SET_CHILD_SUBREAPER`), so that whatever one of them has left behind,
+//! however it tore itself loose, is a descendant of this process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,11 +20,12 @@ pub(crate) struct System {
 impl System {
     /// The lists as they are now; `programs` are the files whose processes count.
     pub(crate) fn now(programs: &[PathBuf]) -> Self {
+        // Who adopts an orphan is decided when its parent ends, so this is early enough also for servers that run.
+        nix::sys::prctl::set_child_subreaper(true).expect("every process may adopt orphans");
+        let ours = descendants();
         let mut entries = BTreeSet::new();
-        for process in entries_of("/proc") {
-            if !process.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit()) {
-                continue;
-            }
+        for id in &ours {
+            let process = PathBuf::from(format!("/proc/{id}"));
             // A namespace lives as long as a process is in it, or somebody holds a descriptor of it.
             for link in entries_of(process.join("ns")).chain(entries_of(process.join("fd"))) {
                 if let Some(namespace) = namespace(&link) {
@@ -46,7 +50,7 @@ impl System {
             let fields: Vec<_> = line.split(' ').skip(3).collect();
             entries.insert(format!("mount {}", fields.join(" ")));
         }
-        control_groups(Path::new("/sys/fs/cgroup"), &mut entries);
+        control_groups(Path::new("/sys/fs/cgroup"), &ours, &mut entries);
         Self { entries }
     }
 
@@ -84,9 +88,47 @@ fn namespace(link: &Path) -> Option<String> {
     (is_namespace && id.ends_with(']')).then_some(target)
 }
 
-fn control_groups(directory: &Path, entries: &mut BTreeSet<String>) {
-    for entry in entries_of(directory).filter(|entry| entry.is_dir() && !entry.is_symlink()) {
-        control_groups(&entry, entries);
-        entries.insert(format!("cgroup {}", entry.display()));
+/// This process and everything that it, or something below it, has started.
+fn descendants() -> BTreeSet<u32> {
+    loop {
+        let mut parents = BTreeMap::new();
+        for process in entries_of("/proc") {
+            let Some(id) = process.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
+            // The name of a program may have spaces and parentheses in it; behind it come the state and the parent.
+            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+            if let Some(parent) = parent {
+                parents.insert(id, parent);
+            }
+        }
+        // Whoever's parent ended while this was looking has another one by now.
+        if parents.values().any(|parent| *parent != 0 && !parents.contains_key(parent)) {
+            continue;
+        }
+        let own = std::process::id();
+        let is_ours = |mut id: u32| {
+            while id != own {
+                match parents.get(&id) {
+                    Some(parent) => id = *parent,
+                    None => return false,
+                }
+            }
+            true
+        };
+        return parents.keys().copied().filter(|id| is_ours(*id)).collect();
     }
+}
+
+/// Adds the folders of control groups but for those with processes of others in or below them; says whether there were
+/// any in or below `directory`.
+fn control_groups(directory: &Path, ours: &BTreeSet<u32>, entries: &mut BTreeSet<String>) -> bool {
+    let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let mut others = procs.lines().any(|id| id.parse().is_ok_and(|id| !ours.contains(&id)));
+    for entry in entries_of(directory).filter(|entry| entry.is_dir() && !entry.is_symlink()) {
+        others |= control_groups(&entry, ours, entries);
+    }
+    if !others {
+        entries.insert(format!("cgroup {}", directory.display()));
+    }
+    others
 }

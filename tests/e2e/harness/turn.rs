@@ -1,6 +1,6 @@
 //! Who may run at the same time: tests that look at the whole machine's lists want to be alone.
 //!
-//! Every server holds a shared turn for as long as it lives. Whoever shares never waits for somebody who wants to be
+//! Every server holds a shared turn for as long as it lives, and so does every other run of the program. Whoever shares never waits for somebody who wants to be
 //! alone, since a test that has one server and starts another would wait for ever.
 
 use std::sync::{Arc, Mutex};
