@@ -101,6 +101,7 @@ pub struct Server {
     address: SocketAddr,
     login: Option<Login>,
     auth: Arc<Authenticator>,
+    labs: Labs,
     shells: Shells,
     driver: Arc<dyn RuntimeDriver>,
     store: Store,
@@ -158,7 +159,7 @@ impl Server {
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
-        let api = Api { store: store.clone(), labs, plugins, auth: Arc::clone(&auth), native, open_shells };
+        let api = Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
         let app = http::router(api).layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
         let stopped = stop.clone();
@@ -169,7 +170,7 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, shells, driver, store, stop, serving, lock })
+        Ok(Self { address, login, auth, labs, shells, driver, store, stop, serving, lock })
     }
 
     /// Where it listens.
@@ -191,6 +192,8 @@ impl Server {
     pub async fn shut_down(self) {
         tracing::info!("the server is shutting down");
         self.stop.cancel();
+        // The labs are stored as they are now; the next server says what became of them.
+        self.labs.close();
         self.shells.close_all().await;
         self.driver.shut_down().await;
         // Web sockets never end by themselves, and nobody needs them any more.
