@@ -1,9 +1,9 @@
 //! What a server still knows after it was ended and started again.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, ServerBuilder, User};
+use crate::harness::{Client, Server, ServerBuilder, User, expect_data, next};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +43,7 @@ async fn collections_topologies_labs_users_and_tokens_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lab_that_ran_when_the_server_ended_can_be_deployed_again() {
+async fn a_lab_that_ran_when_the_server_ended_is_failed_and_told_of_and_can_be_deployed_again() {
     if !User::Myself.can_run_labs("a restart with a running lab") {
         return;
     }
@@ -57,9 +57,14 @@ async fn a_lab_that_ran_when_the_server_ended_can_be_deployed_again() {
 
     let server = ServerBuilder::at(&place).start().await;
     let admin = server.admin().await;
-    let state = admin.state(&lab).await;
-    assert!([None, Some(3)].contains(&state), "its nodes are gone, and it says {state:?}");
+    assert_eq!(admin.state(&lab).await, Some(3), "its nodes are gone");
+    // It happened before anybody could be connected; whoever comes is told once.
+    let mut status = admin.join("/status-messages").await;
+    let severity = |message: &Value| message["payload"]["severity"] == 3;
+    expect_data(&mut status, "that the lab was lost", severity).await;
+    let mut again = admin.join_elsewhere("/status-messages").await;
     admin.deploy(&lab).await.unwrap();
+    assert_ne!(next(&mut again).await.data()["payload"]["severity"], 3, "they have been told already");
     assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([])));
     admin.destroy(&lab).await.unwrap();
 }

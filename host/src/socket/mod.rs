@@ -19,7 +19,8 @@ mod shells;
 mod status_messages;
 pub mod transport;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -36,6 +37,7 @@ use self::transport::Transports;
 use crate::auth::{Authenticator, Identity};
 use crate::history::History;
 use crate::labs::Labs;
+use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
 use crate::plugins::PluginHost;
 use crate::plugins::decision::Circumstances;
@@ -62,6 +64,8 @@ struct Hub {
     updates: Arc<History<Arc<LabUpdate>>>,
     /// What `/status-messages` tells.
     statuses: Arc<History<Arc<StatusMessage>>>,
+    /// Who has been told on `/status-messages` what the server found when it started.
+    greeted: Arc<Mutex<HashSet<UserId>>>,
     /// What `/shell-commands` tells.
     shell_notices: Arc<History<Arc<ShellNotice>>>,
 }
@@ -107,6 +111,7 @@ pub fn layer(
         stop,
         updates: Arc::new(History::new(FEED_CAPACITY)),
         statuses: Arc::new(History::new(FEED_CAPACITY)),
+        greeted: Arc::default(),
         shell_notices: Arc::new(History::new(FEED_CAPACITY)),
     };
     lab_commands::register(&hub);

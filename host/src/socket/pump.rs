@@ -86,16 +86,31 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower
                 }
             }
         };
-        let moment = selection.moment();
-        for entry in batch {
-            if let Some(message) = selection.select(&entry, &moment).await
-                && let Err(why) = emit(socket, DATA, &message).await
-            {
-                return cut(socket, why);
-            }
-            follower.advance(1);
+        if !send(socket, &batch, selection, |count| follower.advance(count)).await {
+            return;
         }
     }
+}
+
+/// Sends what `selection` makes of each of `entries` as `data`, and tells `sent` of each that has been dealt with.
+/// Whether the client is still there; one that doesn't take it is cut.
+pub(super) async fn send<T, S: Selection<T>>(
+    socket: &SocketRef,
+    entries: &[T],
+    selection: &S,
+    mut sent: impl FnMut(usize),
+) -> bool {
+    let moment = selection.moment();
+    for entry in entries {
+        if let Some(message) = selection.select(entry, &moment).await
+            && let Err(why) = emit(socket, DATA, &message).await
+        {
+            cut(socket, why);
+            return false;
+        }
+        sent(1);
+    }
+    true
 }
 
 fn cut(socket: &SocketRef, why: Undeliverable) {

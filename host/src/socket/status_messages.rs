@@ -1,6 +1,6 @@
 //! `/status-messages`: tells a client in words what happens to labs.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -63,6 +63,11 @@ fn told_to_whom(event: &Event) -> Action<'_> {
     }
 }
 
+/// Whether somebody who was away has to hear of it once: a lab is not what they left it as.
+fn is_news(what: &Occurrence) -> bool {
+    matches!(what, Occurrence::LabMissed | Occurrence::LabRecovered | Occurrence::LabLost { .. })
+}
+
 impl Selection<Arc<StatusMessage>> for Visible {
     type Message = Value;
     type Moment = Circumstances;
@@ -80,8 +85,17 @@ impl Selection<Arc<StatusMessage>> for Visible {
 pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::StatusMessages), message::refuse_input, async |connected| {
         let Connected { hub, socket, session } = connected;
-        let mut statuses = hub.statuses.follow_new();
-        pump::live(&socket, &mut statuses, &Visible { hub, user: session.user }).await;
+        let (earlier, mut statuses) = hub.statuses.follow();
+        let first_time = hub.greeted.lock().unwrap_or_else(PoisonError::into_inner).insert(session.user.id.clone());
+        let visible = Visible { hub, user: session.user };
+        if first_time {
+            // What the server found when it started happened while nobody could be connected to hear of it.
+            let news: Vec<_> = earlier.into_iter().filter(|message| is_news(&message.event.what)).collect();
+            if !pump::send(&socket, &news, &visible, |_| {}).await {
+                return;
+            }
+        }
+        pump::live(&socket, &mut statuses, &visible).await;
     });
 }
 
