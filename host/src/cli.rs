@@ -88,7 +88,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve { listen, data, config } => {
             telemetry::init("info");
             let (config, config_dir) = read_config(config.as_deref())?;
-            let listen = listen.unwrap_or_else(|| SocketAddr::new(config.server.host, config.server.port));
+            for key in config.unused() {
+                tracing::warn!(key, "this key of the configuration is not used yet");
+            }
+            let listen = listen.map_or_else(|| config.server.address(), Ok)?;
             runtime()?.block_on(serve(Options { listen, data, config, config_dir }))
         }
         Command::Demo { exit, listen } => {
@@ -160,7 +163,9 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
         () = stop_signals()? => Err(anyhow::anyhow!("interrupted")),
     };
     if shown.is_ok() && !exit {
-        demo::farewell(&url, credentials);
+        // A password that is the operator's own is not for the screen.
+        let password = if login.is_default { Some(login.password.as_str()) } else { None };
+        demo::farewell(&url, &login.username, password);
         asked_to_stop.await;
     }
     end(server).await?;

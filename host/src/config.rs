@@ -1,8 +1,10 @@
 //! The configuration: a YAML file, the environment, and what the command line says, in rising order of weight.
 //!
 //! Every key has a default, so that no file is needed. Unknown keys are errors: most of them are misspelt known ones.
+//! Documented keys that nothing uses yet are taken and named in a warning ([`Config::unused`]), so that the file of an
+//! operator is good as it is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ use crate::shells::ShellOptions;
 pub const ENV_USERNAME: &str = "SB_NATIVE_USERNAME";
 /// Holds that user's password.
 pub const ENV_PASSWORD: &str = "SB_NATIVE_PASSWORD";
+
+/// Longest idle time of a shell, in seconds: 30 days.
+pub const MAX_SHELL_TIMEOUT: u64 = 30 * 24 * 3600;
 
 /// Why a configuration can't be used. Says where, and what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Line, column, key and what is wrong.
         error: String,
+    },
+    /// There is no such host.
+    #[error("server.host: {host} is neither an address nor a host name of this machine: {problem}")]
+    Host {
+        /// What the configuration says.
+        host: String,
+        /// What the system says.
+        problem: String,
     },
     /// Somebody could log in from elsewhere with the default password.
     #[error(
@@ -63,21 +76,94 @@ pub struct Config {
     pub shell: ShellConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
+    general: GeneralConfig,
+    database: DatabaseConfig,
+    #[serde(alias = "filesystem")]
+    file_system: FileSystemConfig,
+    containerlab: ContainerlabConfig,
+}
+
+/// What a key that nothing uses yet is set to: anything.
+type Unused = Option<serde::de::IgnoredAny>;
+
+/// A section of which nothing is used yet.
+macro_rules! unused_section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        struct $name {
+            $(#[serde(rename = $key)] $field: Unused,)+
+        }
+
+        impl $name {
+            /// The keys that are set.
+            fn unused(&self) -> Vec<&'static str> {
+                [$((&self.$field, $key)),+].into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
+            }
+        }
+    };
+}
+
+unused_section! {
+    /// `general:`
+    GeneralConfig { provider: "provider" }
+}
+
+unused_section! {
+    /// `database:`
+    DatabaseConfig {
+        host: "host",
+        port: "port",
+        database: "database",
+        user: "user",
+        password: "password",
+        local_file: "localFile",
+    }
+}
+
+unused_section! {
+    /// `fileSystem:`, which is also spelled `filesystem:`.
+    FileSystemConfig { storage: "storage", run: "run" }
+}
+
+unused_section! {
+    /// `containerlab:`
+    ContainerlabConfig {
+        schema_url: "schemaUrl",
+        schema_fallback: "schemaFallback",
+        device_config: "deviceConfig",
+    }
 }
 
 /// `server:`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServerConfig {
-    /// Address to listen on.
-    pub host: IpAddr,
+    /// Address or host name to listen on.
+    pub host: String,
     /// Port to listen on; 0: any free one.
     pub port: u16,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: 3000 }
+        Self { host: "127.0.0.1".to_owned(), port: 3000 }
+    }
+}
+
+impl ServerConfig {
+    /// The address to listen on. A name with several addresses stands for its first of IPv4, if there is one: that is
+    /// what clients try that know no other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Host`].
+    pub fn address(&self) -> Result<SocketAddr, ConfigError> {
+        let name = self.host.trim_start_matches('[').trim_end_matches(']');
+        let fail = |problem: String| ConfigError::Host { host: self.host.clone(), problem };
+        let found: Vec<_> = (name, self.port).to_socket_addrs().map_err(|error| fail(error.to_string()))?.collect();
+        let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+        first.copied().ok_or_else(|| fail("it has no address".to_owned()))
     }
 }
 
@@ -87,11 +173,40 @@ impl Default for ServerConfig {
 pub struct AuthConfig {
     /// Whether one may log in with user name and password.
     pub enable_native: bool,
+    enable_open_id: Unused,
+    open_id_issuer: Unused,
+    open_id_client_id: Unused,
+    open_id_client_secret: Unused,
+    open_id_redirect_host: Unused,
+    open_id_admin_groups: Unused,
+}
+
+impl AuthConfig {
+    /// The keys that are set and that nothing uses yet.
+    fn unused(&self) -> Vec<&'static str> {
+        let keys = [
+            (&self.enable_open_id, "enableOpenId"),
+            (&self.open_id_issuer, "openIdIssuer"),
+            (&self.open_id_client_id, "openIdClientId"),
+            (&self.open_id_client_secret, "openIdClientSecret"),
+            (&self.open_id_redirect_host, "openIdRedirectHost"),
+            (&self.open_id_admin_groups, "openIdAdminGroups"),
+        ];
+        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
+    }
 }
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { enable_native: true }
+        Self {
+            enable_native: true,
+            enable_open_id: None,
+            open_id_issuer: None,
+            open_id_client_id: None,
+            open_id_client_secret: None,
+            open_id_redirect_host: None,
+            open_id_admin_groups: None,
+        }
     }
 }
 
@@ -101,8 +216,19 @@ impl Default for AuthConfig {
 pub struct ShellConfig {
     /// How many shells a user may have open at once.
     pub user_limit: u32,
-    /// After how many seconds without input or output a shell is closed.
+    /// After how many seconds without input or output a shell is closed. At most [`MAX_SHELL_TIMEOUT`].
+    #[serde(deserialize_with = "shell_timeout")]
     pub timeout: u64,
+}
+
+fn shell_timeout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let seconds = u64::deserialize(deserializer)?;
+    if seconds > MAX_SHELL_TIMEOUT {
+        let problem =
+            format!("shell.timeout: {seconds} s is too long, at most {MAX_SHELL_TIMEOUT} s (30 days) are possible");
+        return Err(serde::de::Error::custom(problem));
+    }
+    Ok(seconds)
 }
 
 impl Default for ShellConfig {
@@ -134,6 +260,20 @@ impl Config {
         Self::parse(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
     }
 
+    /// Keys that are set although nothing uses them yet, such as `general.provider`.
+    pub fn unused(&self) -> Vec<String> {
+        let sections = [
+            ("general", self.general.unused()),
+            ("auth", self.auth.unused()),
+            ("database", self.database.unused()),
+            ("fileSystem", self.file_system.unused()),
+            ("containerlab", self.containerlab.unused()),
+        ];
+        let dotted =
+            |(section, keys): (&str, Vec<&str>)| keys.into_iter().map(|key| format!("{section}.{key}")).collect();
+        sections.into_iter().flat_map::<Vec<String>, _>(dotted).collect()
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         // A file that holds comments only says nothing, which is fine.
         serde_saphyr::from_str::<Option<Self>>(text).map(Option::unwrap_or_default).map_err(|error| error.to_string())
@@ -147,6 +287,8 @@ pub struct Login {
     pub username: String,
     /// Password.
     pub password: String,
+    /// Whether it is the one that everybody knows, because none is configured.
+    pub is_default: bool,
 }
 
 impl std::fmt::Debug for Login {
@@ -170,11 +312,11 @@ pub fn native_login(
     }
     let set = |name| environment(name).filter(|value| !value.is_empty());
     match (set(ENV_USERNAME), set(ENV_PASSWORD)) {
-        (Some(username), Some(password)) => Ok(Some(Login { username, password })),
+        (Some(username), Some(password)) => Ok(Some(Login { username, password, is_default: false })),
         (Some(_), None) => Err(ConfigError::HalfLogin { set: ENV_USERNAME, missing: ENV_PASSWORD }),
         (None, Some(_)) => Err(ConfigError::HalfLogin { set: ENV_PASSWORD, missing: ENV_USERNAME }),
         (None, None) if address.ip().is_loopback() => {
-            Ok(Some(Login { username: "admin".into(), password: "admin".into() }))
+            Ok(Some(Login { username: "admin".into(), password: "admin".into(), is_default: true }))
         }
         (None, None) => Err(ConfigError::OpenToAll(address)),
     }
@@ -210,13 +352,55 @@ mod tests {
     }
 
     #[test]
+    fn documented_keys_that_nothing_uses_yet_are_taken_and_named() {
+        let text = "general:\n  provider: containerlab\nserver:\n  host: localhost\n  port: 3000\nauth:\n  \
+                    enableNative: true\n  enableOpenId: true\n  openIdIssuer: https://idp.example\n  openIdClientId: a\n  \
+                    openIdRedirectHost: b\n  openIdAdminGroups: [c, d]\nshell:\n  userLimit: 20\n  timeout: 1800\n\
+                    database:\n  host: db\n  port: 5432\n  database: antimony\n  user: u\n  localFile: ./test.db\n\
+                    filesystem:\n  storage: ./storage\n  run: ./run\ncontainerlab:\n  schemaUrl: u\n  \
+                    schemaFallback: f\n  deviceConfig: d\n";
+        for text in [text.to_owned(), text.replace("filesystem", "fileSystem")] {
+            let unused = Config::parse(&text).expect("is taken").unused();
+            assert_eq!(unused.len(), 16, "{unused:?}");
+            for key in ["general.provider", "auth.enableOpenId", "fileSystem.run", "containerlab.deviceConfig"] {
+                assert!(unused.iter().any(|unused| unused == key), "{key}: {unused:?}");
+            }
+        }
+        assert!(Config::default().unused().is_empty());
+        for (text, key) in [("database:\n  hots: db\n", "hots"), ("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
+            let error = Config::parse(text).expect_err("misspelt");
+            assert!(error.contains(key) && error.contains('2'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_an_address_or_a_name() {
+        let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7 };
+        assert_eq!(server("localhost").address().expect("known").to_string(), "127.0.0.1:7");
+        assert_eq!(server("0.0.0.0").address().expect("an address").to_string(), "0.0.0.0:7");
+        assert_eq!(server("::1").address().expect("an address").to_string(), "[::1]:7");
+        let error = server("no host").address().expect_err("nothing").to_string();
+        assert!(error.contains("server.host") && error.contains("no host"), "{error}");
+    }
+
+    #[test]
+    fn a_shell_may_be_idle_for_thirty_days_and_no_longer() {
+        let read = |seconds: u64| Config::parse(&format!("shell:\n  timeout: {seconds}\n"));
+        assert_eq!(read(MAX_SHELL_TIMEOUT).expect("is taken").shell.timeout, MAX_SHELL_TIMEOUT);
+        for seconds in [MAX_SHELL_TIMEOUT + 1, u64::MAX] {
+            let error = read(seconds).expect_err("too long");
+            assert!(error.contains("shell.timeout") && error.contains("2592000") && error.contains('2'), "{error}");
+        }
+    }
+
+    #[test]
     fn the_default_login_is_for_loopback_only() {
         let auth = AuthConfig::default();
         let nothing = |_: &str| None;
         let login = native_login(&auth, address("127.0.0.1:0"), nothing).expect("loopback").expect("enabled");
         assert_eq!((login.username.as_str(), login.password.as_str()), ("admin", "admin"));
         assert!(matches!(native_login(&auth, address("0.0.0.0:0"), nothing), Err(ConfigError::OpenToAll(_))));
-        let off = AuthConfig { enable_native: false };
+        let off = AuthConfig { enable_native: false, ..AuthConfig::default() };
         assert_eq!(native_login(&off, address("0.0.0.0:0"), nothing).expect("no login"), None);
     }
 

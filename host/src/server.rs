@@ -1,7 +1,8 @@
 //! Wires the parts together, in an order that lets nobody in before everything is there, and takes them apart again.
 //!
 //! Start: port, data folder, keys, store, plugins, runtime, labs (which take up what still runs), shells, edges.
-//! End: no new connections, shells, then whatever the runtime runs that can't outlive the server.
+//! End: no new connections and commands, shells, then whatever the runtime runs that can't outlive the server, the store,
+//! and at last the data folder.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -100,12 +101,15 @@ pub struct Server {
     address: SocketAddr,
     login: Option<Login>,
     auth: Arc<Authenticator>,
+    labs: Labs,
     shells: Shells,
     driver: Arc<dyn RuntimeDriver>,
+    store: Store,
+    /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
     /// Keeps others out of the data folder for as long as the server runs.
-    _lock: File,
+    lock: File,
 }
 
 impl Server {
@@ -137,6 +141,7 @@ impl Server {
         let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
+        let stop = CancellationToken::new();
         let transports = Transports::default();
         let socket = socket::layer(
             Arc::clone(&auth),
@@ -145,6 +150,7 @@ impl Server {
             shells.clone(),
             notices,
             transports.clone(),
+            stop.clone(),
         );
         let open_shells = {
             let shells = shells.clone();
@@ -153,17 +159,18 @@ impl Server {
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
-        let api = Api { store, labs, plugins, auth: Arc::clone(&auth), native, open_shells };
+        let api = Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
         let app = http::router(api).layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
-        let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
+        let app = if login_is_known { app.layer(from_fn(http::local::only)) } else { app };
         let app = app.into_make_service_with_connect_info::<Connection>();
         let serving = tokio::spawn(
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, shells, driver, stop, serving, _lock: lock })
+        Ok(Self { address, login, auth, labs, shells, driver, store, stop, serving, lock })
     }
 
     /// Where it listens.
@@ -185,6 +192,8 @@ impl Server {
     pub async fn shut_down(self) {
         tracing::info!("the server is shutting down");
         self.stop.cancel();
+        // The labs are stored as they are now; the next server says what became of them.
+        self.labs.close();
         self.shells.close_all().await;
         self.driver.shut_down().await;
         // Web sockets never end by themselves, and nobody needs them any more.
@@ -192,6 +201,9 @@ impl Server {
         if tokio::time::timeout(DRAIN_TIMEOUT, self.serving).await.is_err() {
             abort.abort();
         }
+        self.store.close().await;
+        // Last: whoever takes the folder next finds nobody at work in it.
+        drop(self.lock);
     }
 }
 

@@ -85,7 +85,7 @@ async fn the_five_lines_that_the_demo_prints_follow_what_the_server_does() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let lab = admin.create_lab("course", ONE_NODE).await;
-    let script = beside_the_modules(&antimony_host::demo::snippet(&server.url, "admin", "admin"));
+    let script = beside_the_modules(&antimony_host::demo::snippet(&server.url, "admin", Some("admin")));
     let mut child = node.arg(script.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     if !User::Myself.can_run_labs(test) {

@@ -135,3 +135,33 @@ async fn the_example_of_a_configuration_is_what_the_server_does_without_one() {
     let server = ServerBuilder::new(User::Myself).config(include_str!("../../examples/antimony.yml")).start().await;
     server.admin().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_login_is_not_for_web_pages() {
+    let server = Server::start().await;
+    let port = server.url.rsplit(':').next().expect("a port").to_owned();
+    let http = reqwest::Client::new();
+    let get = async |path: &str, host: &str| {
+        let answer = http.get(format!("{}{path}", server.url)).header("Host", host).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for path in ["/users/login/config", "/socket.io/?EIO=4&transport=polling"] {
+        for host in [format!("localhost:{port}"), "127.0.0.1".to_owned(), format!("[::1]:{port}")] {
+            assert_eq!(get(path, &host).await.0, 200, "{path} at {host}");
+        }
+        let (status, said) = get(path, &format!("rebound.example:{port}")).await;
+        assert!(status == 403 && said.contains("SB_NATIVE_PASSWORD"), "{status} {said}");
+    }
+    let url = format!("{}/users/login/native", server.url);
+    let login = r#"{"username": "admin", "password": "admin"}"#;
+    for (content_type, status) in [("text/plain", 415), ("application/json; charset=utf-8", 200)] {
+        let answer = http.post(&url).header("Content-Type", content_type).body(login).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{content_type}");
+    }
+
+    let builder = ServerBuilder::new(User::Myself).env("SB_NATIVE_USERNAME", "me").env("SB_NATIVE_PASSWORD", "secret");
+    let own = builder.start().await;
+    let answer =
+        http.get(format!("{}/users/login/config", own.url)).header("Host", "labs.example").send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "with a login of one's own any name is right");
+}

@@ -6,7 +6,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Server, within};
+use crate::harness::{Place, Server, ServerBuilder, User, within};
 
 /// The claims of a token, read as a browser reads them: without checking anything.
 fn claims(token: &str) -> Map<String, Value> {
@@ -213,4 +213,20 @@ async fn polling_ends_with_its_token_as_if_the_session_were_unknown() {
     }
     // Others are still served.
     Polling::open(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_ends_with_the_password_that_it_was_got_with() {
+    let place = Place::new(User::Myself);
+    let with = |password| {
+        ServerBuilder::at(&place).env("SB_NATIVE_USERNAME", "me").env("SB_NATIVE_PASSWORD", password).start()
+    };
+    let mut server = with("first").await;
+    let login = server.api().log_in("me", "first").await.unwrap();
+    server.terminate().await;
+    let mut server = with("first").await;
+    server.api().refresh(&login.refresh_token).await.unwrap();
+    server.terminate().await;
+    let server = with("second").await;
+    assert_eq!(status(server.api().refresh(&login.refresh_token).await.map(Value::from)), 401);
 }

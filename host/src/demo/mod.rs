@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use self::voice::{Voice, printable};
 use crate::client::{AckError, Api, ApiError, ConnectError, Connection, Emitter, Event, Namespace, OpenError};
+use crate::config::ENV_PASSWORD;
 
 /// The lab that is shown.
 const TOPOLOGY: &str = include_str!("../../../examples/labs/two-routers.clab.yml");
@@ -111,27 +112,31 @@ pub async fn narrate(
 }
 
 /// Says where the server is and how to use it, once the demo is through.
-pub fn farewell(base_url: &str, admin_login: (&str, &str)) {
-    let (username, password) = admin_login;
+///
+/// Without a password, the one in the environment is referred to by the name of its variable.
+pub fn farewell(base_url: &str, username: &str, password: Option<&str>) {
     let mut voice = Voice::new();
     voice.step("Your turn");
     voice.fact(&format!("the server stays up at {base_url} until Ctrl-C; the lab above is running"));
-    voice.fact(&format!("log in as {username} with password {password}"));
+    match password {
+        Some(password) => voice.fact(&format!("log in as {username} with password {password}")),
+        None => voice.fact(&format!("log in as {username} with the password in {ENV_PASSWORD}")),
+    }
     voice.text("\nWith npm's socket.io-client installed, in a file with the ending .mjs:\n");
     voice.text(&snippet(base_url, username, password));
 }
 
 /// Five lines of JavaScript that log in and follow what the server does.
-pub fn snippet(base_url: &str, username: &str, password: &str) -> String {
-    let credentials = json!({ "username": username, "password": password }).to_string();
+pub fn snippet(base_url: &str, username: &str, password: Option<&str>) -> String {
+    let username = Value::from(username);
+    let password = password.map_or_else(|| format!("process.env.{ENV_PASSWORD}"), |text| Value::from(text).to_string());
     format!(
         r#"import {{ io }} from "socket.io-client";
-const request = {{ method: "POST", headers: {{ "Content-Type": "application/json" }}, body: {body} }};
-const cookies = (await fetch("{base_url}/users/login/native", request)).headers.getSetCookie();
+const body = JSON.stringify({{ username: {username}, password: {password} }}), headers = {{ "Content-Type": "application/json" }};
+const cookies = (await fetch("{base_url}/users/login/native", {{ method: "POST", headers, body }})).headers.getSetCookie();
 const token = cookies.find((cookie) => cookie.startsWith("accessToken=")).split(/[=;]/)[1];
 io("{base_url}/status-messages", {{ auth: {{ token }}, transports: ["websocket"] }}).on("data", console.log);
 "#,
-        body = Value::String(credentials),
     )
 }
 
@@ -345,6 +350,8 @@ mod tests {
 
     #[test]
     fn the_snippet_has_five_lines() {
-        assert_eq!(snippet("http://127.0.0.1:3000", "admin", "admin").lines().count(), 5);
+        assert_eq!(snippet("http://127.0.0.1:3000", "admin", Some("admin")).lines().count(), 5);
+        let own = snippet("http://127.0.0.1:3000", "me", None);
+        assert!(own.contains("password: process.env.SB_NATIVE_PASSWORD"), "{own}");
     }
 }

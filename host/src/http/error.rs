@@ -53,6 +53,17 @@ pub(super) enum ApiError {
     /// Something about the request is wrong; says what and where.
     #[error("{0}")]
     Invalid(String),
+    /// The body isn't said to be JSON.
+    #[error("the body of the request must be JSON, with the content type application/json")]
+    NotJson,
+    /// The request was sent to a name that doesn't mean this machine alone.
+    #[error(
+        "with the default login this server answers only requests to localhost, 127.0.0.1 or [::1]: use one of these, or \
+         set {} and {} to a login of your own",
+        crate::config::ENV_USERNAME,
+        crate::config::ENV_PASSWORD
+    )]
+    NotLocal,
     /// The body is too long.
     #[error("the body of the request is longer than {} bytes", super::MAX_BODY)]
     TooLarge,
@@ -107,6 +118,8 @@ impl ApiError {
             Self::NoMethod(..) => (405, 5000),
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
+            Self::NotJson => (415, 5422),
+            Self::NotLocal => (403, 5403),
             Self::Definition(_) => (400, 3003),
             Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
@@ -188,6 +201,8 @@ mod tests {
             (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
+            (ApiError::NotJson, (415, 5422)),
+            (ApiError::NotLocal, (403, 5403)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

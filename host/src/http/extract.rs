@@ -2,9 +2,9 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum_extra::extract::CookieJar;
 use serde::de::DeserializeOwned;
 
@@ -64,7 +64,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// A body of JSON, whatever its content type says.
+/// A body of JSON, which its content type has to say: other sites can make a browser send any body, but not this type
+/// without having asked.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<S, T> FromRequest<S> for Json<T>
@@ -75,6 +76,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge
@@ -82,8 +84,16 @@ where
                 ApiError::Invalid("the body of the request could not be read".to_owned())
             }
         })?;
+        if !is_json && !body.is_empty() {
+            return Err(ApiError::NotJson);
+        }
         read(&body).map(Json)
     }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Reads JSON; the error names the field and the place.

@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::{Answer, Api, Payload, answer, whole_milliseconds};
+use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
 use crate::plugins::decision::Action;
@@ -88,9 +88,11 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
         topology_id: new.topology_id.into(),
         creator: caller.user.clone(),
     };
+    // A topology that the caller may not know of must answer like one that isn't there, whatever else is wrong.
+    topologies::visible(&api, &caller, &new.topology_id).await?;
     let draft = api.labs.draft(&new).await?;
     api.authorize(&caller, Action::CreateLab(&draft)).await?;
-    answer(api.labs.create(new).await?.lab.id.clone())
+    answer(api.labs.create(new, &draft).await?.lab.id.clone())
 }
 
 /// `PATCH /labs/{id}`
@@ -102,9 +104,14 @@ pub(super) async fn update(
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
     let patch = LabPatch::from(patch);
+    if let Some(topology) = &patch.topology_id
+        && *topology != before.lab.topology_id
+    {
+        topologies::visible(&api, &caller, topology).await?;
+    }
     let after = api.labs.draft_update(&before.lab.id, &patch).await?;
     api.authorize(&caller, Action::UpdateLab(&before, &after)).await?;
-    api.labs.update(&before.lab.id, patch).await?;
+    api.labs.update(&before.lab.id, patch, after).await?;
     answer(())
 }
 

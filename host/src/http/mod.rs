@@ -14,6 +14,7 @@ mod extract;
 mod filter;
 pub(crate) mod lab_json;
 mod labs;
+pub mod local;
 mod topologies;
 mod users;
 

@@ -55,7 +55,7 @@ pub(super) struct TopologyPatch {
 }
 
 /// A topology with everything that is decided by.
-struct Full {
+pub(super) struct Full {
     stored: StoredTopology,
     collection: Collection,
     definition: Topology,
@@ -154,7 +154,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 }
 
 /// The topology, unless there is none that the caller may see.
-async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Result<Full, ApiError> {
+pub(super) async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Result<Full, ApiError> {
     let missing = || ApiError::NotFound("topology", id.to_string());
     let stored = api.store.topology(id).await?.ok_or_else(missing)?;
     let collection = api.store.collection(&stored.collection_id).await?.ok_or_else(missing)?;

@@ -63,6 +63,12 @@ pub(super) async fn changed(store: &Store, before: &LabSnapshot, patch: &LabPatc
     complete(store, lab, stored).await
 }
 
+/// Refuses a draft that isn't what was judged: the topology or its collection has been changed in between.
+pub(super) fn check_judged(draft: &LabSnapshot, judged: &LabSnapshot) -> Result<(), LabError> {
+    let same = draft.definition == judged.definition && draft.collection == judged.collection;
+    if same { Ok(()) } else { Err(LabError::Overtaken) }
+}
+
 async fn complete(store: &Store, lab: Lab, stored: StoredTopology) -> Result<Draft, LabError> {
     let collection = store.collection(&stored.collection_id).await?;
     let collection = collection.ok_or_else(|| LabError::TopologyNotFound(stored.id.clone()))?;

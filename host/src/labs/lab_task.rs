@@ -66,9 +66,10 @@ pub(super) enum Command {
         by: Option<UserId>,
         reply: Reply,
     },
-    /// Changes the definition; refused while there is an instance.
+    /// Changes the definition to what was judged; refused while there is an instance.
     Update {
         patch: LabPatch,
+        judged: Box<LabSnapshot>,
         reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
     },
     /// Deletes the lab, and answers what it was.
@@ -244,8 +245,8 @@ impl LabTask {
                 }
             },
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
-            Command::Update { patch, reply } => {
-                let result = self.update(&patch).await;
+            Command::Update { patch, judged, reply } => {
+                let result = self.update(&patch, &judged).await;
                 // Whoever asked may have gone; the change stays.
                 let _ = reply.send(result);
             }
@@ -571,8 +572,9 @@ impl LabTask {
         }
     }
 
-    async fn update(&mut self, patch: &LabPatch) -> Result<Arc<LabSnapshot>, LabError> {
+    async fn update(&mut self, patch: &LabPatch, judged: &LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
         let drafted = draft::changed(&self.shared.store, &self.facts.snapshot(), patch).await?;
+        draft::check_judged(&drafted.snapshot, judged)?;
         self.shared.store.update_lab(&drafted.snapshot.lab).await?;
         self.facts.lab = drafted.snapshot.lab;
         self.facts.reread(drafted.stored, drafted.snapshot.collection);

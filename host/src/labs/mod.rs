@@ -78,6 +78,9 @@ pub enum LabError {
     /// The lab has an instance, and labs with one can't be edited or deleted.
     #[error("lab {0} has an instance: destroy it first")]
     InUse(String),
+    /// What was judged is no longer what would be.
+    #[error("the topology has been changed this very moment: try again")]
+    Overtaken,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -254,12 +257,13 @@ impl Labs {
         Ok(draft::new(&self.shared.store, new).await?.snapshot)
     }
 
-    /// Creates a lab.
+    /// Creates a lab, if it would still be what `judged` says.
     ///
     /// # Errors
-    /// As [`Self::draft`], and [`LabError::Store`].
-    pub async fn create(&self, new: NewLab) -> Result<Arc<LabSnapshot>, LabError> {
+    /// As [`Self::draft`], [`LabError::Overtaken`], and [`LabError::Store`].
+    pub async fn create(&self, new: NewLab, judged: &LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
         let Draft { snapshot, stored } = draft::new(&self.shared.store, &new).await?;
+        draft::check_judged(&snapshot, judged)?;
         let lab = Lab { id: LabId::generate(), ..snapshot.lab };
         self.shared.store.insert_lab(&lab).await?;
         let snapshot = self.start(lab, snapshot.collection, stored, Revival::None);
@@ -279,13 +283,14 @@ impl Labs {
         Ok(draft::changed(&self.shared.store, &before, patch).await?.snapshot)
     }
 
-    /// Changes a lab.
+    /// Changes a lab, if it would still become what `judged` says.
     ///
     /// # Errors
     /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::TopologyNotFound`], [`LabError::Invalid`],
-    /// [`LabError::Store`].
-    pub async fn update(&self, id: &LabId, patch: LabPatch) -> Result<Arc<LabSnapshot>, LabError> {
-        let snapshot = self.ask(id, |reply| Command::Update { patch, reply }).await?;
+    /// [`LabError::Overtaken`], [`LabError::Store`].
+    pub async fn update(&self, id: &LabId, patch: LabPatch, judged: LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
+        let judged = Box::new(judged);
+        let snapshot = self.ask(id, |reply| Command::Update { patch, judged, reply }).await?;
         self.reschedule.notify_one();
         Ok(snapshot)
     }

@@ -169,7 +169,8 @@ impl Fixture {
             topology_id: self.topology.clone(),
             creator: user(),
         };
-        self.labs.create(new).await.unwrap().lab.id.clone()
+        let judged = self.labs.draft(&new).await.unwrap();
+        self.labs.create(new, &judged).await.unwrap().lab.id.clone()
     }
 
     fn deploy(&self, id: &LabId) -> tokio::task::JoinHandle<Result<(), LabCommandError>> {
@@ -273,11 +274,14 @@ async fn a_lab_with_an_instance_cannot_be_edited_or_deleted_and_still_answers() 
     f.driver.deploys.add_permits(1);
     f.labs.deploy(&id, None, None).await.unwrap();
     let patch = LabPatch { name: Some("other".into()), ..LabPatch::default() };
-    assert!(matches!(f.labs.update(&id, patch.clone()).await, Err(LabError::InUse(_))));
+    assert!(matches!(f.labs.draft_update(&id, &patch).await, Err(LabError::InUse(_))));
+    let judged = (*f.labs.get(&id).unwrap()).clone();
+    assert!(matches!(f.labs.update(&id, patch.clone(), judged).await, Err(LabError::InUse(_))));
     assert!(matches!(f.labs.delete(&id).await, Err(LabError::InUse(_))));
     f.driver.destroys.add_permits(1);
     f.labs.destroy(&id, None).await.unwrap();
-    assert_eq!(f.labs.update(&id, patch).await.unwrap().lab.name, "other");
+    let judged = f.labs.draft_update(&id, &patch).await.unwrap();
+    assert_eq!(f.labs.update(&id, patch, judged).await.unwrap().lab.name, "other");
     f.labs.delete(&id).await.unwrap();
     assert!(f.labs.get(&id).is_none());
     assert!(matches!(f.labs.deploy(&id, None, None).await, Err(LabCommandError::NotFound(_))));
@@ -370,7 +374,8 @@ async fn labs_start_and_end_by_the_clock() {
     };
     f.driver.deploys.add_permits(1);
     f.driver.destroys.add_permits(1);
-    let id = f.labs.create(new).await.unwrap().lab.id.clone();
+    let judged = f.labs.draft(&new).await.unwrap();
+    let id = f.labs.create(new, &judged).await.unwrap().lab.id.clone();
     assert_eq!(state(&f.labs, &id), LabState::Scheduled);
     f.wait_for(|what| matches!(what, Occurrence::LabDeployed)).await;
     f.wait_for(|what| matches!(what, Occurrence::LabDestroyed)).await;
@@ -390,7 +395,7 @@ async fn times_that_make_no_sense_are_refused() {
             topology_id: f.topology.clone(),
             creator: user(),
         };
-        let error = f.labs.create(new).await.expect_err("makes no sense");
+        let error = f.labs.draft(&new).await.expect_err("makes no sense");
         assert!(error.to_string().starts_with("endTime"), "{error}");
     }
     assert!(f.labs.list().is_empty());

@@ -6,9 +6,11 @@
 mod session;
 mod utf8;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::labs::Labs;
 use crate::labs::model::{LabId, LabSnapshot, ShellId, UserId};
@@ -51,6 +53,9 @@ pub enum OpenError {
     /// The user has as many as they may have.
     #[error("you have {0} shells open, which is as many as one user may have: close one first")]
     Limit(u32),
+    /// The server ends.
+    #[error("the server is shutting down")]
+    ShuttingDown,
     /// The lab has no instance.
     #[error("the lab is not running")]
     LabNotRunning,
@@ -71,6 +76,11 @@ struct Inner {
     options: ShellOptions,
     /// Open sessions, and ended ones for as long as they are kept.
     sessions: RwLock<HashMap<ShellId, Arc<Session>>>,
+    /// Ended sessions that are kept.
+    ended: Mutex<Ended>,
+    /// Cancelled when no more may be opened. Under the lock of `sessions`, so that none is opened behind the back of
+    /// whoever closes all.
+    closing: CancellationToken,
     /// How many each user has open or is opening. Counted before a terminal is opened, so that twenty requests at once
     /// can't all find the last free place.
     places: Mutex<HashMap<UserId, u32>>,
@@ -79,7 +89,16 @@ struct Inner {
 impl Shells {
     /// No shells yet.
     pub fn new(driver: Arc<dyn RuntimeDriver>, labs: Labs, options: ShellOptions) -> Self {
-        Self { inner: Arc::new(Inner { driver, labs, options, sessions: RwLock::default(), places: Mutex::default() }) }
+        let inner = Inner {
+            driver,
+            labs,
+            options,
+            sessions: RwLock::default(),
+            ended: Mutex::default(),
+            closing: CancellationToken::new(),
+            places: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Opens a shell in a node of a running lab.
@@ -101,8 +120,14 @@ impl Shells {
             node: node.to_owned(),
             owner: owner.clone(),
         };
-        let (session, ended) = session::start(info, pty, self.inner.options.idle_timeout, place);
-        self.sessions_mut(|sessions| sessions.insert(session.info().id.clone(), Arc::clone(&session)));
+        let (session, ended) = self.sessions_mut(|sessions| {
+            if self.inner.closing.is_cancelled() {
+                return Err(OpenError::ShuttingDown);
+            }
+            let (session, ended) = session::start(info, pty, self.inner.options.idle_timeout, place);
+            sessions.insert(session.info().id.clone(), Arc::clone(&session));
+            Ok((session, ended))
+        })?;
         tokio::spawn(self.clone().see_through(Arc::clone(&session), Arc::clone(lab), ended));
         Ok(session)
     }
@@ -127,8 +152,13 @@ impl Shells {
             Occurrence::ShellClosed(shell.clone())
         };
         self.announce(&opened_in, None, what).await;
-        tokio::time::sleep(self.inner.options.retention).await;
+        let crowded_out = self.ended(|ended| ended.keep(&shell, self.inner.options.user_limit));
+        tokio::select! {
+            () = tokio::time::sleep(self.inner.options.retention) => {}
+            () = crowded_out.cancelled() => {}
+        }
         self.sessions_mut(|sessions| sessions.remove(&shell.id));
+        self.ended(|ended| ended.forget(&shell));
         self.inner.labs.publisher().publish(Notice::ShellForgotten(shell)).await;
     }
 
@@ -163,10 +193,12 @@ impl Shells {
         self.inner.places.lock().unwrap_or_else(PoisonError::into_inner).get(owner).copied().unwrap_or(0)
     }
 
-    /// Closes every open shell and waits until their processes have ended.
+    /// Closes every open shell, lets no more be opened, and waits until their processes have ended.
     pub async fn close_all(&self) {
-        let sessions: Vec<_> =
-            self.inner.sessions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let sessions: Vec<_> = self.sessions_mut(|sessions| {
+            self.inner.closing.cancel();
+            sessions.values().cloned().collect()
+        });
         for session in &sessions {
             session.request_close("the server is shutting down");
         }
@@ -177,6 +209,10 @@ impl Shells {
 
     fn sessions_mut<R>(&self, change: impl FnOnce(&mut HashMap<ShellId, Arc<Session>>) -> R) -> R {
         change(&mut self.inner.sessions.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ended<R>(&self, change: impl FnOnce(&mut Ended) -> R) -> R {
+        change(&mut self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn take_place(&self, owner: &UserId) -> Result<Place, OpenError> {
@@ -206,5 +242,61 @@ impl Drop for Place {
                 places.remove(&self.owner);
             }
         }
+    }
+}
+
+/// Which ended sessions are kept, of each user, oldest first, and what ends the keeping.
+#[derive(Default)]
+struct Ended(HashMap<UserId, VecDeque<(ShellId, CancellationToken)>>);
+
+impl Ended {
+    /// Adds one. The oldest of the same user beyond `limit` are to be forgotten early: what was returned for them is
+    /// cancelled.
+    fn keep(&mut self, shell: &ShellInfo, limit: u32) -> CancellationToken {
+        let crowded_out = CancellationToken::new();
+        let kept = self.0.entry(shell.owner.clone()).or_default();
+        kept.push_back((shell.id.clone(), crowded_out.clone()));
+        while kept.len() > limit as usize {
+            let (_, oldest) = kept.pop_front().expect("it isn't empty");
+            oldest.cancel();
+        }
+        crowded_out
+    }
+
+    fn forget(&mut self, shell: &ShellInfo) {
+        if let Some(kept) = self.0.get_mut(&shell.owner) {
+            kept.retain(|(id, _)| *id != shell.id);
+            if kept.is_empty() {
+                self.0.remove(&shell.owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_user_as_many_ended_shells_are_kept_as_may_be_open() {
+        let shell = |id: &str, owner: &str| ShellInfo {
+            id: id.into(),
+            lab_id: "l".into(),
+            node: "r1".into(),
+            owner: owner.into(),
+        };
+        let mut ended = Ended::default();
+        let others = ended.keep(&shell("0", "v"), 2);
+        let kept: Vec<_> = ["1", "2", "3"].map(|id| ended.keep(&shell(id, "u"), 2)).into();
+        assert_eq!(kept.iter().map(CancellationToken::is_cancelled).collect::<Vec<_>>(), [true, false, false]);
+        assert!(!others.is_cancelled());
+        ended.forget(&shell("1", "u"));
+        ended.forget(&shell("2", "u"));
+        ended.keep(&shell("4", "u"), 2);
+        assert!(!kept[2].is_cancelled(), "there was room again");
+        for (id, owner) in [("0", "v"), ("3", "u"), ("4", "u")] {
+            ended.forget(&shell(id, owner));
+        }
+        assert!(ended.0.is_empty());
     }
 }

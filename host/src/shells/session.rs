@@ -8,7 +8,7 @@
 //! process that prints faster than anybody looks is made to wait, as on any terminal ([`Pace`]).
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ pub struct Session {
     input: mpsc::UnboundedSender<Bytes>,
     /// Bytes in `input`. The queue itself is unbounded because it is filled where nothing can wait.
     waiting: Arc<AtomicUsize>,
+    /// Whether input is being dropped, which the user has been told of.
+    dropping: AtomicBool,
     close: CancellationToken,
     close_reason: Mutex<Option<String>>,
     ended: watch::Receiver<bool>,
@@ -100,6 +102,8 @@ impl Session {
 
     /// Types `bytes`. Never waits; bytes reach the process in the order of the calls.
     ///
+    /// Where the process doesn't read, the terminal itself says so, once until it reads again.
+    ///
     /// # Errors
     /// [`InputError`]; none of `bytes` was taken.
     pub fn input(&self, bytes: Bytes) -> Result<(), InputError> {
@@ -110,8 +114,12 @@ impl Session {
         let before = self.waiting.fetch_add(length, Ordering::Relaxed);
         if before > 0 && before + length > INPUT_CAPACITY {
             self.waiting.fetch_sub(length, Ordering::Relaxed);
+            if !self.dropping.swap(true, Ordering::Relaxed) {
+                self.output.append(format!("\r\n[input dropped: {}]\r\n", InputError::Full).into());
+            }
             return Err(InputError::Full);
         }
+        self.dropping.store(false, Ordering::Relaxed);
         self.input.send(bytes).map_err(|_| InputError::Ended)
     }
 
@@ -149,6 +157,7 @@ pub(super) fn start(
         output: Arc::new(History::new(OUTPUT_CAPACITY)),
         input,
         waiting: Arc::default(),
+        dropping: AtomicBool::new(false),
         close: CancellationToken::new(),
         close_reason: Mutex::new(None),
         ended,
@@ -287,8 +296,6 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use tokio::sync::oneshot;
 
     use super::*;
@@ -495,12 +502,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn input_for_a_process_that_does_not_read_is_bounded() {
+    async fn input_for_a_process_that_does_not_read_is_bounded_and_the_user_is_told() {
         let (pty, mut process) = terminal();
         let (session, ending) = start(info(), pty, LONG, ());
         let chunk = Bytes::from(vec![b'x'; 1024 * 1024]);
         let taken = (0..100).take_while(|_| session.input(chunk.clone()) != Err(InputError::Full)).count();
         assert!((4..=6).contains(&taken), "{taken} MiB were taken");
+        assert_eq!(session.input(chunk.clone()), Err(InputError::Full));
+        let notes = |session: &Session| session.output().follow().0.concat().matches("[input dropped: ").count();
+        assert_eq!(notes(&session), 1, "said once");
+        process.reads.recv().await;
+        process.reads.recv().await;
+        while session.input(chunk.clone()) == Err(InputError::Full) {
+            tokio::task::yield_now().await;
+        }
+        while session.input(chunk.clone()) != Err(InputError::Full) {}
+        assert_eq!(notes(&session), 2, "and once more when it happens again");
         process.end("exit status 0");
         ending.await;
     }

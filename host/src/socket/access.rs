@@ -98,6 +98,11 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
     if let Some(connection) = transport::web_socket_of(socket.req_parts()) {
         transport.carried_by(connection);
     }
+    if hub.stop.is_cancelled() {
+        // Told no, a client would not come back to the next server; this it takes for the network's fault.
+        transport.kill();
+        return Err(NotAdmitted::NoAccess);
+    }
     let token = match auth.get("token") {
         None | Some(Value::Null) => return Err(NotAdmitted::Unauthorized),
         Some(Value::String(token)) if token.is_empty() => return Err(NotAdmitted::Unauthorized),

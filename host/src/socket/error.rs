@@ -71,7 +71,7 @@ impl From<OpenError> for WireError {
             OpenError::LabNotRunning | OpenError::Runtime(RuntimeError::NoInstance(_)) => LAB_NOT_RUNNING,
             OpenError::Runtime(RuntimeError::NoNode(_)) => NODE_NOT_FOUND,
             OpenError::Runtime(RuntimeError::NodeNotRunning(_)) => NODE_NOT_RUNNING,
-            OpenError::Runtime(_) => GENERIC,
+            OpenError::ShuttingDown | OpenError::Runtime(_) => GENERIC,
         };
         Self::new(code, error.to_string())
     }

@@ -47,6 +47,7 @@ fn accept_commands(connected: &Connected) {
                 _ if session.is_over() => {
                     Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
                 }
+                _ if hub.stop.is_cancelled() => Err(WireError::new(GENERIC, "the server is shutting down")),
                 None => Err(WireError::new(INVALID, "the event carries no command")),
                 Some(argument) => match read(&argument) {
                     Ok(command) => {

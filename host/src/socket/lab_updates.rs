@@ -10,7 +10,7 @@ use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
 use crate::labs::model::LabSnapshot;
-use crate::plugins::decision::{Action, Circumstances, Namespace};
+use crate::plugins::decision::{Action, Circumstances, Namespace, Refusal};
 
 /// Its path.
 const PATH: &str = "/lab-updates";
@@ -44,8 +44,16 @@ impl Selection<Arc<LabUpdate>> for Visible {
     }
 
     async fn select(&self, update: &Arc<LabUpdate>, circumstances: &Circumstances) -> Option<Value> {
-        self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), *circumstances).await.ok()?;
-        Some(json!({"payload": {"labId": update.lab.lab.id}}))
+        match self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), *circumstances).await {
+            Ok(()) => Some(json!({"payload": {"labId": update.lab.lab.id}})),
+            // Nobody could say whether this user may know of the lab. "Everything changed" names nothing, and whoever
+            // fetches the labs is judged anew.
+            Err(refusal @ Refusal::Failed { .. }) => {
+                tracing::error!(user = %self.user.id, %refusal, "an update could not be judged");
+                Some(json!({"payload": {"labId": null}}))
+            }
+            Err(_) => None,
+        }
     }
 }
 

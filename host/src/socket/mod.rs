@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use socketioxide::SocketIo;
 use socketioxide::layer::SocketIoLayer;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use self::lab_updates::LabUpdate;
 use self::namespaces::Namespaces;
@@ -55,6 +56,8 @@ struct Hub {
     shells: Shells,
     namespaces: Arc<Namespaces>,
     transports: Transports,
+    /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
+    stop: CancellationToken,
     /// What `/lab-updates` tells.
     updates: Arc<History<Arc<LabUpdate>>>,
     /// What `/status-messages` tells.
@@ -76,6 +79,7 @@ impl Hub {
 
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
 /// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
+/// From `stop` on, nobody gets in and no command is begun.
 pub fn layer(
     auth: Arc<Authenticator>,
     plugins: PluginHost,
@@ -83,6 +87,7 @@ pub fn layer(
     shells: Shells,
     notices: mpsc::Receiver<Notice>,
     transports: Transports,
+    stop: CancellationToken,
 ) -> SocketIoLayer {
     let (layer, io) = SocketIo::builder()
         .max_payload(MAX_MESSAGE as u64)
@@ -99,6 +104,7 @@ pub fn layer(
         shells,
         namespaces: Arc::default(),
         transports,
+        stop,
         updates: Arc::new(History::new(FEED_CAPACITY)),
         statuses: Arc::new(History::new(FEED_CAPACITY)),
         shell_notices: Arc::new(History::new(FEED_CAPACITY)),

@@ -9,10 +9,9 @@ use bytes::Bytes;
 use super::access::{self, Connected, Door};
 use super::message::{Argument, Message};
 use super::pump::{self, Selection};
-use super::shell_commands::{ShellCommand, ShellNotice};
 use super::{Hub, namespaces};
 use crate::labs::model::ShellId;
-use crate::shells::{InputError, Session as Shell};
+use crate::shells::Session as Shell;
 
 /// Its path.
 pub(super) fn path(shell: &ShellId) -> String {
@@ -61,7 +60,6 @@ impl Selection<Arc<str>> for Output {
 }
 
 fn accept_input(connected: &Connected, shell: &Arc<Shell>) {
-    let notices = Arc::clone(&connected.hub.shell_notices);
     let session = connected.session.clone();
     let shell = Arc::clone(shell);
     // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
@@ -69,11 +67,9 @@ fn accept_input(connected: &Connected, shell: &Arc<Shell>) {
     connected.socket.on(pump::DATA, move |message: Message| {
         if !session.is_over()
             && let Some(bytes) = typed(message)
-            && let Err(error) = shell.input(bytes)
-            && error == InputError::Full
         {
-            let (shell, message) = (shell.info().clone(), error.to_string());
-            notices.append(Arc::new(ShellNotice { shell, command: ShellCommand::Error, message }));
+            // What isn't taken is said in the terminal. An error on `/shell-commands` would be taken for the end.
+            let _ = shell.input(bytes);
         }
         ready(())
     });

@@ -115,7 +115,7 @@ async fn nobody_else_may_read_the_files() {
 
 #[tokio::test]
 async fn names_are_unique_where_they_have_to_be() {
-    let (store, first, ring, _) = filled().await;
+    let (store, first, ring, lab) = filled().await;
     let taken = store.insert_collection(&collection("course")).await.expect_err("taken");
     assert_eq!(taken.to_string(), "there is a collection named `course` already");
     let second = collection("other");
@@ -127,6 +127,7 @@ async fn names_are_unique_where_they_have_to_be() {
     let taken = store.insert_topology(&topology("ring", &first)).await.expect_err("taken");
     assert!(matches!(taken, StoreError::NameTaken { what: "topology", .. }));
     store.insert_topology(&topology("ring", &second)).await.expect("another collection may have one of that name");
+    store.delete_lab(&lab.id).await.expect("deletes");
     let moved = StoredTopology { collection_id: second.id.clone(), ..ring };
     let taken = store.update_topology(&moved).await.expect_err("taken");
     assert!(matches!(taken, StoreError::NameTaken { what: "topology", .. }));
@@ -185,12 +186,16 @@ async fn updates_change_what_they_say_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_lab_follows_its_topology_to_another_collection() {
+async fn a_topology_changes_its_collection_only_while_no_lab_is_made_from_it() {
     let (store, _, topology, lab) = filled().await;
-    let other = collection("other");
+    let other = collection("elsewhere");
     store.insert_collection(&other).await.expect("inserts");
-    store.update_topology(&StoredTopology { collection_id: other.id.clone(), ..topology }).await.expect("updates");
-    assert_eq!(store.lab(&lab.id).await.expect("reads").expect("is there").collection_id, other.id);
+    let moved = StoredTopology { collection_id: other.id.clone(), ..topology.clone() };
+    let error = store.update_topology(&moved).await.expect_err("the lab would go along");
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    store.update_topology(&StoredTopology { name: "other".to_owned(), ..topology }).await.expect("stays where it is");
+    store.delete_lab(&lab.id).await.expect("deletes");
+    store.update_topology(&moved).await.expect("nobody goes along");
 }
 
 #[tokio::test]

@@ -93,14 +93,16 @@ impl Store {
         Ok(())
     }
 
-    /// Changes what an author can change about a topology: name, collection, definition, sync URL.
+    /// Changes what an author can change about a topology: name, collection, definition, sync URL. It can't go to another
+    /// collection while labs are made from it: they would go along, out of sight of those who made them.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the topology or its new collection, [`StoreError::NameTaken`],
+    /// [`StoreError::NotFound`] for the topology or its new collection, [`StoreError::NameTaken`], [`StoreError::InUse`],
     /// [`StoreError::Database`].
     pub async fn update_topology(&self, topology: &StoredTopology) -> Result<(), StoreError> {
         let done = sqlx::query(
-            "UPDATE topologies SET name = $2, collection_id = $3, definition = $4, sync_url = $5 WHERE id = $1",
+            "UPDATE topologies SET name = $2, collection_id = $3, definition = $4, sync_url = $5 WHERE id = $1 \
+             AND (collection_id = $3 OR NOT EXISTS (SELECT 1 FROM labs WHERE topology_id = $1))",
         )
         .bind(topology.id.as_str())
         .bind(&topology.name)
@@ -110,6 +112,9 @@ impl Store {
         .execute(&self.pool)
         .await
         .map_err(|error| write_error(error, || taken(topology), || no_collection(topology)))?;
+        if done.rows_affected() == 0 && self.topology(&topology.id).await?.is_some() {
+            return Err(StoreError::InUse { what: "topology", users: "labs" });
+        }
         found(done.rows_affected(), "topology", topology.id.as_str())
     }
 
