@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints what it finds")]
 
 #[expect(dead_code, reason = "the tests need more of it")]
-#[path = "../tests/plugins/sample.rs"]
+#[path = "../../tests/plugins/sample.rs"]
 mod sample;
 
 use std::time::{Duration, Instant};
