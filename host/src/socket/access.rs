@@ -14,6 +14,7 @@ use socketioxide::socket::Socket;
 use tokio_util::sync::CancellationToken;
 
 use super::Hub;
+use super::peer::{self, Peer};
 use super::transport::{self, Transport};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
@@ -151,7 +152,7 @@ fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
 /// A socket that was let in.
 pub(super) struct Connected {
     pub(super) hub: Hub,
-    pub(super) socket: SocketRef,
+    pub(super) peer: Peer,
     pub(super) session: Session,
 }
 
@@ -162,35 +163,35 @@ pub(super) fn serve<F>(
     hub: &Hub,
     path: impl Into<Cow<'static, str>>,
     door: Door,
-    setup: impl Fn(&Connected) + Clone + Send + Sync + 'static,
+    setup: impl Fn(&SocketRef, &Connected) + Clone + Send + Sync + 'static,
     inside: impl Fn(Connected) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let outside = hub.clone();
-    let admit = move |socket: SocketRef, TryData(auth): TryData<Value>| {
+    let admit = move |socket: SocketRef, peer: Peer, TryData(auth): TryData<Value>| {
         let (hub, door, setup) = (outside.clone(), door.clone(), setup.clone());
         async move {
             let session = admit(&hub, &socket, auth.unwrap_or_default(), &door).await?;
             // From here on nothing waits: the next thing that the library does is to tell the client. Where that fails,
             // the socket is dropped with everything that hangs on it.
-            let gone = session.gone.clone();
-            socket.on_disconnect(async move || gone.cancel());
+            let session = Session { gone: peer::gone(&socket), ..session };
             socket.extensions.insert(session.clone());
-            setup(&Connected { hub, socket, session });
+            setup(&socket, &Connected { hub, peer, session });
             Ok::<(), NotAdmitted>(())
         }
     };
     let inner = hub.clone();
-    let connected = move |socket: SocketRef| {
+    let connected = move |peer: Peer| {
         let (hub, inside) = (inner.clone(), inside.clone());
         async move {
-            // The middleware has put it there.
-            let Some(session) = socket.extensions.get::<Session>() else { return };
-            let mut guard = pin!(guard(&socket, &session));
+            // The middleware has put it there, unless the client has gone already.
+            let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
+            let Some(session) = session else { return };
+            let mut guard = pin!(guard(&session));
             tokio::select! {
                 () = &mut guard => return,
-                () = inside(Connected { hub, socket: socket.clone(), session: session.clone() }) => {}
+                () = inside(Connected { hub, peer, session: session.clone() }) => {}
             }
             guard.await;
         }
@@ -202,12 +203,12 @@ pub(super) fn serve<F>(
 ///
 /// Every namespace of a client has the same token in practice, and leaving this one alone would leave it for good:
 /// clients don't come back after they were told to go. See [`transport`].
-async fn guard(socket: &SocketRef, session: &Session) {
+async fn guard(session: &Session) {
     tokio::select! {
         () = session.gone.cancelled() => {}
         () = session.transport.killed() => {}
         () = session.expired() => {
-            tracing::debug!(namespace = socket.ns(), user = %session.user.id, "a token has expired");
+            tracing::debug!(user = %session.user.id, "a token has expired");
             session.transport.kill();
         }
     }

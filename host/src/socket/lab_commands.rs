@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use socketioxide::extract::SocketRef;
 use tokio::sync::Semaphore;
 
 use super::access::{self, Connected, Door};
@@ -29,11 +30,11 @@ pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::LabCommands), accept_commands, |_| ready(()));
 }
 
-fn accept_commands(connected: &Connected) {
-    message::refuse_input(connected);
+fn accept_commands(socket: &SocketRef, connected: &Connected) {
+    message::refuse_input(socket, connected);
     let (hub, session) = (connected.hub.clone(), connected.session.clone());
     let (places, refusals) = (Arc::new(Semaphore::new(IN_FLIGHT)), Refusals::new());
-    connected.socket.on(pump::DATA, move |Message { argument, ack }: Message| {
+    socket.on(pump::DATA, move |Message { argument, ack }: Message| {
         let (hub, session, refusals) = (hub.clone(), session.clone(), refusals.clone());
         // Taken before the first await: what has no place takes no memory either.
         let place = Arc::clone(&places).try_acquire_owned();

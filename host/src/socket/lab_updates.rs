@@ -59,8 +59,8 @@ impl Selection<Arc<LabUpdate>> for Visible {
 
 pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::LabUpdates), message::refuse_input, async |connected| {
-        let Connected { hub, socket, session } = connected;
+        let Connected { hub, peer, session } = connected;
         let mut updates = hub.updates.follow_new();
-        pump::live(&socket, &mut updates, &Visible { hub, user: session.user }).await;
+        pump::live(&peer, &mut updates, &Visible { hub, user: session.user }).await;
     });
 }

@@ -17,14 +17,14 @@ pub(super) fn ensure(hub: &Hub, lab: &LabId) {
         access::serve(hub, path, Door::LabLog(lab.clone()), message::refuse_input, move |connected| {
             let id = id.clone();
             async move {
-                let Connected { hub, socket, .. } = connected;
+                let Connected { hub, peer, .. } = connected;
                 let Some(log) = hub.labs.log(&id) else {
                     // The lab has gone while the socket was being let in, and its namespace has lost track of it.
-                    namespaces::disconnect(socket).await;
+                    namespaces::disconnect(|| peer.socket()).await;
                     return;
                 };
                 let (backlog, follower) = log.follow();
-                pump::backlog_then_live(&socket, backlog, follower, &pump::Everything).await;
+                pump::backlog_then_live(&peer, backlog, follower, &pump::Everything).await;
             }
         });
     });

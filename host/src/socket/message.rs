@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::access::{self, Connected};
 use super::error::{INVALID, WireError};
+use super::peer::Peer;
 
 /// How long a client's queue may stay full before the client counts as one that doesn't read.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ impl FromMessageParts<LocalAdapter> for Message {
             Value::Str(text, attachments) => first_argument(text, attachments.as_ref().and_then(|all| all.front())),
             Value::Bytes(bytes) => Some(Argument::Binary(bytes.clone())),
         };
-        Ok(Self { argument, ack: Ack { socket: Arc::clone(socket), id: *ack_id } })
+        Ok(Self { argument, ack: Ack { peer: Peer::of(socket), id: *ack_id } })
     }
 }
 
@@ -74,7 +75,7 @@ fn first_argument(text: &str, attachment: Option<&Bytes>) -> Option<Argument> {
 
 /// Where the answer to an event goes; nowhere, if the client didn't ask for one.
 pub(super) struct Ack {
-    socket: Arc<Socket<LocalAdapter>>,
+    peer: Peer,
     id: Option<i64>,
 }
 
@@ -98,17 +99,18 @@ impl Ack {
     }
 
     fn undeliverable(&self, why: Undeliverable) {
-        if why == Undeliverable::Gone {
-            tracing::debug!(socket = %self.socket.id, "nobody is there any more for an acknowledgement");
-        } else {
-            tracing::info!(socket = %self.socket.id, namespace = self.socket.ns(), ?why, "a client is cut");
-            access::kill(&self.socket);
+        if why != Undeliverable::Gone
+            && let Some(socket) = self.peer.socket()
+        {
+            tracing::info!(socket = %socket.id, namespace = socket.ns(), ?why, "a client is cut");
+            access::kill(&socket);
         }
     }
 
     fn send<T: Serialize>(&self, data: &T) -> Result<(), SendError> {
         // The library's sender is used up by an attempt that finds the queue full; a new one is made for each attempt.
-        let Ok(sender) = AckSender::from_message_parts(&self.socket, &mut Value::Bytes(Bytes::new()), &self.id);
+        let socket = self.peer.shared().ok_or(SendError::Socket(SocketError::Closed))?;
+        let Ok(sender) = AckSender::from_message_parts(&socket, &mut Value::Bytes(Bytes::new()), &self.id);
         sender.send(data)
     }
 }
@@ -145,11 +147,12 @@ pub(super) async fn until_not_full(attempt: impl Fn() -> Result<(), SendError>) 
 
 /// Emits an event to one socket, waiting for room in its queue.
 pub(super) async fn emit<T: ?Sized + Serialize>(
-    socket: &SocketRef,
+    peer: &Peer,
     event: &'static str,
     data: &T,
 ) -> Result<(), Undeliverable> {
-    until_not_full(|| socket.emit(event, data)).await
+    let closed = || SendError::Socket(SocketError::Closed);
+    until_not_full(|| peer.socket().ok_or_else(closed)?.emit(event, data)).await
 }
 
 /// Refuses events of one socket. So many refusals may wait for room in the client's queue and no more: a client for whom
@@ -172,9 +175,9 @@ impl Refusals {
 }
 
 /// Answers every event on a namespace that takes none with 5422, and does nothing else with it.
-pub(super) fn refuse_input(connected: &Connected) {
+pub(super) fn refuse_input(socket: &SocketRef, _: &Connected) {
     let refusals = Refusals::new();
-    connected.socket.on_fallback(move |Message { ack, .. }: Message| {
+    socket.on_fallback(move |Message { ack, .. }: Message| {
         let refusals = refusals.clone();
         let error = WireError::new(INVALID, "this namespace takes no events from clients");
         async move { refusals.answer(ack, error).await }

@@ -13,6 +13,7 @@ mod logs;
 mod message;
 mod namespaces;
 mod notices;
+mod peer;
 mod pump;
 mod shell_commands;
 mod shells;

@@ -33,7 +33,7 @@ impl Namespaces {
         for socket in io.of(path).map(|namespace| namespace.sockets()).unwrap_or_default() {
             // At once where that is possible, so that clients hear of it before whatever announces it.
             if socket.clone().disconnect().is_err() {
-                tokio::spawn(disconnect(socket));
+                tokio::spawn(disconnect(move || Some(socket.clone())));
             }
         }
         // Deleted before it is forgotten, so that `ensure` can't register it in between and lose it again.
@@ -44,9 +44,12 @@ impl Namespaces {
 
 /// Tells a client that it has left a namespace, as soon as there is room in its queue; one that makes none loses its
 /// transport.
-pub(super) async fn disconnect(socket: SocketRef) {
-    let told = until_not_full(|| socket.clone().disconnect().map_err(SendError::Socket)).await;
-    if told == Err(Undeliverable::Stuck) {
+pub(super) async fn disconnect(socket: impl Fn() -> Option<SocketRef>) {
+    let attempt = || socket().map_or(Ok(()), |socket| socket.disconnect().map_err(SendError::Socket));
+    let told = until_not_full(attempt).await;
+    if told == Err(Undeliverable::Stuck)
+        && let Some(socket) = socket()
+    {
         tracing::info!(socket = %socket.id, namespace = socket.ns(), "a client is cut: it doesn't read");
         access::kill(&socket);
     }

@@ -5,10 +5,10 @@
 //! it reads makes sense with a gap in it.
 
 use serde::Serialize;
-use socketioxide::extract::SocketRef;
 
 use super::access;
 use super::message::{Undeliverable, emit};
+use super::peer::Peer;
 use crate::history::{Entry, FollowEnd, Follower};
 
 /// Entries that are taken from a history at a time.
@@ -22,17 +22,17 @@ pub(super) const BACKLOG: &str = "backlog";
 /// Sends `backlog` once, then each later entry as `data`, each exactly once and in order. Returns when the history has
 /// ended or the client has gone; a client that doesn't keep up is cut.
 pub(super) async fn backlog_then_live<T: Entry + Serialize, S: Selection<T>>(
-    socket: &SocketRef,
+    peer: &Peer,
     backlog: Vec<T>,
     mut follower: Follower<T>,
     selection: &S,
 ) {
-    match emit(socket, BACKLOG, &backlog).await {
+    match emit(peer, BACKLOG, &backlog).await {
         Ok(()) => {}
-        Err(why) => return cut(socket, why),
+        Err(why) => return cut(peer, why),
     }
     drop(backlog);
-    live(socket, &mut follower, selection).await;
+    live(peer, &mut follower, selection).await;
 }
 
 /// What of a feed goes to one socket, and how it is written.
@@ -71,22 +71,22 @@ impl<T: Entry + Serialize> Selection<T> for Everything {
 }
 
 /// Sends what `selection` makes of each entry as `data`. Returns as [`backlog_then_live`] does.
-pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower: &mut Follower<T>, selection: &S) {
+pub(super) async fn live<T: Entry, S: Selection<T>>(peer: &Peer, follower: &mut Follower<T>, selection: &S) {
     loop {
         let batch = match follower.next(BATCH).await {
             Ok(batch) => batch,
             Err(FollowEnd::Closed) => return,
             Err(FollowEnd::FellBehind) => {
                 let Some(gap) = selection.gap(follower.skip_dropped()) else {
-                    return cut(socket, Undeliverable::Stuck);
+                    return cut(peer, Undeliverable::Stuck);
                 };
-                match emit(socket, DATA, &gap).await {
+                match emit(peer, DATA, &gap).await {
                     Ok(()) => continue,
-                    Err(why) => return cut(socket, why),
+                    Err(why) => return cut(peer, why),
                 }
             }
         };
-        if !send(socket, &batch, selection, |count| follower.advance(count)).await {
+        if !send(peer, &batch, selection, |count| follower.advance(count)).await {
             return;
         }
     }
@@ -95,7 +95,7 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(socket: &SocketRef, follower
 /// Sends what `selection` makes of each of `entries` as `data`, and tells `sent` of each that has been dealt with.
 /// Whether the client is still there; one that doesn't take it is cut.
 pub(super) async fn send<T, S: Selection<T>>(
-    socket: &SocketRef,
+    peer: &Peer,
     entries: &[T],
     selection: &S,
     mut sent: impl FnMut(usize),
@@ -103,9 +103,9 @@ pub(super) async fn send<T, S: Selection<T>>(
     let moment = selection.moment();
     for entry in entries {
         if let Some(message) = selection.select(entry, &moment).await
-            && let Err(why) = emit(socket, DATA, &message).await
+            && let Err(why) = emit(peer, DATA, &message).await
         {
-            cut(socket, why);
+            cut(peer, why);
             return false;
         }
         sent(1);
@@ -113,10 +113,12 @@ pub(super) async fn send<T, S: Selection<T>>(
     true
 }
 
-fn cut(socket: &SocketRef, why: Undeliverable) {
-    if why != Undeliverable::Gone {
+fn cut(peer: &Peer, why: Undeliverable) {
+    if why != Undeliverable::Gone
+        && let Some(socket) = peer.socket()
+    {
         tracing::info!(socket = %socket.id, namespace = socket.ns(), ?why, "a client is cut");
+        // A packet would have to wait behind all that the client doesn't take.
+        access::kill(&socket);
     }
-    // A packet would have to wait behind all that the client doesn't take.
-    access::kill(socket);
 }

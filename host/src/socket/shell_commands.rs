@@ -64,8 +64,8 @@ impl Selection<Arc<ShellNotice>> for Own {
 
 pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::ShellCommands), message::refuse_input, async |connected| {
-        let Connected { hub, socket, session } = connected;
+        let Connected { hub, peer, session } = connected;
         let mut notices = hub.shell_notices.follow_new();
-        pump::live(&socket, &mut notices, &Own(session.user.id.clone())).await;
+        pump::live(&peer, &mut notices, &Own(session.user.id.clone())).await;
     });
 }

@@ -5,6 +5,7 @@ use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use socketioxide::extract::SocketRef;
 
 use super::access::{self, Connected, Door};
 use super::message::{Argument, Message};
@@ -23,19 +24,20 @@ pub(super) fn ensure(hub: &Hub, shell: &Arc<Shell>) {
     let id = shell.info().id.clone();
     hub.namespaces.ensure(path(&id), |path| {
         let typed_into = Arc::clone(shell);
-        let accept_input = move |connected: &Connected| accept_input(connected, &typed_into);
+        let accept_input =
+            move |socket: &SocketRef, connected: &Connected| accept_input(socket, connected, &typed_into);
         let shell = Arc::clone(shell);
         access::serve(hub, path, Door::Shell(id), accept_input, move |connected| {
             let shell = Arc::clone(&shell);
             async move {
-                let Connected { hub, socket, .. } = connected;
+                let Connected { hub, peer, .. } = connected;
                 if hub.shells.get(&shell.info().id).is_none() {
                     // It was forgotten while the socket was being let in, and its namespace has lost track of it.
-                    namespaces::disconnect(socket).await;
+                    namespaces::disconnect(|| peer.socket()).await;
                     return;
                 }
                 let (backlog, follower) = shell.output().follow();
-                pump::backlog_then_live(&socket, backlog, follower, &Output).await;
+                pump::backlog_then_live(&peer, backlog, follower, &Output).await;
             }
         });
     });
@@ -59,12 +61,12 @@ impl Selection<Arc<str>> for Output {
     }
 }
 
-fn accept_input(connected: &Connected, shell: &Arc<Shell>) {
+fn accept_input(socket: &SocketRef, connected: &Connected, shell: &Arc<Shell>) {
     let session = connected.session.clone();
     let shell = Arc::clone(shell);
     // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
     // first, which keeps what was typed in order.
-    connected.socket.on(pump::DATA, move |message: Message| {
+    socket.on(pump::DATA, move |message: Message| {
         if !session.is_over()
             && let Some(bytes) = typed(message)
         {

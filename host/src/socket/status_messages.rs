@@ -84,18 +84,18 @@ impl Selection<Arc<StatusMessage>> for Visible {
 
 pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::StatusMessages), message::refuse_input, async |connected| {
-        let Connected { hub, socket, session } = connected;
+        let Connected { hub, peer, session } = connected;
         let (earlier, mut statuses) = hub.statuses.follow();
         let first_time = hub.greeted.lock().unwrap_or_else(PoisonError::into_inner).insert(session.user.id.clone());
         let visible = Visible { hub, user: session.user };
         if first_time {
             // What the server found when it started happened while nobody could be connected to hear of it.
             let news: Vec<_> = earlier.into_iter().filter(|message| is_news(&message.event.what)).collect();
-            if !pump::send(&socket, &news, &visible, |_| {}).await {
+            if !pump::send(&peer, &news, &visible, |_| {}).await {
                 return;
             }
         }
-        pump::live(&socket, &mut statuses, &visible).await;
+        pump::live(&peer, &mut statuses, &visible).await;
     });
 }
 
