@@ -27,6 +27,9 @@ pub(super) const MAX_MEMORY: usize = 512 << 20;
 /// The largest tables that an entry can be granted, in elements.
 pub(super) const MAX_TABLE: usize = 50_000;
 
+/// Handles to resources that an instance may hold at once, its own ones included.
+const MAX_HANDLES: usize = 1024;
+
 /// The engine.
 #[derive(Clone)]
 pub(super) struct Engine {
@@ -65,6 +68,7 @@ impl Engine {
         let mut store = Store::new(&self.wasmtime, CallState::new(limits, log, self.clock.run(), wasi));
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(budget.answer_bytes);
+        store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().limits.tick()));
         store
