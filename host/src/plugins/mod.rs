@@ -93,6 +93,8 @@ impl PluginHost {
         let (validators, policies, formatters) =
             tokio::try_join!(list(Hook::CommandValidator), list(Hook::AuthPolicy), list(Hook::StatusFormatter))?;
         let chains = Chains { validators, policies, formatters };
+        let all = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook).iter().enumerate());
+        loader::check_pool(all.map(|(index, plugin)| (index + 1, &**plugin)))?;
         for info in chains.infos() {
             tracing::info!(hook = %info.hook, plugin = info.name, version = info.version, path = info.path, "loaded a plugin");
         }

@@ -25,15 +25,21 @@ async fn the_example_policy_keeps_all_but_some_from_deploying() {
     let (lab, mut bobs_lab) = (lab(), lab());
     bobs_lab.lab.creator.id = "bob".into();
     let (deploy, destroy) = (command(CommandKind::Deploy), command(CommandKind::Destroy));
-    host.authorize(&user("ada"), Action::Command(&deploy, &lab, None), NOW).await.unwrap();
     host.authorize(&user("bob"), Action::Command(&destroy, &bobs_lab, None), NOW).await.unwrap();
-    match host.authorize(&user("bob"), Action::Command(&deploy, &bobs_lab, None), NOW).await {
-        Err(Refusal::Denied { plugin, rule, message }) => {
-            assert_eq!((plugin.as_str(), rule.as_str()), ("deploy-freeze", "deploy-freeze"));
-            assert!(message.contains("exam week"), "{message}");
+    // Nor has anybody but ada the schedule deploy a lab.
+    for (who, lab) in [("ada", &lab), ("bob", &bobs_lab)] {
+        for action in [Action::Command(&deploy, lab, None), Action::CreateLab(lab), Action::UpdateLab(lab, lab)] {
+            match (who, host.authorize(&user(who), action, NOW).await) {
+                ("ada", Ok(())) => {}
+                ("bob", Err(Refusal::Denied { plugin, rule, message })) => {
+                    assert_eq!((plugin.as_str(), rule.as_str()), ("deploy-freeze", "deploy-freeze"));
+                    assert!(message.contains("exam week"), "{message}");
+                }
+                other => panic!("{action:?}: {other:?}"),
+            }
         }
-        other => panic!("{other:?}"),
     }
+    host.authorize(&user("bob"), Action::DeleteLab(&bobs_lab), NOW).await.unwrap();
 }
 
 #[tokio::test]
