@@ -129,7 +129,9 @@ pub enum Mode {
     /// It does.
     #[default]
     Enforce,
-    /// It is asked, counted and logged, and then everything goes on as if it weren't there: for trying a plugin out.
+    /// It is asked, counted and logged, and everything goes on as if it weren't there: for trying a plugin out. It is asked
+    /// what was let through by the plugins in force, or whom they recognised and how they worded it, after they have
+    /// answered and with nobody waiting for it; when more of this goes on than there is room for, it is left out.
     Monitor,
 }
 

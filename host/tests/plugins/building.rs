@@ -27,9 +27,8 @@ fn a_mistake_in_the_source_is_shown_as_the_compiler_tells_it_and_nothing_is_writ
     let lib = dir.path().join("src/lib.rs");
     let wit = root.join("wit");
     let text = std::fs::read_to_string(&lib).unwrap();
-    let text = text
-        .replace("../../../wit", wit.to_str().unwrap())
-        .replace("let Action::Command(request)", "let Oops(request)");
+    let text =
+        text.replace("../../../wit", wit.to_str().unwrap()).replace("Action::Command(request) if", "Oops(request) if");
     std::fs::write(&lib, text).unwrap();
     // Where the other guests are built too, so that the standard library is compiled already.
     std::fs::create_dir(dir.path().join(".cargo")).unwrap();

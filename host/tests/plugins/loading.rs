@@ -21,7 +21,7 @@ async fn problem(entry: Entry) -> (LoadProblem, String) {
     }
 }
 
-fn prebuilt(name: &str) -> PathBuf {
+pub(crate) fn prebuilt(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/prebuilt/{name}.wasm"))
 }
 
