@@ -101,6 +101,7 @@ fn config() -> Config {
         .total_core_instances((calls + SPARE) * PARTS)
         .total_memories(memories + SPARE * MEMORIES)
         .total_tables(tables + SPARE * TABLES)
+        .max_tables_per_module(4)
         .max_core_instances_per_component(PARTS)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)

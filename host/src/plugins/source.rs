@@ -51,7 +51,7 @@ pub fn digest(dir: &Path, wit: Option<&Path>) -> io::Result<String> {
     for (name, path) in files {
         add(&name, &std::fs::read(path)?);
     }
-    for (name, lines) in surroundings(dir)? {
+    for (name, lines) in surroundings(dir)?.into_iter().filter(|(_, lines)| !lines.is_empty()) {
         add(name, lines.join("\n").as_bytes());
     }
     Ok(format!("sha256:{}", hex_digest(hasher.finalize())))

@@ -100,7 +100,7 @@ async fn problem(modules: &[Module], times: usize) -> LoadProblem {
 
 #[tokio::test]
 async fn a_component_with_a_harmless_part_added_is_a_plugin() {
-    let (_dir, entry) = policy_with(&[memories(1, 1)], 1);
+    let (_dir, entry) = policy_with(&[tables(2, 1)], 1);
     let host = try_load(&with_policy(entry)).await.unwrap();
     host.authorize(&user("ada"), Action::ViewLab(&lab()), NOW).await.unwrap();
 }
@@ -109,7 +109,8 @@ async fn a_component_with_a_harmless_part_added_is_a_plugin() {
 async fn a_hundred_memories_are_refused_before_they_take_them_from_others() {
     for (modules, times) in [(vec![memories(100, 0)], 1), ((0..100).map(|_| memories(1, 0)).collect(), 1)] {
         let problem = problem(&modules, times).await;
-        eprintln!("{problem}");
+        let limit = if modules.len() > 1 { "maximum of 8" } else { "limit of 1" };
+        assert!(matches!(problem, LoadProblem::Contract(_)) && problem.to_string().contains(limit), "{problem}");
     }
 }
 
@@ -120,7 +121,7 @@ async fn memory_and_tables_that_are_large_from_the_start_meet_their_budgets() {
     let table = problem(&[tables(1, 20_000)], 1).await;
     assert!(matches!(table, LoadProblem::Configure(CallFailure::TableOverflow(10_000))), "{table}");
     let many = problem(&[tables(100, 1)], 1).await;
-    eprintln!("{many}");
+    assert!(matches!(many, LoadProblem::Contract(_)) && many.to_string().contains("limit of 4"), "{many}");
 }
 
 #[tokio::test]
