@@ -27,9 +27,8 @@ fn a_mistake_in_the_source_is_shown_as_the_compiler_tells_it_and_nothing_is_writ
     let lib = dir.path().join("src/lib.rs");
     let wit = root.join("wit");
     let text = std::fs::read_to_string(&lib).unwrap();
-    let text = text
-        .replace("../../../wit", wit.to_str().unwrap())
-        .replace("let Action::Command(request)", "let Oops(request)");
+    let text =
+        text.replace("../../../wit", wit.to_str().unwrap()).replace("Action::Command(request) if", "Oops(request) if");
     std::fs::write(&lib, text).unwrap();
     // Where the other guests are built too, so that the standard library is compiled already.
     std::fs::create_dir(dir.path().join(".cargo")).unwrap();
@@ -41,6 +40,24 @@ fn a_mistake_in_the_source_is_shown_as_the_compiler_tells_it_and_nothing_is_writ
     assert!(matches!(error, BuildError::Compile { .. }), "{error}");
     assert!(error.to_string().contains("Oops") && error.to_string().contains("src/lib.rs"), "{error}");
     assert!(!dir.path().join("deploy-freeze.wasm").exists());
+}
+
+#[test]
+fn a_folder_of_projects_goes_into_a_folder_that_is_made_for_it() {
+    if guests::entry("deploy-freeze").is_none() {
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("not/there/yet");
+    let built = build(&root.join("examples/plugins"), Some(&out), &mut |_| {}).unwrap();
+    assert!(built.iter().all(|built| built.path == out.join(format!("{}.wasm", built.name)) && built.path.is_file()));
+
+    // Nor do several end up in one file that is there.
+    let file = dir.path().join("plugin.wasm");
+    std::fs::write(&file, "mine").unwrap();
+    assert!(matches!(build(&root.join("examples/plugins"), Some(&file), &mut |_| {}), Err(BuildError::Io { .. })));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -51,7 +51,7 @@ async fn invalid_commands_are_rejected_with_the_documented_code() {
         (node_command(CommandKind::RestartNode, "R1"), lab(), RejectionCode::NodeNotFound),
         (node_command(CommandKind::OpenShell, "r2"), lab(), RejectionCode::NodeNotRunning),
         (node_command(CommandKind::OpenShell, "r1"), inactive, RejectionCode::LabNotRunning),
-        (node_command(CommandKind::StopNode, "r1"), deploying, RejectionCode::LabNotRunning),
+        (node_command(CommandKind::StopNode, "r1"), deploying, RejectionCode::LabDeploying),
         (close, lab(), RejectionCode::ShellNotFound),
     ] {
         match host.validate(asked.clone(), &user("ada"), &lab, None, NOW).await {

@@ -1,10 +1,12 @@
 //! Several plugins of one hook: their order, what a fault of one means, and plugins that are only watched.
 
-use antimony_host::plugins::config::{Entry, Mode};
+use std::time::Duration;
+
+use antimony_host::plugins::config::{Budget, Entry, Mode};
 use antimony_host::plugins::decision::{
-    Action, CallFailure, CommandKind, Occurrence, Refusal, RejectionCode, Severity,
+    Action, CallFailure, CommandKind, Namespace, Occurrence, Refusal, RejectionCode, Severity,
 };
-use antimony_host::plugins::{PluginCounts, PluginsConfig};
+use antimony_host::plugins::{PluginCounts, PluginHost, PluginsConfig};
 use serde_json::json;
 
 use crate::sample::{self, NOW, claims, command, lab, node_command, user};
@@ -12,6 +14,19 @@ use crate::{guests, load, with_policy};
 
 fn watched(entry: Entry) -> Entry {
     Entry { mode: Mode::Monitor, ..entry }
+}
+
+/// Waits until a plugin has been asked as often as this, with these outcomes.
+async fn counted(host: &PluginHost, name: &str, expected: PluginCounts) {
+    let now = || host.counts().into_iter().find(|(info, _)| info.name == name).unwrap().1;
+    let settled = async {
+        while now() != expected {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), settled).await.is_err() {
+        assert_eq!(now(), expected, "{name}");
+    }
 }
 
 fn freeze() -> Option<Entry> {
@@ -25,15 +40,21 @@ async fn the_example_policy_keeps_all_but_some_from_deploying() {
     let (lab, mut bobs_lab) = (lab(), lab());
     bobs_lab.lab.creator.id = "bob".into();
     let (deploy, destroy) = (command(CommandKind::Deploy), command(CommandKind::Destroy));
-    host.authorize(&user("ada"), Action::Command(&deploy, &lab, None), NOW).await.unwrap();
     host.authorize(&user("bob"), Action::Command(&destroy, &bobs_lab, None), NOW).await.unwrap();
-    match host.authorize(&user("bob"), Action::Command(&deploy, &bobs_lab, None), NOW).await {
-        Err(Refusal::Denied { plugin, rule, message }) => {
-            assert_eq!((plugin.as_str(), rule.as_str()), ("deploy-freeze", "deploy-freeze"));
-            assert!(message.contains("exam week"), "{message}");
+    // Nor has anybody but ada the schedule deploy a lab.
+    for (who, lab) in [("ada", &lab), ("bob", &bobs_lab)] {
+        for action in [Action::Command(&deploy, lab, None), Action::CreateLab(lab), Action::UpdateLab(lab, lab)] {
+            match (who, host.authorize(&user(who), action, NOW).await) {
+                ("ada", Ok(())) => {}
+                ("bob", Err(Refusal::Denied { plugin, rule, message })) => {
+                    assert_eq!((plugin.as_str(), rule.as_str()), ("deploy-freeze", "deploy-freeze"));
+                    assert!(message.contains("exam week"), "{message}");
+                }
+                other => panic!("{action:?}: {other:?}"),
+            }
         }
-        other => panic!("{other:?}"),
     }
+    host.authorize(&user("bob"), Action::DeleteLab(&bobs_lab), NOW).await.unwrap();
 }
 
 #[tokio::test]
@@ -72,17 +93,41 @@ async fn a_policy_that_is_only_watched_refuses_nobody_and_lets_nobody_in() {
     let mut lab = lab();
     lab.lab.creator.id = "bob".into();
     host.authorize(&user("bob"), Action::Command(&command(CommandKind::Deploy), &lab, None), NOW).await.unwrap();
-    // But it is counted.
-    let counted = |name: &str| host.counts().into_iter().find(|(info, _)| info.name == name).unwrap().1;
-    assert_eq!(counted("deploy-freeze"), PluginCounts { calls: 1, refusals: 1, failures: 0 });
-    assert_eq!(counted("authorize-loops"), PluginCounts { calls: 1, refusals: 0, failures: 1 });
-    assert_eq!(counted("auth-policy"), PluginCounts { calls: 1, refusals: 0, failures: 0 });
+    // But it is counted, once they have answered: nobody waited for them.
+    for (name, expected) in [
+        ("deploy-freeze", PluginCounts { calls: 1, refusals: 1, failures: 0 }),
+        ("authorize-loops", PluginCounts { calls: 1, refusals: 0, failures: 1 }),
+        ("watched", PluginCounts { calls: 1, refusals: 0, failures: 0 }),
+        ("auth-policy", PluginCounts { calls: 1, refusals: 0, failures: 0 }),
+    ] {
+        counted(&host, name, expected).await;
+    }
 
     // Watched alone, the bundled policy's answer doesn't count.
     config.auth_policy.retain(|entry| entry.mode == Mode::Monitor && entry.path.starts_with("builtin"));
     config.auth_policy.push(guests::entry("secret-keeper").unwrap());
     let refusal = load(&config).await.identify(&claims(json!({"id": "ada"}))).await.unwrap_err();
     assert!(matches!(refusal, Refusal::Unrecognised), "{refusal}");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_plugin_that_is_only_watched() {
+    let Some(loops) = guests::entry("authorize-loops") else { return };
+    // It would go on for an hour.
+    let budget = Budget { time_ms: 3_600_000, ..Budget::default() };
+    let mut config = with_policy(watched(Entry { budget, ..loops }));
+    config.auth_policy.reverse();
+    let host = load(&config).await;
+    let lab = lab();
+    for action in [
+        Action::Command(&command(CommandKind::Deploy), &lab, None),
+        Action::ViewLab(&lab),
+        Action::UpdateLab(&lab, &lab),
+        Action::Connect(Namespace::NodeLog(&lab, "r1")),
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(60), host.authorize(&user("ada"), action, NOW)).await;
+        answer.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn problem(entry: Entry) -> (LoadProblem, String) {
     }
 }
 
-fn prebuilt(name: &str) -> PathBuf {
+pub(crate) fn prebuilt(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/prebuilt/{name}.wasm"))
 }
 
@@ -155,12 +155,28 @@ async fn budgets_that_cannot_be_granted_are_refused() {
     for budget in [
         Budget { time_ms: 0, ..Budget::default() },
         Budget { concurrency: 0, ..Budget::default() },
+        Budget { concurrency: 513, ..Budget::default() },
+        Budget { wall_clock_ms: Some(0), ..Budget::default() },
         Budget { memory_bytes: usize::MAX, ..Budget::default() },
         Budget { table_elements: usize::MAX, ..Budget::default() },
     ] {
         let (problem, _) = problem(Entry { budget, ..Entry::new("builtin:auth-policy") }).await;
         assert!(matches!(problem, LoadProblem::Budget(_)), "{problem}");
     }
+}
+
+#[tokio::test]
+async fn entries_that_together_want_more_than_there_is_are_refused_by_the_last_ones_name() {
+    let mut config = PluginsConfig::default();
+    // Enough for each, and not for all of them.
+    let budget = Budget { concurrency: 300, ..Budget::default() };
+    config.auth_policy[0].budget = budget;
+    config.status_formatter[0].budget = budget;
+    let error = try_load(&config).await.err().unwrap().to_string();
+    assert!(error.starts_with("status-formatter plugin 1 (builtin:status-formatter)"), "{error}");
+    assert!(error.contains("`concurrency`") && error.contains("180 are left"), "{error}");
+    config.status_formatter[0].budget.concurrency = 100;
+    try_load(&config).await.unwrap();
 }
 
 #[tokio::test]

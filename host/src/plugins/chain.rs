@@ -7,7 +7,8 @@
 //! | authorize | all; the first denial ends it | refuses |
 //! | format | in order; the first answer counts | the next one, and at last plain wording |
 //!
-//! A plugin in monitor mode is asked like any other; what it says is counted and logged, and then nothing comes of it.
+//! Plugins in monitor mode have no place in these orders: they are asked afterwards, as if they stood at the end, and
+//! nobody waits for them (see `watch`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,23 +17,46 @@ use super::config::{Hook, Mode};
 use super::convert::{self, Arena};
 use super::decision::{Action, Circumstances, Command, Event, Refusal, ShellInfo, Status};
 use super::plugin::{Plugin, PluginInfo};
+use super::watch::Watched;
 use super::wording;
 use crate::auth::{Claims, Identity};
 use crate::labs::model::LabSnapshot;
 
-/// The plugins of all three hooks, each in its order.
+/// The plugins of all three hooks.
 pub(super) struct Chains {
-    pub(super) validators: Vec<Arc<Plugin>>,
-    pub(super) policies: Vec<Arc<Plugin>>,
-    pub(super) formatters: Vec<Arc<Plugin>>,
+    validators: Chain,
+    policies: Chain,
+    formatters: Chain,
+}
+
+/// The plugins of one hook.
+struct Chain {
+    /// All of them, as the operator ordered them.
+    all: Vec<Arc<Plugin>>,
+    /// Those whose answers count, in that order.
+    in_force: Vec<Arc<Plugin>>,
+    /// The others.
+    watched: Watched,
+}
+
+impl Chain {
+    fn new(all: Vec<Arc<Plugin>>) -> Self {
+        let of_mode = |mode| all.iter().filter(|plugin| plugin.info.mode == mode).cloned().collect();
+        Self { in_force: of_mode(Mode::Enforce), watched: Watched::new(of_mode(Mode::Monitor)), all }
+    }
 }
 
 impl Chains {
+    pub(super) fn new(validators: Vec<Arc<Plugin>>, policies: Vec<Arc<Plugin>>, formatters: Vec<Arc<Plugin>>) -> Self {
+        Self { validators: Chain::new(validators), policies: Chain::new(policies), formatters: Chain::new(formatters) }
+    }
+
+    /// The plugins of a hook, as the operator ordered them.
     pub(super) fn of(&self, hook: Hook) -> &[Arc<Plugin>] {
         match hook {
-            Hook::CommandValidator => &self.validators,
-            Hook::AuthPolicy => &self.policies,
-            Hook::StatusFormatter => &self.formatters,
+            Hook::CommandValidator => &self.validators.all,
+            Hook::AuthPolicy => &self.policies.all,
+            Hook::StatusFormatter => &self.formatters.all,
         }
     }
 
@@ -50,25 +74,29 @@ impl Chains {
     ) -> Result<Command, Refusal> {
         let arena = Arena::new();
         let context = convert::context(&arena, user, lab, shell, circumstances);
-        for plugin in &self.validators {
+        for plugin in &self.validators.in_force {
             let answer = plugin.validate(convert::command(&command), context.clone()).await;
             let answer = answer.and_then(|answer| match answer {
                 Ok(answer) => Ok(Ok(convert::command_answer(answer, &command).map_err(|fault| plugin.failed(fault))?)),
                 Err(rejection) => Ok(Err(convert::rejected(plugin.name(), rejection))),
             });
             let verdict = answer.unwrap_or_else(|failure| Err(failed(plugin, failure)));
-            match act_on(plugin, verdict)? {
-                Some(answer) => command = answer,
-                None => continue,
-            }
+            command = counted(plugin, verdict)?;
         }
+        self.validators.watched.validate(&command, user, lab, shell, circumstances);
         Ok(command)
     }
 
     pub(super) async fn identify(&self, claims: &Claims) -> Result<Identity, Refusal> {
+        let user = self.identify_in_force(claims).await;
+        self.policies.watched.identify(claims);
+        user
+    }
+
+    async fn identify_in_force(&self, claims: &Claims) -> Result<Identity, Refusal> {
         let arena = Arena::new();
         let claims = convert::claims(&arena, claims);
-        for plugin in &self.policies {
+        for plugin in &self.policies.in_force {
             let verdict = match plugin.identify(claims).await {
                 Ok(Ok(None)) => Ok(None),
                 Ok(Ok(Some(user))) => match convert::identity_answer(user) {
@@ -78,7 +106,7 @@ impl Chains {
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
                 Err(failure) => Err(failed(plugin, failure)),
             };
-            if let Some(Some(user)) = act_on(plugin, verdict)? {
+            if let Some(user) = counted(plugin, verdict)? {
                 return Ok(user);
             }
         }
@@ -92,31 +120,33 @@ impl Chains {
         circumstances: Circumstances,
     ) -> Result<(), Refusal> {
         let arena = Arena::new();
-        let user = convert::identity(&arena, user);
-        let action = convert::action(&arena, action);
-        let circumstances = convert::circumstances(circumstances);
-        for plugin in &self.policies {
-            let verdict = match plugin.authorize(user.clone(), action.clone(), circumstances).await {
+        let (asking, asked) = (convert::identity(&arena, user), convert::action(&arena, action));
+        let figures = convert::circumstances(circumstances);
+        for plugin in &self.policies.in_force {
+            let verdict = match plugin.authorize(asking.clone(), asked.clone(), figures).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
                 Err(failure) => Err(failed(plugin, failure)),
             };
-            act_on(plugin, verdict)?;
+            counted(plugin, verdict)?;
         }
+        self.policies.watched.authorize(user, action, circumstances);
         Ok(())
     }
 
     pub(super) async fn format(&self, event: &Event) -> Status {
+        let status = self.format_in_force(event).await;
+        self.formatters.watched.format(event);
+        status
+    }
+
+    async fn format_in_force(&self, event: &Event) -> Status {
         let arena = Arena::new();
         let converted = convert::event(&arena, event);
-        for plugin in &self.formatters {
-            match plugin.format(converted.clone()).await {
-                Ok(Some(status)) if plugin.info.mode == Mode::Monitor => {
-                    tracing::info!(plugin = plugin.name(), content = status.content, "would word an event");
-                }
-                Ok(Some(status)) => return convert::status(status),
-                // A fault was logged where it happened.
-                Ok(None) | Err(_) => {}
+        for plugin in &self.formatters.in_force {
+            // A fault was logged where it happened.
+            if let Ok(Some(status)) = plugin.format(converted.clone()).await {
+                return convert::status(status);
             }
         }
         wording::plain(event)
@@ -127,19 +157,10 @@ fn failed(plugin: &Plugin, failure: super::decision::CallFailure) -> Refusal {
     Refusal::Failed { plugin: plugin.name().into(), failure }
 }
 
-/// What comes of a plugin's verdict: its answer or refusal where it is in force, and nothing where it is only watched.
-fn act_on<T>(plugin: &Plugin, verdict: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
-    if let Err(refusal) = &verdict
-        && !matches!(refusal, Refusal::Failed { .. })
-    {
+/// A plugin's verdict, once it is counted.
+fn counted<T>(plugin: &Plugin, verdict: Result<T, Refusal>) -> Result<T, Refusal> {
+    if matches!(verdict, Err(Refusal::Rejected { .. } | Refusal::Denied { .. })) {
         plugin.counts.refusals.fetch_add(1, Ordering::Relaxed);
     }
-    match (plugin.info.mode, verdict) {
-        (Mode::Enforce, verdict) => verdict.map(Some),
-        (Mode::Monitor, Ok(_)) => Ok(None),
-        (Mode::Monitor, Err(refusal)) => {
-            tracing::info!(plugin = plugin.name(), hook = %plugin.info.hook, %refusal, "would refuse");
-            Ok(None)
-        }
-    }
+    verdict
 }

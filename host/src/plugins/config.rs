@@ -129,7 +129,9 @@ pub enum Mode {
     /// It does.
     #[default]
     Enforce,
-    /// It is asked, counted and logged, and then everything goes on as if it weren't there: for trying a plugin out.
+    /// It is asked, counted and logged, and everything goes on as if it weren't there: for trying a plugin out. It is asked
+    /// what was let through by the plugins in force, or whom they recognised and how they worded it, after they have
+    /// answered and with nobody waiting for it; when more of this goes on than there is room for, it is left out.
     Monitor,
 }
 
@@ -139,8 +141,11 @@ pub enum Mode {
 pub struct Budget {
     /// How long a call may compute, in milliseconds. Counted are the 1 ms ticks that find it computing, so that a call
     /// which a busy machine leaves waiting is not charged for that; but no call lasts longer than
-    /// [`Self::wall_clock`] in all.
+    /// `wall-clock-ms` in all.
     pub time_ms: u32,
+    /// How long a call may last in all, whether it computes, waits for others or sleeps, in milliseconds. Unless it is
+    /// set: four times `time-ms`, and at least half a second.
+    pub wall_clock_ms: Option<u32>,
     /// Linear memory of an instance in total, in bytes.
     pub memory_bytes: usize,
     /// What a call may return, in bytes.
@@ -149,7 +154,7 @@ pub struct Budget {
     pub log_bytes: usize,
     /// Elements of an instance's tables in total.
     pub table_elements: usize,
-    /// How many calls may run at once; more wait for a moment.
+    /// How many calls may run at once; more wait for a moment. All entries together can have 512.
     pub concurrency: u32,
 }
 
@@ -157,11 +162,12 @@ impl Default for Budget {
     fn default() -> Self {
         Self {
             time_ms: 50,
+            wall_clock_ms: None,
             memory_bytes: 16 << 20,
             answer_bytes: 1 << 20,
             log_bytes: 8 << 10,
             table_elements: 10_000,
-            concurrency: 64,
+            concurrency: 32,
         }
     }
 }
@@ -172,10 +178,10 @@ impl Budget {
         Duration::from_millis(self.time_ms.into())
     }
 
-    /// How long a call may last in all, whether it computes or waits: forty times what it may compute, and at least two
-    /// seconds. Only a call that sleeps, or a machine that is hopelessly overloaded, gets there.
+    /// How long a call may last in all. Only a call that sleeps, or a machine that is hopelessly overloaded, gets there.
     pub fn wall_clock(&self) -> Duration {
-        (self.time() * 40).max(Duration::from_secs(2))
+        let by_default = || (self.time() * 4).max(Duration::from_millis(500));
+        self.wall_clock_ms.map_or_else(by_default, |ms| Duration::from_millis(ms.into()))
     }
 
     /// How long a call waits for others of its plugin to end, before it fails as busy: ten times what each of them may
@@ -204,9 +210,17 @@ mod tests {
             "budget": {"time-ms": 5}}]}"#;
         let config: PluginsConfig = serde_json::from_str(text).unwrap();
         let entry = &config.auth_policy[0];
-        assert_eq!((entry.mode, entry.budget.time_ms, entry.budget.concurrency), (Mode::Monitor, 5, 64));
+        assert_eq!((entry.mode, entry.budget.time_ms, entry.budget.concurrency), (Mode::Monitor, 5, 32));
         assert_eq!(entry.settings_json(), r#"{"k":1}"#);
         assert_eq!(config.command_validator, PluginsConfig::default().command_validator);
+    }
+
+    #[test]
+    fn a_call_lasts_four_times_what_it_may_compute_unless_the_operator_says_otherwise() {
+        let budget = |json: &str| serde_json::from_str::<Budget>(json).unwrap().wall_clock();
+        assert_eq!(budget("{}"), Duration::from_millis(500));
+        assert_eq!(budget(r#"{"time-ms": 1000}"#), Duration::from_secs(4));
+        assert_eq!(budget(r#"{"wall-clock-ms": 70}"#), Duration::from_millis(70));
     }
 
     #[test]

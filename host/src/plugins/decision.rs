@@ -198,6 +198,7 @@ pub struct Status {
 #[expect(missing_docs, reason = "each case is the documented one of the same name in wit/command-validator.wit")]
 pub enum RejectionCode {
     Generic,
+    LabDeploying,
     LabNotRunning,
     NodeNotRunning,
     NodeNotFound,

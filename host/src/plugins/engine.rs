@@ -17,15 +17,22 @@ use super::bindings::antimony::plugin::logging;
 use super::clock::Clock;
 use super::config::Budget;
 use super::host::LogBudget;
-use super::limits::{Limits, SlowLane};
+use super::limits::{Limits, MEMORIES, PARTS, SlowLane, TABLES};
 use super::state::CallState;
 
 /// Calls that can run at once, over all plugins. The pool reserves address space for as many, not memory.
-const CALLS: u32 = 512;
+pub(super) const CALLS: u32 = 512;
+/// What all calls together can have at once. The entries of a configuration must not be able to ask for more.
+pub(super) const POOL: [(&str, u32); 3] = [("calls", CALLS), ("memories", CALLS + CALLS / 4), ("tables", CALLS * 4)];
+/// What the pool has besides, for plugins while they are loaded.
+const SPARE: u32 = 16;
 /// The most memory that an entry can be granted, in bytes.
 pub(super) const MAX_MEMORY: usize = 512 << 20;
 /// The largest tables that an entry can be granted, in elements.
 pub(super) const MAX_TABLE: usize = 50_000;
+
+/// Handles to resources that an instance may hold at once, its own ones included.
+const MAX_HANDLES: usize = 1024;
 
 /// The engine.
 #[derive(Clone)]
@@ -65,6 +72,7 @@ impl Engine {
         let mut store = Store::new(&self.wasmtime, CallState::new(limits, log, self.clock.run(), wasi));
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(budget.answer_bytes);
+        store.set_max_component_handles(MAX_HANDLES);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().limits.tick()));
         store
@@ -87,11 +95,16 @@ impl Engine {
 
 fn config() -> Config {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(CALLS)
-        .total_stacks(CALLS)
-        .total_core_instances(CALLS * 8)
-        .total_memories(CALLS)
-        .total_tables(CALLS * 4)
+    let [(_, calls), (_, memories), (_, tables)] = POOL;
+    pool.total_component_instances(calls + SPARE)
+        .total_stacks(calls + SPARE)
+        .total_core_instances((calls + SPARE) * PARTS)
+        .total_memories(memories + SPARE * MEMORIES)
+        .total_tables(tables + SPARE * TABLES)
+        .max_tables_per_module(4)
+        .max_core_instances_per_component(PARTS)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .max_memory_size(MAX_MEMORY)
         .table_elements(MAX_TABLE)
         // What an ended instance had resident stays so, up to here, and is cleaned by hand: below some 256 KiB that is

@@ -111,11 +111,20 @@ pub enum LoadProblem {
 }
 
 /// Says what of a budget can't be granted, if anything can't.
-pub(super) fn check_budget(budget: &Budget, max_memory: usize, max_table: usize) -> Result<(), LoadProblem> {
+pub(super) fn check_budget(
+    budget: &Budget,
+    max_memory: usize,
+    max_table: usize,
+    max_calls: u32,
+) -> Result<(), LoadProblem> {
     let problem = if budget.time_ms == 0 {
         "`time-ms` has to be at least 1".into()
     } else if budget.concurrency == 0 {
         "`concurrency` has to be at least 1".into()
+    } else if budget.concurrency > max_calls {
+        format!("`concurrency` can be {max_calls} at most")
+    } else if budget.wall_clock_ms == Some(0) {
+        "`wall-clock-ms` has to be at least 1".into()
     } else if budget.memory_bytes > max_memory {
         format!("`memory-bytes` can be {max_memory} at most")
     } else if budget.table_elements > max_table {

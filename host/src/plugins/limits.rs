@@ -1,6 +1,9 @@
 //! What a call may cost, counted while it runs; and the name of what it exceeded, told from the way it ended.
 
-use std::sync::{Arc, OnceLock};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, UpdateDeadline};
@@ -9,9 +12,13 @@ use super::config::Budget;
 use super::decision::CallFailure;
 use super::host::Forbidden;
 
-/// Core instances, memories and tables that one component may consist of. A component of several languages has dozens;
-/// only a hostile one has more than this.
-const PARTS: usize = 128;
+/// Core instances that one component may consist of. A component of several languages has dozens; only a hostile one has
+/// more than this.
+pub(super) const PARTS: u32 = 128;
+/// Memories that one component may have. Its modules usually share one.
+pub(super) const MEMORIES: u32 = 8;
+/// Tables that one component may have.
+pub(super) const TABLES: u32 = 32;
 
 /// Ticks after which a call counts as slow.
 const SLOW: u64 = 2;
@@ -28,15 +35,44 @@ impl SlowLane {
     }
 }
 
-/// A call's place in the slow lane, once it has one. It is left with the call.
-type Place = Arc<OnceLock<OwnedSemaphorePermit>>;
+/// A call's place in the slow lane, once it has one. It is left with the call, and while the guest waits for the host.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The guest has the thread, or would have it if it hadn't been interrupted by a tick.
+    computing: AtomicBool,
+}
+
+impl Place {
+    fn set(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    fn is_taken(&self) -> bool {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Runs a call, and leaves its place to others whenever the guest waits for something that isn't a tick: a host
+    /// function that sleeps. Once it computes on for longer than a tick, it waits for a place again.
+    pub(super) async fn run<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        std::future::poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            if polled.is_pending() && !self.computing.load(Ordering::Relaxed) {
+                self.set(None);
+            }
+            polled
+        })
+        .await
+    }
+}
 
 /// What one instance has used of its budget.
 #[derive(Debug)]
 pub(super) struct Limits {
     budget: Budget,
     lane: SlowLane,
-    place: Option<Place>,
+    place: Arc<Place>,
     ticks: u64,
     ticks_left: u64,
     memory: usize,
@@ -56,7 +92,12 @@ impl Limits {
     /// Nothing used yet.
     pub(super) fn new(budget: Budget, lane: SlowLane) -> Self {
         let ticks_left = u64::from(budget.time_ms);
-        Self { budget, lane, place: None, ticks: 0, ticks_left, memory: 0, table: 0, exceeded: None }
+        Self { budget, lane, place: Arc::default(), ticks: 0, ticks_left, memory: 0, table: 0, exceeded: None }
+    }
+
+    /// The call's place in the slow lane.
+    pub(super) fn place(&self) -> Arc<Place> {
+        self.place.clone()
     }
 
     /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
@@ -72,19 +113,17 @@ impl Limits {
         }
         self.ticks_left -= 1;
         self.ticks += 1;
-        if self.ticks < SLOW || self.place.is_some() {
-            return UpdateDeadline::Yield(1);
-        }
-        let place = Place::default();
-        self.place = Some(place.clone());
-        let lane = self.lane.0.clone();
+        let lane = (self.ticks >= SLOW && !self.place.is_taken()).then(|| self.lane.0.clone());
+        let place = self.place.clone();
+        place.computing.store(true, Ordering::Relaxed);
         let wait = async move {
-            if let Ok(permit) = lane.acquire_owned().await {
-                // Nobody else sets it, and a semaphore that is never closed always grants one.
-                let _ = place.set(permit);
+            if let Some(lane) = lane {
+                // A semaphore that is never closed always grants one.
+                place.set(lane.acquire_owned().await.ok());
             }
             // Where there was nobody to wait for, the thread is left to others all the same.
             tokio::task::yield_now().await;
+            place.computing.store(false, Ordering::Relaxed);
         };
         UpdateDeadline::YieldCustom(1, Box::pin(wait))
     }
@@ -117,8 +156,17 @@ fn is_oversize(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
 }
 
+/// Whether a memory or table is to become larger than it says itself that it can be. That is refused in any case, and is
+/// neither used nor a matter of the budget.
+fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_some_and(|maximum| desired > maximum)
+}
+
 impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if is_beyond(desired, maximum) {
+            return Ok(false);
+        }
         let total = self.memory.saturating_add(desired - current);
         if total > self.budget.memory_bytes {
             self.exceeded = Some(Exceeded::Memory);
@@ -128,7 +176,10 @@ impl ResourceLimiter for Limits {
         Ok(true)
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if is_beyond(desired, maximum) {
+            return Ok(false);
+        }
         let total = self.table.saturating_add(desired - current);
         if total > self.budget.table_elements {
             self.exceeded = Some(Exceeded::Table);
@@ -139,15 +190,15 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        PARTS
+        PARTS as usize
     }
 
     fn tables(&self) -> usize {
-        PARTS
+        TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        MEMORIES as usize
     }
 }
 
@@ -172,6 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn growth_beyond_a_maximum_of_its_own_is_refused_without_being_charged() {
+        let mut limits = limits();
+        assert!(!limits.memory_growing(0, 1_000, Some(50)).unwrap());
+        assert!(!limits.table_growing(0, 1_000, Some(5)).unwrap());
+        let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        assert!(matches!(limits.failure(&trap), CallFailure::Trapped(_)));
+        assert!(limits.memory_growing(0, 100, Some(100)).unwrap());
+        assert!(limits.table_growing(0, 10, Some(10)).unwrap());
+    }
+
+    #[test]
     fn what_was_refused_names_the_failure() {
         let mut limits = limits();
         let trap = || wasmtime::Error::from(Trap::UnreachableCodeReached);
@@ -183,7 +245,7 @@ mod tests {
     #[test]
     fn time_is_up_after_as_many_ticks_as_were_granted() {
         let mut limits = limits();
-        assert!(matches!(limits.tick(), UpdateDeadline::Yield(1)));
+        assert!(matches!(limits.tick(), UpdateDeadline::YieldCustom(1, _)));
         assert!(matches!(limits.tick(), UpdateDeadline::YieldCustom(1, _)));
         assert!(matches!(limits.tick(), UpdateDeadline::Interrupt));
         let error = wasmtime::Error::from(Trap::Interrupt);
@@ -197,7 +259,9 @@ mod tests {
         let mut calls: Vec<_> = (0..5).map(|_| Limits::new(budget, lane.clone())).collect();
         let mut waits = Vec::new();
         for call in &mut calls {
-            assert!(matches!(call.tick(), UpdateDeadline::Yield(1)), "the first tick is everybody's");
+            let UpdateDeadline::YieldCustom(1, first) = call.tick() else { panic!("it is interrupted") };
+            first.await;
+            assert!(!call.place.is_taken(), "the first tick is everybody's");
             let UpdateDeadline::YieldCustom(1, wait) = call.tick() else { panic!("slow from here on") };
             waits.push(tokio::spawn(wait));
         }
@@ -210,11 +274,44 @@ mod tests {
         }
         let rest: Vec<_> = waits.collect();
         assert!(rest.iter().all(|wait| !wait.is_finished()));
-        assert!(matches!(calls[0].tick(), UpdateDeadline::Yield(1)), "it has its place");
+        assert!(calls[0].place.is_taken() && calls[1].place.is_taken());
 
         calls.remove(0);
         let mut rest = rest.into_iter();
         rest.next().unwrap().await.unwrap();
         assert!(rest.all(|wait| !wait.is_finished()));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_waits_for_the_host_leaves_its_place_and_one_that_gives_way_keeps_it() {
+        let lane = SlowLane(Arc::new(Semaphore::new(1)));
+        let budget = Budget { time_ms: 100, ..Budget::default() };
+        let mut limits = Limits::new(budget, lane.clone());
+        let place = limits.place();
+        let (wake, asleep) = tokio::sync::oneshot::channel::<()>();
+        let watched = place.clone();
+        let guest = async move {
+            for _ in 0..5 {
+                let UpdateDeadline::YieldCustom(1, wait) = limits.tick() else { panic!("it has time left") };
+                wait.await;
+            }
+            assert!(limits.place.is_taken());
+            asleep.await.unwrap();
+            assert!(!limits.place.is_taken());
+            let UpdateDeadline::YieldCustom(1, wait) = limits.tick() else { panic!("it has time left") };
+            wait.await;
+            assert!(limits.place.is_taken());
+        };
+        let guest = tokio::spawn(async move { watched.run(guest).await });
+        // As soon as it sleeps, somebody else gets the only place.
+        let mut other = Limits::new(budget, lane.clone());
+        tokio::task::yield_now().await;
+        for _ in 0..2 {
+            let UpdateDeadline::YieldCustom(1, wait) = other.tick() else { panic!("it has time left") };
+            wait.await;
+        }
+        drop(other);
+        wake.send(()).unwrap();
+        guest.await.unwrap();
     }
 }

@@ -8,9 +8,9 @@ use wasmtime::component::Component;
 
 use super::builtin;
 use super::config::{BUILTIN, Entry, Hook};
-use super::engine::{Engine, MAX_MEMORY, MAX_TABLE};
+use super::engine::{CALLS, Engine, MAX_MEMORY, MAX_TABLE, POOL};
 use super::error::{LoadError, LoadProblem, check_budget};
-use super::plugin::{Export, Parts, Plugin};
+use super::plugin::{Export, Needs, Parts, Plugin};
 use super::shape;
 use super::snapshot::Snapshots;
 
@@ -31,6 +31,33 @@ pub(super) async fn load(
     })
 }
 
+/// Checks that as many calls as the entries of all hooks may have at once find what they need: otherwise one plugin could
+/// keep others from answering.
+pub(super) fn check_pool<'a>(plugins: impl Iterator<Item = (usize, &'a Plugin)>) -> Result<(), LoadError> {
+    let mut taken = [0_u32; 3];
+    for (place, plugin) in plugins {
+        for (index, (what, most)) in POOL.into_iter().enumerate() {
+            let needs = plugin.needs()[index];
+            let left = most - taken[index];
+            if needs > left {
+                let problem = format!(
+                    "`concurrency` is too high: all plugins together can have {most} {what} at once, of which {left} \
+                     are left, and this many calls of it take {needs}"
+                );
+                let problem = Box::new(LoadProblem::Budget(problem));
+                return Err(LoadError::Plugin {
+                    hook: plugin.info.hook,
+                    place,
+                    path: plugin.info.path.clone(),
+                    problem,
+                });
+            }
+            taken[index] += needs;
+        }
+    }
+    Ok(())
+}
+
 async fn prepare(
     engine: &Engine,
     snapshots: &Snapshots,
@@ -38,7 +65,7 @@ async fn prepare(
     hook: Hook,
     entry: &Entry,
 ) -> Result<Plugin, LoadProblem> {
-    check_budget(&entry.budget, MAX_MEMORY, MAX_TABLE)?;
+    check_budget(&entry.budget, MAX_MEMORY, MAX_TABLE, CALLS)?;
     let bytes = read(base_dir, &entry.path).await?;
     let shape = shape::inspect(&bytes, hook)?;
     let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await?;
@@ -52,6 +79,9 @@ async fn prepare(
     let linker = engine.linker(shape.wasi).map_err(|error| LoadProblem::Host(error.to_string()))?;
     let contract = |error: wasmtime::Error| LoadProblem::Contract(format!("{error:#}"));
     let pre = linker.instantiate_pre(&component).map_err(contract)?;
+    let required = component.resources_required();
+    let required = required.ok_or_else(|| LoadProblem::Contract("it imports modules".into()))?;
+    let needs = Needs { memories: required.num_memories, tables: required.num_tables };
     let export = Export::find(hook, &component).map_err(LoadProblem::Contract)?;
     Plugin::new(Parts {
         hook,
@@ -64,6 +94,7 @@ async fn prepare(
         engine: engine.clone(),
         pre,
         export,
+        needs,
     })
     .await
 }

@@ -10,7 +10,7 @@
 //! | [`config`] | what an operator says: lists, settings, modes, budgets |
 //! | `engine`, `clock`, `limits`, `state`, `host` | what guests run on, what that may cost, what they may call |
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
-//! | `plugin`, `chain` | one call; the order of calls |
+//! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
 //! | `builder`, [`source`] | from source to a component |
 
@@ -33,6 +33,7 @@ mod shape;
 mod snapshot;
 pub mod source;
 mod state;
+mod watch;
 mod wording;
 
 use std::collections::HashSet;
@@ -94,7 +95,9 @@ impl PluginHost {
         };
         let (validators, policies, formatters) =
             tokio::join!(list(Hook::CommandValidator), list(Hook::AuthPolicy), list(Hook::StatusFormatter));
-        let chains = Chains { validators: validators?, policies: policies?, formatters: formatters? };
+        let chains = Chains::new(validators?, policies?, formatters?);
+        let all = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook).iter().enumerate());
+        loader::check_pool(all.map(|(index, plugin)| (index + 1, &**plugin)))?;
         for info in chains.infos() {
             tracing::info!(hook = %info.hook, plugin = info.name, version = info.version, path = info.path, "loaded a plugin");
         }

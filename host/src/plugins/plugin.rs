@@ -46,6 +46,7 @@ pub(super) struct Plugin {
     engine: Engine,
     pre: InstancePre<CallState>,
     export: Export,
+    needs: Needs,
     permits: Semaphore,
     calls: AtomicU64,
 }
@@ -145,6 +146,14 @@ pub(super) struct Parts {
     pub(super) engine: Engine,
     pub(super) pre: InstancePre<CallState>,
     pub(super) export: Export,
+    pub(super) needs: Needs,
+}
+
+/// What one instance takes of the engine's pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Needs {
+    pub(super) memories: u32,
+    pub(super) tables: u32,
 }
 
 /// One call: a place among those that may run at once, and a store.
@@ -158,11 +167,12 @@ macro_rules! call {
     // way to write down that the future of it is `Send` all the same.
     ($plugin:ident, $function:expr, $types:ty => $answer:ty, $arguments:expr) => {{
         let mut call = $plugin.begin().await?;
-        let answer = async {
+        let place = call.store.data().limits.place();
+        let answer = place.run(async {
             let instance = $plugin.pre.instantiate_async(&mut call.store).await?;
             let function = instance.get_typed_func::<$types, $answer>(&mut call.store, $function)?;
             function.call_async(&mut call.store, $arguments).await
-        };
+        });
         let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).await;
         let (answer,) = $plugin.finish(call, answer)?;
         Ok(answer)
@@ -192,6 +202,7 @@ impl Plugin {
             engine: parts.engine,
             pre: parts.pre,
             export: parts.export,
+            needs: parts.needs,
             permits: Semaphore::new(usize::try_from(parts.budget.concurrency).unwrap_or(Semaphore::MAX_PERMITS)),
             calls: AtomicU64::new(0),
         };
@@ -229,12 +240,19 @@ impl Plugin {
         &self.name
     }
 
+    /// What as many instances as may run at once take of the engine's pool: calls, memories and tables.
+    pub(super) fn needs(&self) -> [u32; 3] {
+        let calls = self.budget.concurrency;
+        [calls, calls.saturating_mul(self.needs.memories), calls.saturating_mul(self.needs.tables)]
+    }
+
     async fn describe(&self, lifecycle: &lifecycle::GuestIndices) -> Result<lifecycle::Description, CallFailure> {
         let mut call = self.begin().await?;
-        let answer = async {
+        let place = call.store.data().limits.place();
+        let answer = place.run(async {
             let instance = self.pre.instantiate_async(&mut call.store).await?;
             lifecycle.load(&mut call.store, &instance)?.call_describe(&mut call.store).await
-        };
+        });
         let answer = tokio::time::timeout(self.budget.wall_clock(), answer).await;
         self.finish(call, answer)
     }

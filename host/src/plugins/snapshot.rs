@@ -22,6 +22,8 @@ use super::shape::Shape;
 const FORMAT: &str = "antimony snapshot 1, wasmtime-wizer 48.0.8";
 /// How long `configure` may compute: it may build what saves time in every call.
 const TIME: Duration = Duration::from_secs(2);
+/// How long `configure` may last in all, so that no plugin keeps a server from starting.
+const WALL_CLOCK: Duration = Duration::from_secs(5);
 
 /// Where snapshots are kept.
 #[derive(Clone)]
@@ -120,15 +122,17 @@ async fn configure(
     let indices = lifecycle::GuestIndices::new(&pre).map_err(contract)?;
 
     let time_ms = u32::try_from(TIME.as_millis()).expect("it is a few seconds");
-    let budget = Budget { time_ms, ..budget };
+    let wall_clock_ms = u32::try_from(WALL_CLOCK.as_millis()).ok();
+    let budget = Budget { time_ms, wall_clock_ms, ..budget };
     let mut store = engine.store("configure".into(), 0, &budget, shape.wasi);
     store.data_mut().log.close();
 
-    let call = async {
+    let place = store.data().limits.place();
+    let call = place.run(async {
         let instance = pre.instantiate_async(&mut store).await?;
         let answer = indices.load(&mut store, &instance)?.call_configure(&mut store, settings).await?;
         Ok((instance, answer))
-    };
+    });
     let outcome = tokio::time::timeout(budget.wall_clock(), call).await;
     let (instance, answer) = match outcome {
         Ok(Ok(outcome)) => outcome,

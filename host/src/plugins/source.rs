@@ -13,6 +13,10 @@ use wasm_encoder::{ComponentSection, CustomSection};
 /// Name of the custom section.
 const SECTION: &str = "antimony:source";
 
+/// What turns source into a component: another version of either makes another component of the same source. To be raised
+/// with whatever changes in `builder`.
+const BUILDER: &str = "antimony builder 1, wit-component 0.263.0";
+
 /// A SHA-256 digest in lower-case hexadecimal.
 pub(crate) fn hex_digest(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -21,7 +25,8 @@ pub(crate) fn hex_digest(digest: impl AsRef<[u8]>) -> String {
     })
 }
 
-/// The digest of a plugin's source, as `sha256:…`: every file of `dir` that goes into the component, and those of `wit`.
+/// The digest of a plugin's source, as `sha256:…`: every file of `dir` that goes into the component, those of `wit`,
+/// what its workspace's manifest says for it, the locked versions of what it depends on, and the builder.
 ///
 /// Left out is what a build makes (`target`, `node_modules`, components, lock files), what is hidden, and prose. The
 /// order of the files is that of their names, so that the digest is the same on every machine.
@@ -36,14 +41,96 @@ pub fn digest(dir: &Path, wit: Option<&Path>) -> io::Result<String> {
     }
     files.sort();
     let mut hasher = Sha256::new();
-    for (name, path) in files {
-        let content = std::fs::read(path)?;
+    let mut add = |name: &str, content: &[u8]| {
         hasher.update(name.as_bytes());
         hasher.update([0]);
         hasher.update((content.len() as u64).to_le_bytes());
         hasher.update(content);
+    };
+    add("builder", BUILDER.as_bytes());
+    for (name, path) in files {
+        add(&name, &std::fs::read(path)?);
+    }
+    for (name, lines) in surroundings(dir)?.into_iter().filter(|(_, lines)| !lines.is_empty()) {
+        add(name, lines.join("\n").as_bytes());
     }
     Ok(format!("sha256:{}", hex_digest(hasher.finalize())))
+}
+
+/// What a crate takes from its workspace: the lines of the manifest there that it refers to, and the versions that are
+/// locked for it. Nothing for what is no crate, or has never been built.
+fn surroundings(dir: &Path) -> io::Result<Vec<(&'static str, Vec<String>)>> {
+    let dir = dir.canonicalize()?;
+    let manifest = dir.join("Cargo.toml");
+    let Some(workspace) = dir.ancestors().find(|dir| dir.join("Cargo.lock").is_file()) else { return Ok(vec![]) };
+    if !manifest.is_file() {
+        return Ok(vec![]);
+    }
+    let manifest = std::fs::read_to_string(manifest)?;
+    let lock = std::fs::read_to_string(workspace.join("Cargo.lock"))?;
+    let mut taken = vec![("locked", locked(&lock, &manifest))];
+    if let Ok(shared) = std::fs::read_to_string(workspace.join("Cargo.toml")) {
+        taken.push(("workspace", inherited(&shared, &manifest)));
+    }
+    Ok(taken)
+}
+
+/// The value of a line `key = "value"`.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.strip_prefix(key)?.trim_start().strip_prefix('=').map(|value| value.trim().trim_matches('"'))
+}
+
+/// The lines of a workspace's manifest that a crate refers to by `key.workspace = true`.
+fn inherited(shared: &str, manifest: &str) -> Vec<String> {
+    let keys: Vec<&str> = manifest
+        .lines()
+        .filter(|line| line.contains("workspace = true"))
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .collect();
+    let mut section = "";
+    let mut lines = Vec::new();
+    for line in shared.lines() {
+        if line.starts_with('[') {
+            section = line.trim();
+        } else if matches!(section, "[workspace.package]" | "[workspace.dependencies]")
+            && keys.iter().any(|key| value(line, key).is_some())
+        {
+            lines.push(line.trim().to_owned());
+        }
+    }
+    lines
+}
+
+/// Names, versions and checksums of everything that a crate depends on, by what is locked, in order.
+fn locked(lock: &str, manifest: &str) -> Vec<String> {
+    let package = manifest.lines().skip_while(|line| line.trim() != "[package]");
+    let Some(root) = package.skip(1).find_map(|line| value(line, "name")) else { return vec![] };
+    let field = |entry: &str, key: &str| entry.lines().find_map(|line| value(line, key)).map(str::to_owned);
+    let entries: Vec<(String, String, &str)> = lock
+        .split("[[package]]")
+        .filter_map(|entry| Some((field(entry, "name")?, field(entry, "version")?, entry)))
+        .collect();
+    let mut open: Vec<usize> = entries.iter().position(|(name, ..)| name == root).into_iter().collect();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut lines = std::collections::BTreeSet::new();
+    while let Some(index) = open.pop() {
+        if !seen.insert(index) {
+            continue;
+        }
+        let (name, version, entry) = &entries[index];
+        lines.insert(format!("{name} {version} {}", field(entry, "checksum").unwrap_or_default()));
+        // An item is `"name"`, or `"name version"` where there are several of the name.
+        let items = entry.lines().filter_map(|line| line.strip_prefix(" \"")?.strip_suffix("\","));
+        for item in items {
+            let mut words = item.split(' ');
+            let (wanted, of_version) = (words.next().unwrap_or_default(), words.next());
+            let matching = |(name, version, _): &(String, String, &str)| {
+                name == wanted && of_version.is_none_or(|wanted| version == wanted)
+            };
+            open.extend(entries.iter().position(matching));
+        }
+    }
+    lines.into_iter().collect()
 }
 
 fn collect(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
@@ -118,6 +205,50 @@ mod tests {
         assert_ne!(with_other_contract, before);
         write(&dir, "src/lib.rs", "// two");
         assert_ne!(digest(&dir, Some(&wit)).unwrap(), with_other_contract);
+    }
+
+    #[test]
+    fn the_digest_changes_with_what_is_locked_and_inherited_and_not_with_what_others_depend_on() {
+        let tree = tempfile::tempdir().unwrap();
+        let dir = tree.path().join("plugin");
+        let entry = |name: &str, version: &str, dependencies: &str| {
+            format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\ndependencies = [\n{dependencies}]\n")
+        };
+        let lock = |far: &str, other: &str| {
+            let entries = [
+                entry("mine", "0.1.0", " \"near\",\n"),
+                entry("near", "1.0.0", " \"far 2.0.0\",\n"),
+                entry("far", "1.0.0", ""),
+                entry("far", "2.0.0", &format!(" \"{far}\",\n")),
+                entry("a", "1.0.0", ""),
+                entry("b", "1.0.0", ""),
+                entry("other", other, ""),
+            ];
+            write(tree.path(), "Cargo.lock", &entries.concat());
+            digest(&dir, None).unwrap()
+        };
+        let shared = |near: &str, other: &str| {
+            let text = format!("[workspace.dependencies]\nnear = \"{near}\"\nother = \"{other}\"\n");
+            write(tree.path(), "Cargo.toml", &text);
+        };
+        write(&dir, "Cargo.toml", "[package]\nname = \"mine\"\n[dependencies]\nnear.workspace = true\n");
+        shared("1", "1");
+        let before = lock("a", "1.0.0");
+        assert_eq!(lock("a", "1.0.1"), before);
+        assert_ne!(lock("b", "1.0.0"), before);
+        assert_eq!(lock("a", "1.0.0"), before);
+        shared("1", "2");
+        assert_eq!(lock("a", "1.0.0"), before);
+        shared("1.0", "1");
+        assert_ne!(lock("a", "1.0.0"), before);
+    }
+
+    #[test]
+    fn the_builder_names_the_version_of_the_tool_that_is_used() {
+        let lock = include_str!("../../../Cargo.lock");
+        let mut entries = lock.split("[[package]]").filter(|entry| entry.contains("name = \"wit-component\""));
+        let version = BUILDER.rsplit(' ').next().unwrap();
+        assert!(entries.any(|entry| entry.contains(&format!("version = \"{version}\""))), "{version}");
     }
 
     #[test]

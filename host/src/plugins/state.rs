@@ -1,10 +1,15 @@
 //! What the host keeps for one instance while a call runs in it.
 
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{Deterministic, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::clock::Running;
 use super::host::LogBudget;
 use super::limits::Limits;
+
+/// Resources of WASI that a call may hold at once: it has no use for more than a few.
+const MAX_RESOURCES: usize = 1024;
+/// The most random bytes that a guest gets at a time. They are made while everything else on the thread waits.
+const MAX_RANDOM: u64 = 64 << 10;
 
 /// The host's side of an instance.
 pub(super) struct CallState {
@@ -22,21 +27,35 @@ struct Wasi {
 impl CallState {
     /// `wasi`: the component imports WASI.
     pub(super) fn new(limits: Limits, log: LogBudget, running: Running, wasi: bool) -> Self {
-        let wasi = wasi.then(|| Box::new(Wasi { ctx: empty_wasi(), table: ResourceTable::new() }));
+        let wasi = wasi.then(|| {
+            let mut table = ResourceTable::new();
+            table.set_max_capacity(MAX_RESOURCES);
+            Box::new(Wasi { ctx: empty_wasi(), table })
+        });
         Self { limits, log, wasi, _running: running }
     }
 }
 
-/// WASI with nothing behind it: no files, environment, arguments, network or streams. Its clocks stand still, so that a
-/// decision depends on what the call passes and on nothing else.
+/// WASI with nothing behind it: no files, environment, arguments, network or streams. Its clocks stand still, and its
+/// random numbers are the same in every call, so that a decision depends on what the call passes and on nothing else.
 fn empty_wasi() -> WasiCtx {
     WasiCtxBuilder::new()
         .wall_clock(NoClock)
         .monotonic_clock(NoClock)
+        .secure_random(no_chance())
+        .insecure_random(no_chance())
+        .insecure_random_seed(0)
+        .max_random_size(MAX_RANDOM)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .build()
+}
+
+/// The same bytes again and again. Nothing that a plugin does may rest on their being secret, and it can't keep secrets
+/// from one call to the next in any case.
+fn no_chance() -> Deterministic {
+    Deterministic::new(vec![0x6e, 0x6f, 0x63, 0x68, 0x61, 0x6e, 0x63, 0x65])
 }
 
 struct NoClock;

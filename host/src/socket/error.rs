@@ -82,6 +82,7 @@ impl From<Refusal> for WireError {
         let code = match &refusal {
             Refusal::Rejected { code, .. } => match code {
                 RejectionCode::Generic => GENERIC,
+                RejectionCode::LabDeploying => DEPLOYING,
                 RejectionCode::LabNotRunning => LAB_NOT_RUNNING,
                 RejectionCode::NodeNotRunning => NODE_NOT_RUNNING,
                 RejectionCode::NodeNotFound => NODE_NOT_FOUND,

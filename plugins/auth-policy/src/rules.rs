@@ -25,7 +25,8 @@ pub(crate) fn authorize(user: &Identity, action: &Action, settings: Settings) ->
         Action::UpdateLab(change) => {
             own_lab(user, &change.before)?;
             if change.after.topology_id == change.before.topology_id {
-                return Ok(());
+                // Somebody else may have changed the topology since, and a new start time has it deployed.
+                return host_access(&change.after.nodes, settings);
             }
             create_lab(user, &change.after, settings)
         }
@@ -382,6 +383,7 @@ mod tests {
                 before: lab("ada", collection("course")),
                 after: Lab { topology_id: "t2".into(), ..asking() },
             };
+            let rescheduled = || LabChange { before: asking(), after: Lab { start_time: 1, ..asking() } };
             let edited = || TopologyChange {
                 before: topology("ada", collection("course")),
                 after: Topology { nodes: nodes.clone(), ..topology("ada", collection("course")) },
@@ -389,6 +391,7 @@ mod tests {
             assert_rule(&ada, run(CommandKind::Deploy, asking(), None), "host-access");
             assert_rule(&ada, Action::CreateLab(asking()), "host-access");
             assert_rule(&ada, Action::UpdateLab(retopologised()), "host-access");
+            assert_rule(&ada, Action::UpdateLab(rescheduled()), "host-access");
             assert_rule(&ada, Action::UpdateTopology(edited()), "host-access");
             assert_eq!(rule(&ada, run(CommandKind::Destroy, asking(), None)), None);
 

@@ -49,16 +49,16 @@ fn shell<'a>(command: &Command, context: &'a Context) -> Result<&'a Shell, Rejec
 
 /// The lab has to be up.
 fn running(lab: &Lab) -> Result<(), Rejection> {
-    if lab.state == LabState::Running {
-        return Ok(());
-    }
     let state = match lab.state {
+        LabState::Deploying => {
+            let message = format!("lab {} is still being deployed", lab.name);
+            return Err(reject(RejectionCode::LabDeploying, "lab-running", message));
+        }
         LabState::Scheduled => "it is scheduled for later",
         LabState::Inactive => "it is not deployed",
-        LabState::Deploying => "it is still being deployed",
         LabState::Stopping => "it is being destroyed",
         LabState::Failed => "its last deployment or destruction failed",
-        LabState::Running => unreachable!("returned above"),
+        LabState::Running => return Ok(()),
     };
     let message = format!("lab {} is not running: {state}", lab.name);
     Err(reject(RejectionCode::LabNotRunning, "lab-running", message))
@@ -174,12 +174,16 @@ mod tests {
 
     #[test]
     fn node_commands_need_a_running_lab() {
-        for state in
-            [LabState::Scheduled, LabState::Inactive, LabState::Deploying, LabState::Stopping, LabState::Failed]
-        {
+        for (state, code) in [
+            (LabState::Scheduled, RejectionCode::LabNotRunning),
+            (LabState::Inactive, RejectionCode::LabNotRunning),
+            (LabState::Deploying, RejectionCode::LabDeploying),
+            (LabState::Stopping, RejectionCode::LabNotRunning),
+            (LabState::Failed, RejectionCode::LabNotRunning),
+        ] {
             let context = context(lab(state, &[("r1", NodeState::Absent)]), None);
             for kind in NODE_COMMANDS {
-                assert_eq!(rejected(kind, Some("r1"), None, &context), RejectionCode::LabNotRunning, "{state:?}");
+                assert_eq!(rejected(kind, Some("r1"), None, &context), code, "{state:?}");
             }
         }
     }

@@ -1,5 +1,8 @@
 //! An auth policy that stands behind another one and forbids deploying labs, but for some people.
 //!
+//! A lab's start time comes without anybody being asked: what the schedule is to deploy is decided when a lab is created
+//! or changed. So those are refused as well. Labs that were scheduled before still start; their creators can delete them.
+//!
 //! Policies work together: each has to allow an action. This one allows everything that it isn't about, and knows nobody,
 //! so that another policy says who somebody is.
 
@@ -50,13 +53,18 @@ impl Guest for DeployFreeze {
     }
 
     fn authorize(user: Identity, action: Action, _circumstances: Circumstances) -> Result<(), Denial> {
-        let Action::Command(request) = action else { return Ok(()) };
+        let (lab, what) = match &action {
+            Action::Command(request) if request.kind == CommandKind::Deploy => (&request.lab, "deployed"),
+            Action::CreateLab(lab) => (lab, "created"),
+            Action::UpdateLab(change) => (&change.after, "changed"),
+            _ => return Ok(()),
+        };
         let Some(settings) = SETTINGS.get() else { return Ok(()) };
-        if request.kind != CommandKind::Deploy || settings.allowed.contains(&user.id) {
+        if settings.allowed.contains(&user.id) {
             return Ok(());
         }
-        log(Level::Info, &format!("kept {} from deploying {}", user.id, request.lab.name));
-        let message = format!("Labs can't be deployed at the moment: {}", settings.reason);
+        log(Level::Info, &format!("kept {} from having {} {what}", user.id, lab.name));
+        let message = format!("Labs can't be {what} at the moment: {}", settings.reason);
         Err(Denial { rule: "deploy-freeze".into(), message })
     }
 }

@@ -105,14 +105,20 @@ enum Language {
 /// Builds the plugin in `dir`, or, where `dir` itself is none, every plugin in the folders right below it.
 ///
 /// The component is written to `out`, or into it where that is a folder, or else beside the project's manifest; its name
-/// is that of the project. A component that was there before is replaced in one step, and only after everything went
+/// is that of the project. Where `dir` is a folder of projects, `out` is a folder in any case, and made where there is none. A component that was there before is replaced in one step, and only after everything went
 /// well. Blocks until the compiler is done.
 ///
 /// # Errors
 /// [`BuildError`]; nothing has been written for the project that failed.
 pub fn build(dir: &Path, out: Option<&Path>, progress: Progress<'_>) -> Result<Vec<Built>, BuildError> {
     let dir = dir.canonicalize().map_err(BuildError::io(dir))?;
-    projects(&dir)?
+    let projects = projects(&dir)?;
+    if let Some(out) = out
+        && projects.iter().any(|(project, _)| *project != dir)
+    {
+        std::fs::create_dir_all(out).map_err(BuildError::io(out))?;
+    }
+    projects
         .into_iter()
         .map(|(project, Language::Rust)| {
             let compiled = rust::compile(&project, progress)?;

@@ -25,8 +25,11 @@ const PROFILE: [(&str, &str); 6] = [
 /// much, stack and data of a small plugin share one page of 64 KiB, and its heap is a second one.
 const STACK: &str = "-C link-arg=-zstack-size=32768";
 /// What a surrounding `cargo test`, `clippy` or CI job may have set for its own build, and would spoil this one.
-const FOREIGN: [&str; 6] = [
+const FOREIGN: [&str; 9] = [
+    "RUSTC",
+    "CARGO_BUILD_RUSTC",
     "RUSTFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
     "CARGO_ENCODED_RUSTFLAGS",
     "CARGO_BUILD_TARGET",
     "CARGO_TARGET_DIR",
@@ -48,6 +51,10 @@ pub(super) fn compile(project: &Path, progress: Progress<'_>) -> Result<Compiled
     cargo.args(["build", "--lib", "--release", "--target", TARGET, "--manifest-path"]).arg(&manifest);
     // A folder of its own: its lock is not that of a cargo that may be waiting for us, such as `cargo test`.
     cargo.arg("--target-dir").arg(&target_dir);
+    // Where somebody wrote down which versions it is made of, it is made of those.
+    if package.workspace.join("Cargo.lock").is_file() {
+        cargo.arg("--locked");
+    }
     cargo.envs(PROFILE).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", STACK);
     toolchain.apply(&mut cargo);
     run(cargo, project, progress)?;

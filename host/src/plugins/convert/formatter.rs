@@ -6,7 +6,7 @@ use crate::labs::model::NodeStatus;
 use crate::plugins::bindings::exports::antimony::plugin::formatter as wit;
 use crate::plugins::decision::{Event, Occurrence, Severity, ShellInfo, Status};
 
-/// How much of a runtime's output goes along with a failure, in bytes: its end.
+/// How much of a runtime's output goes along with a failure, and of a message in full is kept, in bytes.
 const DETAIL: usize = 64 << 10;
 
 pub(in crate::plugins) fn event<'a>(arena: &'a Arena, event: &'a Event) -> wit::Event<'a> {
@@ -46,6 +46,12 @@ pub(in crate::plugins) fn event<'a>(arena: &'a Arena, event: &'a Event) -> wit::
     wit::Event { at: timestamp(event.at), what }
 }
 
+/// What of a message in full is kept: its beginning.
+fn head(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(DETAIL));
+    text
+}
+
 fn tail(text: &str) -> &str {
     &text[text.ceil_char_boundary(text.len().saturating_sub(DETAIL))..]
 }
@@ -54,7 +60,7 @@ pub(in crate::plugins) fn status(status: wit::Status) -> Status {
     Status {
         source: line(status.source, NAME),
         content: line(status.content, SENTENCE),
-        log_content: status.log_content,
+        log_content: head(status.log_content),
         severity: match status.severity {
             wit::Severity::Success => Severity::Success,
             wit::Severity::Info => Severity::Info,
@@ -74,5 +80,6 @@ mod tests {
         let long = format!("{}é{}", "x".repeat(10), "y".repeat(DETAIL - 1));
         assert_eq!(tail(&long), "y".repeat(DETAIL - 1));
         assert_eq!(tail("short"), "short");
+        assert_eq!(head(format!("{}éé", "x".repeat(DETAIL - 1))), "x".repeat(DETAIL - 1));
     }
 }

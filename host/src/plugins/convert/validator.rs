@@ -51,6 +51,7 @@ pub(in crate::plugins) fn rejected(plugin: &str, rejection: wit::Rejection) -> R
         message: line(rejection.message, SENTENCE),
         code: match rejection.code {
             wit::RejectionCode::Generic => RejectionCode::Generic,
+            wit::RejectionCode::LabDeploying => RejectionCode::LabDeploying,
             wit::RejectionCode::LabNotRunning => RejectionCode::LabNotRunning,
             wit::RejectionCode::NodeNotRunning => RejectionCode::NodeNotRunning,
             wit::RejectionCode::NodeNotFound => RejectionCode::NodeNotFound,
