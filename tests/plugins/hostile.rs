@@ -147,6 +147,12 @@ async fn an_answer_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_no_text_is_no_answer() {
+    let Some(failure) = failure_of("answer-no-text").await else { return };
+    assert!(matches!(&failure, CallFailure::InvalidAnswer(why) if why.contains("utf-8")), "{failure}");
+}
+
+#[tokio::test]
 async fn a_user_without_an_id_is_no_answer() {
     let Some(entry) = guests::with_settings("misbehaves", json!({"identify": "nobody"})) else { return };
     let mut config = with_policy(entry);

@@ -308,7 +308,8 @@ mod tests {
         tokio::task::yield_now().await;
         for _ in 0..2 {
             let UpdateDeadline::YieldCustom(1, wait) = other.tick() else { panic!("it has time left") };
-            wait.await;
+            let waited = tokio::time::timeout(std::time::Duration::from_secs(20), wait).await;
+            assert!(waited.is_ok(), "the one that sleeps keeps its place");
         }
         drop(other);
         wake.send(()).unwrap();

@@ -10,6 +10,8 @@ use super::error::LoadProblem;
 
 /// The version of the contract that this server knows.
 pub(super) const VERSION: &str = "0.1.0";
+/// How deep modules and components may lie in each other. Those who read the rest of it go down by recursion.
+const MAX_DEPTH: u32 = 32;
 /// The package of the contract.
 const PACKAGE: &str = "antimony:plugin/";
 
@@ -95,6 +97,9 @@ impl Names {
         let mut names = Self::default();
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
+            if depth > MAX_DEPTH {
+                return Err(LoadProblem::Damaged(format!("its parts are nested more than {MAX_DEPTH} deep")));
+            }
             match payload.map_err(damaged)? {
                 Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                     return Err(LoadProblem::CoreModule);
@@ -171,6 +176,18 @@ mod tests {
         let whole = component(&[], &[LIFECYCLE, POLICY]);
         assert!(problem(&whole[..whole.len() - 3]).contains("truncated"));
         assert!(problem(&whole[..6]).contains("truncated"));
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_read_no_further() {
+        let mut nested = wasm_encoder::Component::new();
+        for _ in 0..5_000 {
+            let mut outer = wasm_encoder::Component::new();
+            outer.section(&wasm_encoder::NestedComponentSection(&nested));
+            nested = outer;
+        }
+        let text = problem(&nested.finish());
+        assert!(text.contains("nested more than 32 deep"), "{text}");
     }
 
     #[test]

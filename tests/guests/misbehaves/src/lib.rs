@@ -32,6 +32,8 @@ enum Way {
     OverflowStack,
     OverflowStackInMemory,
     AnswerALot,
+    /// Answers with a text that is no UTF-8.
+    AnswerNoText,
     LogALot,
     LogControlCharacters,
     Refuse,
@@ -106,6 +108,8 @@ fn behave(way: Way) -> Result<(), String> {
             std::hint::black_box(recurse_in_memory(1));
         }
         Way::AnswerALot => return Err("x".repeat(4 << 20)),
+        // Nothing looks at it on the way out.
+        Way::AnswerNoText => return Err(unsafe { String::from_utf8_unchecked(vec![b'a', 0xff, 0xc3]) }),
         Way::LogALot => {
             for line in 0..10_000 {
                 log(Level::Info, &format!("line {line} of far too many"));
