@@ -159,7 +159,8 @@ impl Server {
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
-        let api = Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
+        let api =
+            Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
         let app = http::router(api).layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
         let stopped = stop.clone();

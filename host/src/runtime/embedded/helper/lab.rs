@@ -23,8 +23,8 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2, read, setgroups, setresgid, setr
 use super::channel::{self, Channel, Note};
 use super::confine::Confinement;
 use super::network::Network;
+use super::sessions;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
-use super::{rootfs, sessions};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request};
 use crate::runtime::embedded::sys::SingleThreaded;
@@ -95,14 +95,7 @@ struct Lab<'a> {
 }
 
 /// Runs the lab. Answers an exit code, though nobody is interested in it.
-pub(super) fn run(
-    single: SingleThreaded,
-    plan: &LabPlan,
-    control: &File,
-    go: &OwnedFd,
-    cgroups: &LabCgroups,
-    staged: Option<bool>,
-) -> i32 {
+pub(super) fn run(single: SingleThreaded, plan: &LabPlan, control: &File, go: &OwnedFd, cgroups: &LabCgroups) -> i32 {
     // The keeper says go once the id maps are written; if it ends instead, so do we.
     if read(go, &mut [0]) != Ok(1) {
         return 1;
@@ -113,7 +106,7 @@ pub(super) fn run(
         let _ = (&*control).write_all(&bytes);
         1
     };
-    match Lab::prepare(single, plan, control, cgroups, staged) {
+    match Lab::prepare(single, plan, control, cgroups) {
         Ok(lab) => match lab.serve(go) {
             Ok(()) => 0,
             Err(error) => fatal(format!("the lab's first process: {error}")),
@@ -128,7 +121,6 @@ impl<'a> Lab<'a> {
         plan: &'a LabPlan,
         control: &'a File,
         cgroups: &'a LabCgroups,
-        staged: Option<bool>,
     ) -> Result<Self, String> {
         let step = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
@@ -141,10 +133,6 @@ impl<'a> Lab<'a> {
         // After the change of user, which clears it. The keeper has one thread, so this can't fire early.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("tying the lab to its keeper"))?;
         prctl::set_name(c"antimony-lab").map_err(step("taking a name"))?;
-        let staged = match staged {
-            Some(staged) => staged,
-            None => rootfs::stage().map_err(|error| format!("preparing mounts: {error}"))?,
-        };
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(step("mounting /proc"))?;
         let home = File::open("/proc/self/ns/net").map_err(|error| format!("/proc/self/ns/net: {error}"))?;
@@ -179,12 +167,7 @@ impl<'a> Lab<'a> {
             });
         }
         non_blocking(control).map_err(|error| format!("the lab's socket: {error}"))?;
-        let mut notes: Vec<&str> = cgroups.note().into_iter().collect();
-        if !staged {
-            notes.push("nodes see no tools of ours: the program file was moved or replaced since it was started");
-        }
-        let note = (!notes.is_empty()).then(|| notes.join("; "));
-        lab.say(&Message::Ready { note });
+        lab.say(&Message::Ready { note: cgroups.note().map(str::to_owned) });
         Ok(lab)
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -88,24 +89,46 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// Prepares the helper's own view: makes mounts private and brings our program to a place that nodes' users can reach,
-/// which it may not be where it lies. Answers whether that worked.
+/// Prepares the helper's own view: makes mounts private and mounts our program, read-only, at a place that nodes' users
+/// can reach, which it may not be where it lies. Answers that place.
 ///
-/// Called by whoever may still read that file: the keeper where the server is root, the lab's first process otherwise.
-pub(super) fn stage() -> io::Result<bool> {
+/// Called by the keeper, which may still read that file: further in, nobody may read a program below /root any more.
+pub(super) fn stage() -> io::Result<PathBuf> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .at("making mounts private")?;
-    // Opened before the tmpfs may cover it. Gone or replaced since it was started: nodes do without.
-    let program = fs::read_link("/proc/self/exe").and_then(fs::File::open);
-    let options = Some("size=1m,nr_inodes=64,mode=0755");
-    mount(Some("tmpfs"), STAGING, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+    // Both opened before the tmpfs may cover them. What runs is to be mounted, and only a path of this mount namespace
+    // can be; if another file has taken that path since, or none, what runs is copied.
+    let mut running = fs::File::open("/proc/self/exe").at("the program")?;
+    let meta = running.metadata()?;
+    let same = |file: &fs::File| file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()));
+    let installed = fs::read_link("/proc/self/exe").and_then(fs::File::open).ok().filter(same);
+    let size = (1 << 20) + if installed.is_some() { 0 } else { meta.len() };
+    let options = format!("size={size},nr_inodes=64,mode=0755");
+    mount(Some("tmpfs"), STAGING, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
         .at("mounting a tmpfs")?;
     let staging = Path::new(STAGING);
     fs::create_dir(staging.join("root"))?;
-    fs::write(staging.join("antimony"), "")?;
-    let Ok(program) = program else { return Ok(false) };
-    let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
-    Ok(bind(Path::new(&source), &staging.join("antimony")).is_ok())
+    let program = staging.join("antimony");
+    let mut target = fs::File::create(&program)?;
+    let source = match &installed {
+        Some(installed) => held(installed),
+        None => {
+            io::copy(&mut running, &mut target).at("copying the program")?;
+            fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+            program.clone()
+        }
+    };
+    // Nobody may run a file that is open for writing.
+    drop(target);
+    bind(&source, &program).at("mounting the program")?;
+    let restrictions = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    sys::change_mount(&program, restrictions, 0).at("making the program read-only")?;
+    Ok(program)
+}
+
+/// A path to what a descriptor refers to, whatever else has become of its name.
+fn held(descriptor: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
 }
 
 /// Builds the root file system of a node and moves into it. The caller is root of the node's user namespace, PID 1 of
