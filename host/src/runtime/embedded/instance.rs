@@ -24,8 +24,9 @@ use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Requ
 use crate::labs::model::NodeState;
 use crate::runtime::{LogSink, RuntimeEvent};
 
-/// How long the helper may take to end once its socket is closed, before that is called a failure.
-const FAREWELL: Duration = Duration::from_secs(20);
+/// How long the helper may take to end once its socket is closed before it is killed, and then before that is called a
+/// failure.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Longest line of a command's output that is passed on in one piece, in bytes.
 const LINE: usize = 16 << 10;
 
@@ -199,8 +200,10 @@ impl Instance {
     /// When something still is after a time in which a kernel that is well kills everything. It can be called again.
     pub(super) async fn kill(&self) -> Result<(), String> {
         self.kill.cancel();
-        let ended = tokio::time::timeout(FAREWELL, self.ended()).await;
-        ended.map(drop).map_err(|_| format!("the processes of {} did not end in {FAREWELL:?}", self.plan.instance))
+        let ended = tokio::time::timeout(2 * FAREWELL, self.ended()).await;
+        ended
+            .map(drop)
+            .map_err(|_| format!("the processes of {} did not end in {:?}", self.plan.instance, 2 * FAREWELL))
     }
 
     /// Waits until nothing of the lab is left; answers why it ended.
@@ -261,7 +264,15 @@ impl Task {
         inbox.close();
         // Tells the helper to end everything.
         drop(socket);
-        let clean = child.wait().await.is_ok_and(|status| status.success());
+        let clean = match tokio::time::timeout(FAREWELL, child.wait()).await {
+            Ok(status) => status.is_ok_and(|status| status.success()),
+            Err(_) => {
+                tracing::warn!(instance = plan.instance, "the lab's helper does not end and is killed");
+                let _ = child.start_kill();
+                let _ = child.wait().await;
+                false
+            }
+        };
         if !clean {
             // It was killed before it could tidy up.
             let _ = tokio::task::spawn_blocking(super::cgroup::sweep).await;
