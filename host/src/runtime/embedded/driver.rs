@@ -145,7 +145,7 @@ impl RuntimeDriver for EmbeddedRuntime {
     }
 
     fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {
-        plan::check(topology)
+        plan::check(topology, &self.options)
     }
 
     async fn deploy(
