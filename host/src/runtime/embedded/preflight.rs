@@ -23,6 +23,10 @@ pub struct Unavailable(String);
 
 /// Builds a small lab and takes it down again.
 pub(super) fn check(options: &EmbeddedOptions) -> Result<(), Unavailable> {
+    if let Some(path) = options.hidden.iter().find(|path| !path.is_absolute()) {
+        let path = path.display();
+        return Err(Unavailable(format!("can't hide {path} from nodes: a path from the root of the host is needed")));
+    }
     attempt(options).map_err(|reason| Unavailable(explain(&reason, &Settings::read())))
 }
 
