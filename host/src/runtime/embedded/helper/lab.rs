@@ -362,15 +362,16 @@ impl<'a> Lab<'a> {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let (Note::Namespaces, mut descriptors) = built? else { return Err(io::Error::other("no namespaces")) };
-        if descriptors.len() != spawn::NAMESPACES.len() {
+        if descriptors.len() != spawn::NAMESPACES.len() + 1 {
             return Err(io::Error::other("some namespaces are missing"));
         }
         let user = descriptors.remove(0);
+        let null = descriptors.pop().expect("counted above");
         let network = File::from(descriptors[0].try_clone()?);
         let network = Network::open(network, self.home.as_fd())
             .map_err(|error| io::Error::other(format!("opening the node's network: {error}")))?;
         self.nodes[node].network = Some(network);
-        self.nodes[node].namespaces = Some(Namespaces { user, others: descriptors });
+        self.nodes[node].namespaces = Some(Namespaces { user, null, others: descriptors });
         Ok(())
     }
 
