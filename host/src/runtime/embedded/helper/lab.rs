@@ -559,13 +559,13 @@ impl<'a> Lab<'a> {
                 node.pid_namespace = None;
                 node.kill_at = None;
                 let waiting = std::mem::take(&mut node.waiting);
-                if let Some(network) = &mut node.network
-                    && let Err(error) = network.park(Self::interfaces(self.plan, index))
-                {
-                    self.say(&Message::NodeExited { node: index, how: format!("{how}; its links stay up: {error}") });
-                } else {
-                    self.say(&Message::NodeExited { node: index, how });
-                }
+                let parked = node.network.as_mut().map(|network| network.park(Self::interfaces(self.plan, index)));
+                let how = match parked {
+                    Some(Err(error)) => format!("{how}; its links stay up: {error}"),
+                    Some(Ok(false)) => format!("{how}; it has too many routes to put all of them back"),
+                    Some(Ok(true)) | None => how,
+                };
+                self.say(&Message::NodeExited { node: index, how });
                 for id in waiting {
                     self.reply(id, Ok(Answer::Done));
                 }
