@@ -155,6 +155,10 @@ impl RuntimeDriver for EmbeddedRuntime {
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
         let _token = self.deploys.token();
+        // Whoever comes after the shutdown has begun gets nothing: nobody would take it down again.
+        if self.closing.is_cancelled() {
+            return Err(RuntimeError::Cancelled);
+        }
         let topology = &*spec.topology;
         let lab = self.plan(spec)?;
         let reservation = self.reserve(&spec.name)?;
