@@ -188,7 +188,7 @@ fn enter(context: Context<'_>, namespaces: &Namespaces, pid_namespace: Option<&O
     if let Err(error) = context.cgroups.join(context.node)
         && error.raw_os_error() == Some(libc::EAGAIN)
     {
-        return Err(io::Error::other("the node has as many processes as it may"));
+        return Err(error);
     }
     setns(&namespaces.user, CloneFlags::CLONE_NEWUSER)?;
     for namespace in namespaces.others.iter().chain(pid_namespace) {
@@ -271,6 +271,9 @@ fn report(channel: &Channel, work: impl FnOnce() -> io::Result<()>) -> i32 {
 
 /// Says what went wrong; answers the exit code that shells use when a program can't be run.
 pub(super) fn fail(channel: &Channel, error: &io::Error) -> i32 {
-    let _ = channel.send(&Note::Failed(error.to_string()), &[]);
+    // Joining a cgroup and making a process answer this.
+    let full = error.raw_os_error() == Some(libc::EAGAIN);
+    let text = if full { "the node has as many processes as it may".to_owned() } else { error.to_string() };
+    let _ = channel.send(&Note::Failed(text), &[]);
     127
 }
