@@ -445,7 +445,9 @@ struct Lines {
 impl Lines {
     fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if *byte == b'\n' || self.partial.len() >= LINE {
+            // What is too long is cut, but not within a character.
+            let inside = byte & 0b1100_0000 == 0b1000_0000 && self.partial.len() < LINE + 4;
+            if *byte == b'\n' || (self.partial.len() >= LINE && !inside) {
                 self.flush();
             }
             if *byte != b'\n' {
@@ -459,5 +461,26 @@ impl Lines {
             (self.output)(String::from_utf8_lossy(&self.partial).trim_end_matches('\r'));
             self.partial.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters() {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let output: LogSink = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |line| seen.lock().unwrap().push(line.to_owned()))
+        };
+        let text = format!("a{}", "é".repeat(LINE));
+        let mut lines = Lines { partial: Vec::new(), output };
+        lines.push(text.as_bytes());
+        lines.flush();
+        let seen = seen.lock().unwrap();
+        assert!(seen.len() > 1 && seen.iter().all(|line| line.len() <= LINE + 4));
+        assert_eq!(seen.concat(), text);
     }
 }
