@@ -1085,6 +1085,25 @@ async fn a_topology_that_asks_for_more_than_the_operator_allows_is_refused_by_it
     assert!(matches!(&refused, Err(RuntimeError::Unsupported(text)) if text.contains("r1: memory")), "{refused:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_very_many_routes_gets_a_bounded_number_back() {
+    let runtime = runtime();
+    deploy(&runtime, "routes", two_routers()).await;
+    let add = "for i in $(seq 0 19); do for j in $(seq 0 249); do echo route add 100.64.$i.$j/32 via 10.0.0.2; done; done \
+               | ip -batch -";
+    let count = async || {
+        let (_, text) = run_in(&runtime, "routes", "r1", "echo \"<$(ip route | grep -c ^100.64)>\"").await;
+        number(&text)
+    };
+    let (code, text) = run_in(&runtime, "routes", "r1", add).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(count().await, 5000);
+    runtime.node("routes", "r1", NodeAction::Restart).await.unwrap();
+    let kept = count().await;
+    assert!((1000..=4096).contains(&kept), "{kept} routes");
+    destroy(&runtime, "routes").await;
+}
+
 /// Everything above once more, by a process that has no rights at all.
 #[test]
 fn everything_works_for_an_ordinary_user_too() {
