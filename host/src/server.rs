@@ -132,7 +132,8 @@ impl Server {
         let store = Store::open(&data.join("antimony.db")).await?;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
-            hidden: vec![data.clone()],
+            // By its real name: the default is relative.
+            hidden: vec![data.canonicalize().map_err(unusable)?],
             ..EmbeddedOptions::default()
         })?);
         let publisher = Publisher::default();

@@ -252,9 +252,9 @@ fn left_out(what: &str) {
 /// Processes of the helper of an instance.
 fn helpers_of(instance: &str) -> Vec<i32> {
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mark = format!("__embedded-lab\0{instance}\0");
-    pids.filter(|pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.ends_with(&mark)))
-        .collect()
+    let marks = ["", "-apart"].map(|step| format!("__embedded-lab{step}\0{instance}\0"));
+    let ours = |text: String| marks.iter().any(|mark| text.ends_with(mark));
+    pids.filter(|pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(ours)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -946,6 +946,162 @@ async fn where_user_namespaces_are_off_one_sentence_says_what_to_switch_on() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
         Err(_) => left_out("a machine without user namespaces: there is no `unshare` to make one"),
     }
+}
+
+/// CVE-2019-5736 and its relatives: what runs in a node is started by our own program, which lies on the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_program_cannot_be_changed_through_the_processes_of_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("antimony-host");
+    fs::copy(helper(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let state = || {
+        let meta = fs::metadata(&program).unwrap();
+        (meta.permissions().mode(), meta.modified().unwrap(), meta.len())
+    };
+    let (before, content) = (state(), fs::read(&program).unwrap());
+    let runtime = EmbeddedRuntime::new(EmbeddedOptions { helper: program.clone(), ..Default::default() }).unwrap();
+    let attack = "while :; do for p in /proc/[0-9]*; do case $(readlink $p/exe) in *antimony*) { \
+                  chmod 6777 /proc/self/fd/9; touch -d @0 /proc/self/fd/9; kill -9 ${p#/proc/}; sleep 0.2; \
+                  echo x >> /proc/self/fd/9; echo attacked; } 9<$p/exe;; esac; done; done 2>&1";
+    let exec = vec!["ln -s /proc/self/exe /tmp/ping".to_owned()];
+    let attacker = Node { cmd: Some(format!("sh -c '{attack}'")), exec, ..node("r1") };
+    deploy(&runtime, "overwrite", one(attacker)).await;
+    let mut log = runtime.follow_log("overwrite", "r1").await.unwrap();
+    // Under this name the program stays for a while.
+    let again = ["/tmp/ping", "-c", "1000", "127.0.0.1"];
+    let pty = runtime.open_pty("overwrite", "r1", request(&[&again])).await.unwrap();
+    let text = read_log(&mut log, "attacked").await;
+    assert_eq!(state(), before, "{text}");
+    drop(pty);
+    destroy(&runtime, "overwrite").await;
+    assert_eq!(state(), before, "{text}");
+    assert!(fs::read(&program).unwrap() == content, "the program has other bytes now: {text}");
+}
+
+/// What the helper needs of a node's devices it holds since before the node ran anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_swaps_its_devices_gets_nothing_of_the_helper_and_starts_again() {
+    let runtime = runtime();
+    let swap = "rm -rf /dev.old; mv /dev /dev.old; mkdir /dev; ln -s /proc/self/exe /dev/null";
+    let look = "stat -L -c %F-%t:%T /proc/self/fd/0";
+    let swapper = Node { exec: vec![format!("sh -c '{swap}'"), look.to_owned()], ..node("r1") };
+    let text = deploy(&runtime, "swapped", one(swapper)).await.text();
+    assert!(text.contains("r1 | character special file-1:3"), "the input of a command is something else: {text}");
+    runtime.node("swapped", "r1", NodeAction::Restart).await.unwrap();
+    for masked in ["/proc/keys", "/proc/timer_list", "/proc/sysrq-trigger", "/proc/kcore"] {
+        if Path::new(masked).exists() {
+            let (_, text) = run_in(&runtime, "swapped", "r1", &format!("stat -c %F-%t:%T {masked}")).await;
+            assert!(text.contains("character special file-1:3"), "{masked}: {text}");
+        }
+    }
+    destroy(&runtime, "swapped").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_folder_is_hidden_by_whatever_path_it_is_named() {
+    let relative = EmbeddedOptions { helper: helper(), hidden: vec!["antimony-data".into()], ..Default::default() };
+    let error = EmbeddedRuntime::new(relative).err().expect("a relative path could be anywhere").to_string();
+    assert!(error.contains("antimony-data"), "{error}");
+    if !nix::unistd::geteuid().is_root() {
+        return left_out("a hidden folder below /usr: only root can make one");
+    }
+    let folder = tempfile::tempdir_in("/usr/local").unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("signing.key"), "secret").unwrap();
+    let alias = elsewhere.path().join("alias");
+    std::os::unix::fs::symlink(folder.path(), &alias).unwrap();
+    let roundabout = folder.path().join("../../local").join(folder.path().file_name().unwrap());
+    for (name, path) in [("alias", alias), ("roundabout", roundabout)] {
+        let options = EmbeddedOptions { helper: helper(), hidden: vec![path], ..Default::default() };
+        let runtime = EmbeddedRuntime::new(options).unwrap();
+        deploy(&runtime, name, one(node("r1"))).await;
+        let key = folder.path().join("signing.key");
+        let (code, text) = run_in(&runtime, name, "r1", &format!("test -e {}", key.display())).await;
+        assert_eq!(code, 1, "{name}: {text}");
+        destroy(&runtime, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_can_use_up_of_the_kernel_is_bounded() {
+    let runtime = runtime();
+    deploy(&runtime, "bounded", one(node("r1"))).await;
+    let (_, text) = run_in(
+        &runtime,
+        "bounded",
+        "r1",
+        "n=0; while [ $n -lt 90 ] && exec {fd}<>/dev/ptmx; do n=$((n+1)); done 2>/dev/null; echo \"<$n>\"",
+    )
+    .await;
+    assert!((16..=64).contains(&number(&text)), "terminals: {text}");
+    let at_most = async |line: &str, most: u32| {
+        let (_, text) = run_in(&runtime, "bounded", "r1", &format!("echo \"<$({line})>\"")).await;
+        assert!(number(&text) <= most, "{line}: {text}");
+    };
+    at_most("ulimit -Sn", 1024).await;
+    at_most("ulimit -Hn", 4096).await;
+    at_most("ulimit -Hi", 4096).await;
+    at_most("ulimit -Hq", 819_200).await;
+    at_most("ulimit -Hl", 8192).await;
+    for key in ["max_inotify_instances", "max_inotify_watches"] {
+        at_most(&format!("cat /proc/sys/user/{key}"), 65_536).await;
+    }
+    at_most("cat /proc/sys/kernel/shmall", (256 << 20) / 4096).await;
+    destroy(&runtime, "bounded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_that_does_not_react_is_killed_and_nothing_is_left() {
+    let runtime = runtime();
+    let name = format!("stuck-{}", std::process::id());
+    deploy(&runtime, &name, two_routers()).await;
+    let pids = helpers_of(&name);
+    // The outermost one is the child of this process.
+    let me = std::process::id().to_string();
+    let child = |pid: &&i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1) == Some(me.as_str())
+    };
+    let keeper = *pids.iter().find(child).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let destroyed = tokio::time::timeout(2 * PATIENCE, runtime.destroy(&name, Lines::default().sink())).await;
+    destroyed.expect("an answer in time").unwrap();
+    assert_eq!(helpers_of(&name), Vec::<i32>::new());
+    assert_eq!(cgroups_of(keeper), Vec::<PathBuf>::new());
+    assert!(runtime.list().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topology_that_asks_for_more_than_the_operator_allows_is_refused_by_its_key() {
+    let runtime = runtime();
+    let many = (0..201).map(|index| node(&format!("n{index}"))).collect();
+    let refused = runtime.check(&Topology { nodes: many, links: vec![], ..two_routers() });
+    assert!(matches!(&refused, Err(RuntimeError::Unsupported(text)) if text.contains("nodes")), "{refused:?}");
+    let large = Node { memory: Some(1 << 50), ..node("r1") };
+    let refused = runtime.check(&one(large));
+    assert!(matches!(&refused, Err(RuntimeError::Unsupported(text)) if text.contains("r1: memory")), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_very_many_routes_gets_a_bounded_number_back() {
+    let runtime = runtime();
+    deploy(&runtime, "routes", two_routers()).await;
+    let add = "for i in $(seq 0 19); do for j in $(seq 0 249); do echo route add 100.64.$i.$j/32 via 10.0.0.2; done; done \
+               | ip -batch -";
+    let count = async || {
+        let (_, text) = run_in(&runtime, "routes", "r1", "echo \"<$(ip route | grep -c ^100.64)>\"").await;
+        number(&text)
+    };
+    let (code, text) = run_in(&runtime, "routes", "r1", add).await;
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(count().await, 5000);
+    runtime.node("routes", "r1", NodeAction::Restart).await.unwrap();
+    let kept = count().await;
+    assert!((1000..=4096).contains(&kept), "{kept} routes");
+    destroy(&runtime, "routes").await;
 }
 
 /// Everything above once more, by a process that has no rights at all.

@@ -94,7 +94,8 @@ pub struct Pty {
 pub trait PtyControl: Send + Sync {
     /// Tells the terminal its size, in columns and rows.
     fn resize(&self, cols: u16, rows: u16);
-    /// Ends the process and everything that it started. Returns at once; `exit` and the end of `output` follow.
+    /// Ends the process and everything that it started in its session; what has left that, as daemons do, stays until
+    /// the node stops. Returns at once; `exit` and the end of `output` follow.
     fn terminate(&self);
 }
 

@@ -145,7 +145,7 @@ impl RuntimeDriver for EmbeddedRuntime {
     }
 
     fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {
-        plan::check(topology)
+        plan::check(topology, &self.options)
     }
 
     async fn deploy(
@@ -155,6 +155,10 @@ impl RuntimeDriver for EmbeddedRuntime {
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
         let _token = self.deploys.token();
+        // Whoever comes after the shutdown has begun gets nothing: nobody would take it down again.
+        if self.closing.is_cancelled() {
+            return Err(RuntimeError::Cancelled);
+        }
         let topology = &*spec.topology;
         let lab = self.plan(spec)?;
         let reservation = self.reserve(&spec.name)?;

@@ -24,8 +24,9 @@ use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Requ
 use crate::labs::model::NodeState;
 use crate::runtime::{LogSink, RuntimeEvent};
 
-/// How long the helper may take to end once its socket is closed, before that is called a failure.
-const FAREWELL: Duration = Duration::from_secs(20);
+/// How long the helper may take to end once its socket is closed before it is killed, and then before that is called a
+/// failure.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Longest line of a command's output that is passed on in one piece, in bytes.
 const LINE: usize = 16 << 10;
 
@@ -199,8 +200,10 @@ impl Instance {
     /// When something still is after a time in which a kernel that is well kills everything. It can be called again.
     pub(super) async fn kill(&self) -> Result<(), String> {
         self.kill.cancel();
-        let ended = tokio::time::timeout(FAREWELL, self.ended()).await;
-        ended.map(drop).map_err(|_| format!("the processes of {} did not end in {FAREWELL:?}", self.plan.instance))
+        let ended = tokio::time::timeout(2 * FAREWELL, self.ended()).await;
+        ended
+            .map(drop)
+            .map_err(|_| format!("the processes of {} did not end in {:?}", self.plan.instance, 2 * FAREWELL))
     }
 
     /// Waits until nothing of the lab is left; answers why it ended.
@@ -261,7 +264,15 @@ impl Task {
         inbox.close();
         // Tells the helper to end everything.
         drop(socket);
-        let clean = child.wait().await.is_ok_and(|status| status.success());
+        let clean = match tokio::time::timeout(FAREWELL, child.wait()).await {
+            Ok(status) => status.is_ok_and(|status| status.success()),
+            Err(_) => {
+                tracing::warn!(instance = plan.instance, "the lab's helper does not end and is killed");
+                let _ = child.start_kill();
+                let _ = child.wait().await;
+                false
+            }
+        };
         if !clean {
             // It was killed before it could tidy up.
             let _ = tokio::task::spawn_blocking(super::cgroup::sweep).await;
@@ -434,7 +445,9 @@ struct Lines {
 impl Lines {
     fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if *byte == b'\n' || self.partial.len() >= LINE {
+            // What is too long is cut, but not within a character.
+            let inside = byte & 0b1100_0000 == 0b1000_0000 && self.partial.len() < LINE + 4;
+            if *byte == b'\n' || (self.partial.len() >= LINE && !inside) {
                 self.flush();
             }
             if *byte != b'\n' {
@@ -448,5 +461,26 @@ impl Lines {
             (self.output)(String::from_utf8_lossy(&self.partial).trim_end_matches('\r'));
             self.partial.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters() {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let output: LogSink = {
+            let seen = Arc::clone(&seen);
+            Arc::new(move |line| seen.lock().unwrap().push(line.to_owned()))
+        };
+        let text = format!("a{}", "é".repeat(LINE));
+        let mut lines = Lines { partial: Vec::new(), output };
+        lines.push(text.as_bytes());
+        lines.flush();
+        let seen = seen.lock().unwrap();
+        assert!(seen.len() > 1 && seen.iter().all(|line| line.len() <= LINE + 4));
+        assert_eq!(seen.concat(), text);
     }
 }

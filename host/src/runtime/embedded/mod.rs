@@ -39,7 +39,7 @@ pub struct EmbeddedOptions {
     /// The program that [`helper_main`] is called in: the server's own.
     pub helper: PathBuf,
     /// Files and folders of the host that no node may see, such as the server's data folder. Nodes see nothing but
-    /// programs anyway; this counts where one of these lies below `/usr`.
+    /// programs anyway; this counts where one of these lies below `/usr`. Absolute, or the runtime refuses to start.
     pub hidden: Vec<PathBuf>,
     /// Processes that a node may have.
     pub processes: u64,
@@ -47,6 +47,10 @@ pub struct EmbeddedOptions {
     pub memory: u64,
     /// Bytes that a node may write to its root file system. They count as its memory.
     pub disk: u64,
+    /// Nodes that a topology may have.
+    pub max_nodes: usize,
+    /// Most bytes of memory that a topology may ask for per node.
+    pub max_memory: u64,
 }
 
 impl Default for EmbeddedOptions {
@@ -57,6 +61,8 @@ impl Default for EmbeddedOptions {
             processes: 512,
             memory: 1 << 30,
             disk: 256 << 20,
+            max_nodes: 200,
+            max_memory: 16 << 30,
         }
     }
 }

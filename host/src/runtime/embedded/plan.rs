@@ -29,9 +29,21 @@ const SLOTS: u32 = 0x0fff;
 ///
 /// # Errors
 /// [`RuntimeError::Unsupported`] naming the node or link and the key.
-pub(super) fn check(topology: &Topology) -> Result<(), RuntimeError> {
+pub(super) fn check(topology: &Topology, options: &EmbeddedOptions) -> Result<(), RuntimeError> {
     if topology.nodes.is_empty() {
         return Err(unsupported("the topology has no nodes".to_owned()));
+    }
+    let (count, most) = (topology.nodes.len(), options.max_nodes);
+    if count > most {
+        return Err(unsupported(format!("nodes: there are {count}, and this server allows {most} per topology")));
+    }
+    for node in &topology.nodes {
+        if let Some(memory) = node.memory.filter(|memory| *memory > options.max_memory) {
+            let (name, most) = (&node.name, options.max_memory);
+            return Err(unsupported(format!(
+                "node {name}: memory: {memory} bytes are asked for, and this server allows {most} per node"
+            )));
+        }
     }
     topology.nodes.iter().try_for_each(check_node)?;
     links(topology).map(drop)
@@ -125,7 +137,7 @@ pub(super) fn plan(
     options: &EmbeddedOptions,
     ids: IdMap,
 ) -> Result<LabPlan, RuntimeError> {
-    check(topology)?;
+    check(topology, options)?;
     let links = links(topology)?;
     let mut nodes = Vec::new();
     for (index, node) in topology.nodes.iter().enumerate() {
@@ -332,7 +344,7 @@ mod tests {
     }
 
     fn refusal(topology: &Topology) -> String {
-        check(topology).unwrap_err().to_string()
+        check(topology, &EmbeddedOptions::default()).unwrap_err().to_string()
     }
 
     #[test]
@@ -367,7 +379,7 @@ mod tests {
             assert!(refusal(&lab(vec![Node { sysctls, ..node("r1") }], vec![])).contains(key));
         }
         let sysctls = [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into();
-        check(&lab(vec![Node { sysctls, ..node("r1") }], vec![])).unwrap();
+        check(&lab(vec![Node { sysctls, ..node("r1") }], vec![]), &EmbeddedOptions::default()).unwrap();
     }
 
     #[test]

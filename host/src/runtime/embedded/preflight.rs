@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::protocol::{Answer, EndPlan, Frame, Frames, LabPlan, LinkPlan, Message, NodePlan, Op, Refusal, Request};
 use super::{EmbeddedOptions, helper, plan};
@@ -23,6 +23,10 @@ pub struct Unavailable(String);
 
 /// Builds a small lab and takes it down again.
 pub(super) fn check(options: &EmbeddedOptions) -> Result<(), Unavailable> {
+    if let Some(path) = options.hidden.iter().find(|path| !path.is_absolute()) {
+        let path = path.display();
+        return Err(Unavailable(format!("can't hide {path} from nodes: a path from the root of the host is needed")));
+    }
     attempt(options).map_err(|reason| Unavailable(explain(&reason, &Settings::read())))
 }
 
@@ -41,7 +45,14 @@ fn attempt(options: &EmbeddedOptions) -> Result<(), String> {
         .map_err(|error| format!("starting {}: {error}", options.helper.display()))?;
     let result = build(&mut ours, options);
     drop(ours);
-    let _ = child.wait();
+    // There is nothing to wait on with a limit of time; it ends within milliseconds as a rule.
+    let until = Instant::now() + PATIENCE;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // Does nothing to one that has ended.
+    let _ = child.kill();
+    let _ = child.try_wait();
     result
 }
 

@@ -1,9 +1,11 @@
 //! The outermost process of a lab. It has the server's rights and sees the host, so it does what needs either: cgroups,
 //! id maps, and cleaning up after everything else has ended. It never touches what nodes may have made.
 
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,19 +14,52 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_stdin, getegid, geteuid, pipe2, setsid};
+use nix::unistd::{Gid, Pid, Uid, dup2_stdin, execve, getegid, geteuid, pipe2, setsid};
 
 use super::{lab, rootfs};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{Frame, IdMap, LabPlan, MAX_FRAME, Message};
 use crate::runtime::embedded::sys::{self, SingleThreaded};
 
+/// Starts this program again from a mount that is read-only and the keeper's own.
+pub(super) fn step_apart(name: impl Iterator<Item = OsString>) -> ExitCode {
+    serve(|control| {
+        // Whatever the server was doing while it started us, its other descriptors are none of our business.
+        sys::close_from(3, &[control.as_raw_fd()]).map_err(|error| format!("closing descriptors: {error}"))?;
+        own_mounts()?;
+        let program = rootfs::stage().map_err(|error| format!("preparing mounts: {error}"))?;
+        let words = [OsString::from("antimony-host"), OsString::from(super::KEEPER_APART)].into_iter().chain(name);
+        let arguments: Vec<CString> =
+            words.map(|word| CString::new(word.into_vec())).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+        let program = CString::new(program.into_os_string().into_vec()).map_err(|error| error.to_string())?;
+        let error = execve::<_, CString>(&program, &arguments, &[]).expect_err("comes back only with an error");
+        Err(format!("starting the helper from its own mount: {error}"))
+    })
+}
+
+/// Gives this process mounts of its own. An ordinary user may have some only in a user namespace, as root of it.
+fn own_mounts() -> Result<(), String> {
+    let (user, group) = (geteuid(), getegid());
+    if user.is_root() {
+        return unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("making a mount namespace: {error}"));
+    }
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
+        .map_err(|error| format!("making a user namespace: {error}"))?;
+    map_one_user("/proc/self", user, group)
+}
+
 /// Runs a lab until it or the server ends.
 pub(super) fn run() -> ExitCode {
+    serve(keep)
+}
+
+/// Does something with the lab's socket, and says there why it failed.
+fn serve(work: impl FnOnce(&mut File) -> Result<(), String>) -> ExitCode {
     let Ok(control) = sys::duplicate(0) else { return ExitCode::FAILURE };
     let mut control = File::from(control);
-    match keep(&mut control) {
+    match work(&mut control) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut bytes = Vec::new();
@@ -37,7 +72,10 @@ pub(super) fn run() -> ExitCode {
 
 fn keep(control: &mut File) -> Result<(), String> {
     let failed = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
-    // Whatever the server was doing while it started us, its other descriptors are none of our business.
+    let writable = |flags: FsFlags| !flags.contains(FsFlags::ST_RDONLY);
+    if statvfs("/proc/self/exe").map_or(true, |found| writable(found.flags())) {
+        return Err("the helper does not run from a read-only mount".to_owned());
+    }
     sys::close_from(3, &[control.as_raw_fd()]).map_err(|error| format!("closing descriptors: {error}"))?;
     let null = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
     dup2_stdin(&null).map_err(failed("standard input"))?;
@@ -59,18 +97,12 @@ fn keep(control: &mut File) -> Result<(), String> {
     signals.thread_block().map_err(failed("blocking signals"))?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map_err(failed("signals"))?;
 
-    let mut staged = None;
-    if matches!(plan.ids, IdMap::Range { .. }) {
-        // As root this has to be done here: further in, nobody may read a program below /root any more.
-        unshare(CloneFlags::CLONE_NEWNS).map_err(failed("making a mount namespace"))?;
-        staged = Some(rootfs::stage().map_err(|error| format!("preparing mounts: {error}"))?);
-    }
     let mut cgroups = LabCgroups::create(&plan);
     let tried = single.fork(0, || i32::from(cgroups.join(0).is_err())).map_err(|error| format!("forking: {error}"))?;
     if !matches!(waitpid(tried, None), Ok(WaitStatus::Exited(_, 0))) {
         cgroups = cgroups.give_up();
     }
-    let result = watch(single, control, &plan, &cgroups, staged, &signals);
+    let result = watch(single, control, &plan, &cgroups, &signals);
     cgroups.remove();
     result
 }
@@ -81,7 +113,6 @@ fn watch(
     control: &File,
     plan: &LabPlan,
     cgroups: &LabCgroups,
-    staged: Option<bool>,
     signals: &SignalFd,
 ) -> Result<(), String> {
     let (go, mut say_go) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)
@@ -97,7 +128,7 @@ fn watch(
     let lab = single
         .fork(flags, || {
             drop(sys::adopt(writing_end));
-            lab::run(single, plan, control, &go, cgroups, staged)
+            lab::run(single, plan, control, &go, cgroups)
         })
         .map_err(|error| format!("making a user namespace: {error}"))?;
     drop(go);
@@ -140,23 +171,26 @@ fn wait_for_either(control: &File, signals: &SignalFd, lab: Pid) {
 
 fn write_maps(lab: Pid, ids: IdMap, nodes: u64) -> Result<(), String> {
     let folder = format!("/proc/{lab}");
-    let write = |file: &str, text: String| {
-        fs::write(format!("{folder}/{file}"), text)
-            .map_err(|error| format!("writing {file} of a user namespace: {error}"))
-    };
     match ids {
-        IdMap::Own => {
-            write("setgroups", "deny".to_owned())?;
-            write("uid_map", format!("0 {} 1\n", geteuid()))?;
-            write("gid_map", format!("0 {} 1\n", getegid()))
-        }
+        IdMap::Own => map_one_user(&folder, geteuid(), getegid()),
         IdMap::Range { base, width } => {
             let count = (nodes + 1) * u64::from(width);
             let map = format!("0 {base} {count}\n");
-            write("uid_map", map.clone())?;
-            write("gid_map", map)
+            write_map(&folder, "uid_map", &map)?;
+            write_map(&folder, "gid_map", &map)
         }
     }
+}
+
+/// Makes root of a process's user namespace stand for one user outside of it.
+fn map_one_user(folder: &str, user: Uid, group: Gid) -> Result<(), String> {
+    write_map(folder, "setgroups", "deny")?;
+    write_map(folder, "uid_map", &format!("0 {user} 1\n"))?;
+    write_map(folder, "gid_map", &format!("0 {group} 1\n"))
+}
+
+fn write_map(folder: &str, file: &str, text: &str) -> Result<(), String> {
+    fs::write(format!("{folder}/{file}"), text).map_err(|error| format!("writing {file} of a user namespace: {error}"))
 }
 
 fn read_plan(control: &mut File) -> Result<Option<LabPlan>, String> {

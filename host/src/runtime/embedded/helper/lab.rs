@@ -23,8 +23,8 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2, read, setgroups, setresgid, setr
 use super::channel::{self, Channel, Note};
 use super::confine::Confinement;
 use super::network::Network;
+use super::sessions;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
-use super::{rootfs, sessions};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request};
 use crate::runtime::embedded::sys::SingleThreaded;
@@ -95,14 +95,7 @@ struct Lab<'a> {
 }
 
 /// Runs the lab. Answers an exit code, though nobody is interested in it.
-pub(super) fn run(
-    single: SingleThreaded,
-    plan: &LabPlan,
-    control: &File,
-    go: &OwnedFd,
-    cgroups: &LabCgroups,
-    staged: Option<bool>,
-) -> i32 {
+pub(super) fn run(single: SingleThreaded, plan: &LabPlan, control: &File, go: &OwnedFd, cgroups: &LabCgroups) -> i32 {
     // The keeper says go once the id maps are written; if it ends instead, so do we.
     if read(go, &mut [0]) != Ok(1) {
         return 1;
@@ -113,7 +106,7 @@ pub(super) fn run(
         let _ = (&*control).write_all(&bytes);
         1
     };
-    match Lab::prepare(single, plan, control, cgroups, staged) {
+    match Lab::prepare(single, plan, control, cgroups) {
         Ok(lab) => match lab.serve(go) {
             Ok(()) => 0,
             Err(error) => fatal(format!("the lab's first process: {error}")),
@@ -128,7 +121,6 @@ impl<'a> Lab<'a> {
         plan: &'a LabPlan,
         control: &'a File,
         cgroups: &'a LabCgroups,
-        staged: Option<bool>,
     ) -> Result<Self, String> {
         let step = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
         let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
@@ -141,10 +133,6 @@ impl<'a> Lab<'a> {
         // After the change of user, which clears it. The keeper has one thread, so this can't fire early.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(step("tying the lab to its keeper"))?;
         prctl::set_name(c"antimony-lab").map_err(step("taking a name"))?;
-        let staged = match staged {
-            Some(staged) => staged,
-            None => rootfs::stage().map_err(|error| format!("preparing mounts: {error}"))?,
-        };
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(step("mounting /proc"))?;
         let home = File::open("/proc/self/ns/net").map_err(|error| format!("/proc/self/ns/net: {error}"))?;
@@ -179,12 +167,7 @@ impl<'a> Lab<'a> {
             });
         }
         non_blocking(control).map_err(|error| format!("the lab's socket: {error}"))?;
-        let mut notes: Vec<&str> = cgroups.note().into_iter().collect();
-        if !staged {
-            notes.push("nodes see no tools of ours: the program file was moved or replaced since it was started");
-        }
-        let note = (!notes.is_empty()).then(|| notes.join("; "));
-        lab.say(&Message::Ready { note });
+        lab.say(&Message::Ready { note: cgroups.note().map(str::to_owned) });
         Ok(lab)
     }
 
@@ -379,15 +362,16 @@ impl<'a> Lab<'a> {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let (Note::Namespaces, mut descriptors) = built? else { return Err(io::Error::other("no namespaces")) };
-        if descriptors.len() != spawn::NAMESPACES.len() {
+        if descriptors.len() != spawn::NAMESPACES.len() + 1 {
             return Err(io::Error::other("some namespaces are missing"));
         }
         let user = descriptors.remove(0);
+        let null = descriptors.pop().expect("counted above");
         let network = File::from(descriptors[0].try_clone()?);
         let network = Network::open(network, self.home.as_fd())
             .map_err(|error| io::Error::other(format!("opening the node's network: {error}")))?;
         self.nodes[node].network = Some(network);
-        self.nodes[node].namespaces = Some(Namespaces { user, others: descriptors });
+        self.nodes[node].namespaces = Some(Namespaces { user, null, others: descriptors });
         Ok(())
     }
 
@@ -575,13 +559,13 @@ impl<'a> Lab<'a> {
                 node.pid_namespace = None;
                 node.kill_at = None;
                 let waiting = std::mem::take(&mut node.waiting);
-                if let Some(network) = &mut node.network
-                    && let Err(error) = network.park(Self::interfaces(self.plan, index))
-                {
-                    self.say(&Message::NodeExited { node: index, how: format!("{how}; its links stay up: {error}") });
-                } else {
-                    self.say(&Message::NodeExited { node: index, how });
-                }
+                let parked = node.network.as_mut().map(|network| network.park(Self::interfaces(self.plan, index)));
+                let how = match parked {
+                    Some(Err(error)) => format!("{how}; its links stay up: {error}"),
+                    Some(Ok(false)) => format!("{how}; it has too many routes to put all of them back"),
+                    Some(Ok(true)) | None => how,
+                };
+                self.say(&Message::NodeExited { node: index, how });
                 for id in waiting {
                     self.reply(id, Ok(Answer::Done));
                 }

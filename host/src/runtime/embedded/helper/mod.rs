@@ -14,6 +14,10 @@
 //! The keeper ends the lab when its socket to the server is closed, and the kernel ends everything below when the lab's
 //! first process is gone: a namespace without its PID 1 has no processes. So nothing here depends on an orderly end.
 //! Every process in this tree has one thread.
+//!
+//! What runs in a node was this program a moment ago, so its users get hold of `/proc/PID/exe`. Therefore all of these
+//! processes run from a mount of the program through which nobody can change it, not even who owns the file: the keeper
+//! makes that mount and starts itself again from it, before it hears anything about a lab.
 
 pub(super) mod applets;
 mod channel;
@@ -32,6 +36,8 @@ use std::process::ExitCode;
 
 /// First argument that makes this program the keeper of a lab, whose socket is its standard input.
 pub(super) const KEEPER: &str = "__embedded-lab";
+/// The same for the keeper once it runs from its own, read-only view of this program.
+const KEEPER_APART: &str = "__embedded-lab-apart";
 
 /// Runs what this process was started for, if it is one of the embedded runtime's own; `None`: it is not.
 ///
@@ -44,5 +50,9 @@ pub fn helper_main(arguments: impl IntoIterator<Item = OsString>) -> Option<Exit
     if applets::NAMES.contains(&name) {
         return Some(applets::run(name, arguments.map(|argument| argument.to_string_lossy().into_owned()).collect()));
     }
-    (arguments.next()?.to_str()? == KEEPER).then(keeper::run)
+    match arguments.next()?.to_str()? {
+        KEEPER => Some(keeper::step_apart(arguments)),
+        KEEPER_APART => Some(keeper::run()),
+        _ => None,
+    }
 }

@@ -27,6 +27,9 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::runtime::embedded::protocol::{EndPlan, LinkPlan};
 
+/// Most answers to one request that are kept. A node's user makes routes, and may make very many.
+const ANSWERS: usize = 4096;
+
 /// The network of one node.
 pub(super) struct Network {
     namespace: File,
@@ -81,13 +84,14 @@ impl Network {
         }
     }
 
-    /// Takes interfaces down because their node has stopped.
-    pub(super) fn park<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        self.routes = self.made_routes()?;
+    /// Takes interfaces down because their node has stopped. False: it has more routes than will be put back.
+    pub(super) fn park<'a>(&mut self, interfaces: impl Iterator<Item = &'a str>) -> io::Result<bool> {
+        let all;
+        (self.routes, all) = self.made_routes()?;
         for interface in interfaces {
             self.set_up(interface, false)?;
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Brings them up again, with the routes that there were.
@@ -144,9 +148,10 @@ impl Network {
         found.ok_or_else(|| io::Error::other(format!("there is no interface {interface}")))
     }
 
-    /// Routes that somebody made, as opposed to those that come with addresses.
-    fn made_routes(&mut self) -> io::Result<Vec<RouteMessage>> {
+    /// Routes that somebody made, as opposed to those that come with addresses, and whether these are all.
+    fn made_routes(&mut self) -> io::Result<(Vec<RouteMessage>, bool)> {
         let mut routes = Vec::new();
+        let mut all = true;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
@@ -155,6 +160,7 @@ impl Network {
                 Err(_) if family == AddressFamily::Inet6 => continue,
                 answers => answers?,
             };
+            all &= answers.len() < ANSWERS;
             for answer in answers {
                 if let RouteNetlinkMessage::NewRoute(route) = answer
                     && !matches!(route.header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra)
@@ -163,10 +169,12 @@ impl Network {
                 }
             }
         }
-        Ok(routes)
+        all &= routes.len() <= ANSWERS;
+        routes.truncate(ANSWERS);
+        Ok((routes, all))
     }
 
-    /// Sends a request and reads until its acknowledgement or the end of the dump.
+    /// Sends a request and reads until its acknowledgement or the end of the dump. Keeps [`ANSWERS`] answers at most.
     fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
@@ -192,7 +200,7 @@ impl Network {
                 match answer.payload {
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::InnerMessage(message) => answers.push(message),
+                    NetlinkPayload::InnerMessage(message) if answers.len() < ANSWERS => answers.push(message),
                     _ => {}
                 }
             }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -50,16 +51,23 @@ const ETC: [&str; 28] = [
     "shells",
     "terminfo",
 ];
+/// What files are hidden with, while the root still is the host's.
+const NULL: &str = "/dev/null";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Files and folders of `/proc` and `/sys` that tell about the host or steer it, hidden from nodes.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 16] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/cmdline",
+    "/proc/config.gz",
+    "/proc/interrupts",
+    "/proc/iomem",
     "/proc/kcore",
     "/proc/key-users",
     "/proc/keys",
     "/proc/kmsg",
     "/proc/latency_stats",
+    "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/sysrq-trigger",
@@ -88,24 +96,46 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// Prepares the helper's own view: makes mounts private and brings our program to a place that nodes' users can reach,
-/// which it may not be where it lies. Answers whether that worked.
+/// Prepares the helper's own view: makes mounts private and mounts our program, read-only, at a place that nodes' users
+/// can reach, which it may not be where it lies. Answers that place.
 ///
-/// Called by whoever may still read that file: the keeper where the server is root, the lab's first process otherwise.
-pub(super) fn stage() -> io::Result<bool> {
+/// Called by the keeper, which may still read that file: further in, nobody may read a program below /root any more.
+pub(super) fn stage() -> io::Result<PathBuf> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .at("making mounts private")?;
-    // Opened before the tmpfs may cover it. Gone or replaced since it was started: nodes do without.
-    let program = fs::read_link("/proc/self/exe").and_then(fs::File::open);
-    let options = Some("size=1m,nr_inodes=64,mode=0755");
-    mount(Some("tmpfs"), STAGING, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)
+    // Both opened before the tmpfs may cover them. What runs is to be mounted, and only a path of this mount namespace
+    // can be; if another file has taken that path since, or none, what runs is copied.
+    let mut running = fs::File::open("/proc/self/exe").at("the program")?;
+    let meta = running.metadata()?;
+    let same = |file: &fs::File| file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == (meta.dev(), meta.ino()));
+    let installed = fs::read_link("/proc/self/exe").and_then(fs::File::open).ok().filter(same);
+    let size = (1 << 20) + if installed.is_some() { 0 } else { meta.len() };
+    let options = format!("size={size},nr_inodes=64,mode=0755");
+    mount(Some("tmpfs"), STAGING, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
         .at("mounting a tmpfs")?;
     let staging = Path::new(STAGING);
     fs::create_dir(staging.join("root"))?;
-    fs::write(staging.join("antimony"), "")?;
-    let Ok(program) = program else { return Ok(false) };
-    let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&program));
-    Ok(bind(Path::new(&source), &staging.join("antimony")).is_ok())
+    let program = staging.join("antimony");
+    let mut target = fs::File::create(&program)?;
+    let source = match &installed {
+        Some(installed) => held(installed),
+        None => {
+            io::copy(&mut running, &mut target).at("copying the program")?;
+            fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+            program.clone()
+        }
+    };
+    // Nobody may run a file that is open for writing.
+    drop(target);
+    bind(&source, &program).at("mounting the program")?;
+    let restrictions = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    sys::change_mount(&program, restrictions, 0).at("making the program read-only")?;
+    Ok(program)
+}
+
+/// A path to what a descriptor refers to, whatever else has become of its name.
+fn held(descriptor: &impl AsRawFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
 }
 
 /// Builds the root file system of a node and moves into it. The caller is root of the node's user namespace, PID 1 of
@@ -137,7 +167,10 @@ pub(super) fn build(plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
 }
 
 /// Gives the node's `/proc` to the caller's PID namespace, and makes its dangerous parts unusable.
-pub(super) fn refresh_proc(node: &NodePlan) -> io::Result<()> {
+///
+/// `null`: the node's `/dev/null` as it was built. Nothing here takes a path that the node can have changed: `/proc` is
+/// a mount, which can't be renamed.
+pub(super) fn refresh_proc(plan: &LabPlan, node: &NodePlan, null: &impl AsRawFd) -> io::Result<()> {
     // Made before the old one goes: a user namespace may mount one only while it can see one already.
     let fresh = sys::new_proc().at("making /proc")?;
     umount2("/proc", MntFlags::MNT_DETACH).at("unmounting the old /proc")?;
@@ -145,6 +178,18 @@ pub(super) fn refresh_proc(node: &NodePlan) -> io::Result<()> {
 
     // Nobody in the node makes user namespaces. The number belongs to this one, not to the host.
     fs::write("/proc/sys/user/max_user_namespaces", "0").at("forbidding user namespaces")?;
+    // Stocks of the whole host, or of all nodes with the same user outside. Older kernels lack some of these.
+    for (key, most) in [
+        ("user/max_inotify_instances", 128),
+        ("user/max_inotify_watches", 8192),
+        // Shared memory, in pages and in bytes, and message queues of the node's own IPC namespace.
+        ("kernel/shmall", plan.disk / 4 / 4096),
+        ("kernel/shmmax", plan.disk / 4),
+        ("kernel/msgmni", 64),
+        ("kernel/msgmnb", 16_384),
+    ] {
+        let _ = fs::write(Path::new("/proc/sys").join(key), most.to_string());
+    }
     // Without this, IPv6 addresses would not come back with the links when a node is started again.
     for scope in ["all", "default"] {
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/keep_addr_on_down"), "1");
@@ -162,7 +207,7 @@ pub(super) fn refresh_proc(node: &NodePlan) -> io::Result<()> {
     let net = Path::new("/proc/sys/net");
     bind(net, net).and_then(|()| sys::change_mount(net, 0, libc::MOUNT_ATTR_RDONLY)).at("/proc/sys/net")?;
     for path in MASKED {
-        hide(Path::new(path)).at(path)?;
+        hide(Path::new(path), &held(null)).at(path)?;
     }
     Ok(())
 }
@@ -186,7 +231,7 @@ fn programs(root: &Path, hidden: &[PathBuf]) -> io::Result<()> {
         sys::change_mount(&target, restrictions, 0)?;
         for path in hidden.iter().filter(|path| path.starts_with(&host)) {
             let relative = path.strip_prefix("/").expect("hidden paths are absolute");
-            hide(&root.join(relative))?;
+            hide(&root.join(relative), Path::new(NULL))?;
         }
     }
     Ok(())
@@ -284,10 +329,11 @@ fn devices(root: &Path, plan: &LabPlan) -> io::Result<()> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     fs::create_dir(dev.join("pts"))?;
+    // The host has one stock of terminals for all.
     let options = if plan.ids.width() > 5 {
-        "newinstance,ptmxmode=0666,mode=0620,gid=5"
+        "newinstance,ptmxmode=0666,mode=0620,max=64,gid=5"
     } else {
-        "newinstance,ptmxmode=0666,mode=0620"
+        "newinstance,ptmxmode=0666,mode=0620,max=64"
     };
     mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, Some(options))?;
     symlink("pts/ptmx", dev.join("ptmx"))?;
@@ -312,7 +358,7 @@ fn system(root: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     if mount(Some("sysfs"), &target, Some("sysfs"), flags, None::<&str>).is_ok() {
         for path in MASKED_SYS {
-            hide(&root.join(path))?;
+            hide(&root.join(path), Path::new(NULL))?;
         }
     }
     Ok(())
@@ -326,13 +372,13 @@ fn read_only(path: &Path) -> io::Result<()> {
     sys::change_mount(path, libc::MOUNT_ATTR_RDONLY, 0)
 }
 
-/// Covers a file with nothing, or a folder with an empty one. What isn't there needs no cover.
-fn hide(path: &Path) -> io::Result<()> {
+/// Covers a file with `null`, or a folder with an empty one. What isn't there needs no cover.
+fn hide(path: &Path, null: &Path) -> io::Result<()> {
     let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
     if meta.is_dir() {
         let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=4k,mode=0555"))?)
     } else {
-        bind(Path::new("/dev/null"), path)
+        bind(null, path)
     }
 }

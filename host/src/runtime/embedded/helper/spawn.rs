@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
+use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::unistd::{
     AccessFlags, Gid, Uid, access, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setgroups, sethostname,
@@ -20,7 +21,7 @@ use nix::unistd::{
 };
 
 use super::channel::{Channel, Note};
-use super::confine::Confinement;
+use super::confine::{Confinement, limit};
 use super::{node_init, rootfs};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{IdMap, LabPlan, NodePlan, PATH};
@@ -30,11 +31,16 @@ use crate::runtime::embedded::sys::{self, SingleThreaded};
 #[derive(Debug)]
 pub(super) struct Namespaces {
     pub(super) user: OwnedFd,
+    /// The node's `/dev/null`, opened before anything of the node ran: by now another file may have that name.
+    pub(super) null: OwnedFd,
     pub(super) others: Vec<OwnedFd>,
 }
 
 /// Names below `/proc/self/ns`, in the order in which descriptors of them are handed over.
 pub(super) const NAMESPACES: [&str; 6] = ["user", "net", "mnt", "uts", "ipc", "cgroup"];
+
+/// Processes beyond its own that a node may need for a moment: those on their way into it.
+const HELPERS: u64 = 16;
 
 /// What a child of this module needs to know.
 #[derive(Clone, Copy)]
@@ -86,6 +92,8 @@ pub(super) fn create_node(context: Context<'_>, channel: &Channel) -> i32 {
             setresgid(Gid::from_raw(root), Gid::from_raw(root), Gid::from_raw(root))?;
             setresuid(Uid::from_raw(root), Uid::from_raw(root), Uid::from_raw(root))?;
             prctl::set_dumpable(true)?; // or nobody could write the maps
+            // What the maker of a user namespace may have bounds everything in it, whichever users it swaps through.
+            limit(Resource::RLIMIT_NPROC, context.plan.processes + HELPERS)?;
         }
         let flags = libc::CLONE_PARENT
             | libc::CLONE_NEWUSER
@@ -110,7 +118,8 @@ fn build_node(context: Context<'_>, channel: &Channel) -> io::Result<()> {
     sethostname(&context.node().name)?;
     rootfs::build(context.plan, context.node())?;
     let files = NAMESPACES.map(|name| File::open(format!("/proc/self/ns/{name}")));
-    let files: Vec<File> = files.into_iter().collect::<io::Result<_>>()?;
+    let files = files.into_iter().chain([File::open("/dev/null")]);
+    let files: Vec<File> = files.collect::<io::Result<_>>()?;
     let descriptors: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
     channel.send(&Note::Namespaces, &descriptors)
 }
@@ -120,7 +129,7 @@ pub(super) fn start_node(context: Context<'_>, namespaces: &Namespaces, log: &Ow
     report(&channel, || {
         enter(context, namespaces, None)?;
         let flags = libc::CLONE_PARENT | libc::CLONE_NEWPID;
-        let pid = context.single.fork(flags, || match init(context, log, &channel) {
+        let pid = context.single.fork(flags, || match init(context, &namespaces.null, log, &channel) {
             Ok(()) => node_init::run(context.single, context.node(), &channel),
             Err(error) => fail(&channel, &error),
         })?;
@@ -129,12 +138,14 @@ pub(super) fn start_node(context: Context<'_>, namespaces: &Namespaces, log: &Ow
 }
 
 /// What a node's init does before it takes up its work.
-fn init(context: Context<'_>, log: &OwnedFd, channel: &Channel) -> io::Result<()> {
-    rootfs::refresh_proc(context.node())?;
+fn init(context: Context<'_>, null: &OwnedFd, log: &OwnedFd, channel: &Channel) -> io::Result<()> {
+    // What the node's file system leads to is the node's to say. So nothing else is open when a path of it is taken.
+    connect(&Stdio::Pipe(log), null)?;
+    sys::close_from(3, &[channel.as_raw_fd(), null.as_raw_fd()])?;
+    rootfs::refresh_proc(context.plan, context.node(), null)?;
     let own = File::open("/proc/self/ns/pid")?;
     channel.send(&Note::PidNamespace, &[own.as_raw_fd()])?;
     drop(own);
-    connect(&Stdio::Pipe(log))?;
     setsid()?;
     chdir("/")?;
     // The kernel shows this name to the node's users; the command line still is that of the helper.
@@ -156,12 +167,12 @@ pub(super) fn run_program(
         let pid = context.single.fork(libc::CLONE_PARENT, || {
             report(channel, || {
                 setsid()?;
-                connect(&program.stdio)?;
+                connect(&program.stdio, &namespaces.null)?;
+                sys::close_from(3, &[channel.as_raw_fd()])?;
                 if matches!(program.stdio, Stdio::Terminal(_)) {
                     sys::take_terminal()?;
                 }
                 context.confinement.apply(context.memory())?;
-                sys::close_from(3, &[channel.as_raw_fd()])?;
                 execute(program.commands, &program.env, program.user, program.folder)
             })
         })?;
@@ -177,7 +188,7 @@ fn enter(context: Context<'_>, namespaces: &Namespaces, pid_namespace: Option<&O
     if let Err(error) = context.cgroups.join(context.node)
         && error.raw_os_error() == Some(libc::EAGAIN)
     {
-        return Err(io::Error::other("the node has as many processes as it may"));
+        return Err(error);
     }
     setns(&namespaces.user, CloneFlags::CLONE_NEWUSER)?;
     for namespace in namespaces.others.iter().chain(pid_namespace) {
@@ -198,10 +209,10 @@ fn become_root(ids: IdMap) -> nix::Result<()> {
     setresuid(root.0, root.0, root.0)
 }
 
-fn connect(stdio: &Stdio<'_>) -> io::Result<()> {
+fn connect(stdio: &Stdio<'_>, null: &OwnedFd) -> io::Result<()> {
     match stdio {
         Stdio::Pipe(pipe) => {
-            dup2_stdin(&File::open("/dev/null")?)?;
+            dup2_stdin(null)?;
             dup2_stdout(pipe)?;
             dup2_stderr(pipe)?;
         }
@@ -260,6 +271,9 @@ fn report(channel: &Channel, work: impl FnOnce() -> io::Result<()>) -> i32 {
 
 /// Says what went wrong; answers the exit code that shells use when a program can't be run.
 pub(super) fn fail(channel: &Channel, error: &io::Error) -> i32 {
-    let _ = channel.send(&Note::Failed(error.to_string()), &[]);
+    // Joining a cgroup and making a process answer this.
+    let full = error.raw_os_error() == Some(libc::EAGAIN);
+    let text = if full { "the node has as many processes as it may".to_owned() } else { error.to_string() };
+    let _ = channel.send(&Note::Failed(text), &[]);
     127
 }
