@@ -88,16 +88,21 @@ fn namespace(link: &Path) -> Option<String> {
     (is_namespace && id.ends_with(']')).then_some(target)
 }
 
-/// This process and everything that it, or something below it, has started.
+/// This process and everything that it, or something below it, has started and that hasn't ended. What has ended waits
+/// for whoever adopted it to take note; that is this process, which doesn't, rather than the machine's first, which does.
 fn descendants() -> BTreeSet<u32> {
     loop {
         let mut parents = BTreeMap::new();
+        let mut ended = BTreeSet::new();
         for process in entries_of("/proc") {
             let Some(id) = process.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else { continue };
             // The name of a program may have spaces and parentheses in it; behind it come the state and the parent.
             let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-            if let Some(parent) = parent {
+            let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
+            if matches!(fields.next(), Some("Z" | "X")) {
+                ended.insert(id);
+            }
+            if let Some(parent) = fields.next().and_then(|parent| parent.parse().ok()) {
                 parents.insert(id, parent);
             }
         }
@@ -115,7 +120,7 @@ fn descendants() -> BTreeSet<u32> {
             }
             true
         };
-        return parents.keys().copied().filter(|id| is_ours(*id)).collect();
+        return parents.keys().copied().filter(|id| is_ours(*id) && !ended.contains(id)).collect();
     }
 }
 
