@@ -99,6 +99,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(show(listen, exit))
         }
         Command::Token { user, admin, collections, data } => {
+            anyhow::ensure!(!user.trim().is_empty(), "--user: a user needs an id");
             let key = data.join(SIGNING_KEY);
             // A key made here would be one that no server knows.
             anyhow::ensure!(key.exists(), "there is no key at {}: is --data the server's folder?", key.display());

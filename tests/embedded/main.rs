@@ -1005,7 +1005,11 @@ async fn a_hidden_folder_is_hidden_by_whatever_path_it_is_named() {
     let error = EmbeddedRuntime::new(relative).err().expect("a relative path could be anywhere").to_string();
     assert!(error.contains("antimony-data"), "{error}");
     if !nix::unistd::geteuid().is_root() {
-        return left_out("a hidden folder below /usr: only root can make one");
+        // Only root can make a folder there; where root started this, it has done so.
+        if std::env::var_os(HELPER).is_none() {
+            left_out("a hidden folder below /usr: only root can make one");
+        }
+        return;
     }
     let folder = tempfile::tempdir_in("/usr/local").unwrap();
     let elsewhere = tempfile::tempdir().unwrap();

@@ -101,6 +101,10 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.trim_ascii().is_empty() {
         return Err(ApiError::Invalid("the request has no body; it should be a JSON object".to_owned()));
     }
+    // An array of the values would be read as well otherwise.
+    if !body.trim_ascii().starts_with(b"{") {
+        return Err(ApiError::Invalid("the body should be a JSON object".to_owned()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -148,7 +152,8 @@ mod tests {
             ("  \n", "the request has no body"),
             ("{", "EOF while parsing"),
             ("{}", "missing field `startTime`"),
-            ("[]", "invalid length 0"),
+            ("[]", "the body should be a JSON object"),
+            (r#"["2030-01-01T00:00:00Z"]"#, "the body should be a JSON object"),
             (r#"{"startTime": 5}"#, "startTime: invalid type: integer `5`"),
             (r#"{"startTime": "2030"}"#, "startTime: "),
             (r#"{"startTime": "2030-01-01T00:00:00Z", "inner": [1, 300]}"#, "inner[1]: invalid value"),

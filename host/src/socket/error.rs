@@ -6,7 +6,7 @@ use crate::labs::LabCommandError;
 use crate::labs::lifecycle::Denial;
 use crate::plugins::decision::{Refusal, RejectionCode};
 use crate::runtime::RuntimeError;
-use crate::shells::OpenError;
+use crate::shells::{InputError, OpenError};
 
 /// Anything without a code of its own.
 pub(super) const GENERIC: u16 = 5000;
@@ -72,6 +72,16 @@ impl From<OpenError> for WireError {
             OpenError::Runtime(RuntimeError::NoNode(_)) => NODE_NOT_FOUND,
             OpenError::Runtime(RuntimeError::NodeNotRunning(_)) => NODE_NOT_RUNNING,
             OpenError::ShuttingDown | OpenError::Runtime(_) => GENERIC,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InputError> for WireError {
+    fn from(error: InputError) -> Self {
+        let code = match error {
+            InputError::Ended => SHELL_NOT_FOUND,
+            InputError::Full => GENERIC,
         };
         Self::new(code, error.to_string())
     }

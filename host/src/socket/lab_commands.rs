@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::access::{self, Connected, Door};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
-use super::message::{Argument, Message, Refusals};
+use super::message::{Answers, Argument, Message};
 use super::{Hub, logs, message, pump, shells};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
@@ -33,16 +33,16 @@ pub(super) fn register(hub: &Hub) {
 fn accept_commands(socket: &SocketRef, connected: &Connected) {
     message::refuse_input(socket, connected);
     let (hub, session) = (connected.hub.clone(), connected.session.clone());
-    let (places, refusals) = (Arc::new(Semaphore::new(IN_FLIGHT)), Refusals::new());
+    let (places, answers) = (Arc::new(Semaphore::new(IN_FLIGHT)), Answers::new());
     socket.on(pump::DATA, move |Message { argument, ack }: Message| {
-        let (hub, session, refusals) = (hub.clone(), session.clone(), refusals.clone());
+        let (hub, session, answers) = (hub.clone(), session.clone(), answers.clone());
         // Taken before the first await: what has no place takes no memory either.
         let place = Arc::clone(&places).try_acquire_owned();
         let argument = argument.filter(|_| place.is_ok());
         async move {
             let Ok(_place) = place else {
                 let message = format!("{IN_FLIGHT} commands are being carried out for this connection: wait for one");
-                return refusals.answer(ack, WireError::new(GENERIC, message)).await;
+                return answers.give(ack, Err(WireError::new(GENERIC, message))).await;
             };
             let result = match argument {
                 _ if session.is_over() => {
@@ -91,6 +91,10 @@ fn read(argument: &Argument) -> Result<Command, WireError> {
     } else {
         json.get()
     };
+    // An array of the values would be read as well otherwise.
+    if !json.trim_start().starts_with('{') {
+        return Err(invalid("a command is an object such as {\"labId\": \"…\", \"command\": 0}".into()));
+    }
     let request: Request =
         serde_json::from_str(json).map_err(|error| invalid(format!("the command can't be read: {error}")))?;
     let kind = match request.command {
@@ -210,6 +214,7 @@ mod tests {
             "{}",
             r#""no JSON""#,
             r#"{"command":0}"#,
+            r#"["l",5]"#,
             r#"{"labId":"l"}"#,
             r#"{"labId":"l","command":8}"#,
             r#"{"labId":"l","command":-1}"#,

@@ -23,8 +23,8 @@ use super::peer::Peer;
 /// How long a client's queue may stay full before the client counts as one that doesn't read.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Refusals that may wait for one socket.
-const WAITING_REFUSALS: usize = 1024;
+/// Such answers as wait for nothing but room that may wait for one socket.
+const WAITING_ANSWERS: usize = 1024;
 
 /// An event as it came: the library's own extractors drop what they can't decode, and with it the acknowledgement.
 pub(super) struct Message {
@@ -155,31 +155,31 @@ pub(super) async fn emit<T: ?Sized + Serialize>(
     until_not_full(|| peer.socket().ok_or_else(closed)?.emit(event, data)).await
 }
 
-/// Refuses events of one socket. So many refusals may wait for room in the client's queue and no more: a client for whom
-/// more would wait sends and doesn't read, and loses its transport.
+/// Answers events of one socket that were dealt with at once. So many answers may wait for room in the client's queue and
+/// no more: a client for whom more would wait sends and doesn't read, and loses its transport.
 #[derive(Clone)]
-pub(super) struct Refusals(Arc<Semaphore>);
+pub(super) struct Answers(Arc<Semaphore>);
 
-impl Refusals {
+impl Answers {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(WAITING_REFUSALS)))
+        Self(Arc::new(Semaphore::new(WAITING_ANSWERS)))
     }
 
-    /// Answers with an error. To be awaited at once, and with nothing of the event kept.
-    pub(super) async fn answer(&self, ack: Ack, error: WireError) {
+    /// Answers one. To be awaited at once, and with nothing of the event kept.
+    pub(super) async fn give(&self, ack: Ack, result: Result<(), WireError>) {
         match self.0.try_acquire() {
-            Ok(_place) => ack.answer(&Err::<(), _>(error)).await,
+            Ok(_place) => ack.answer(&result).await,
             Err(_) => ack.undeliverable(Undeliverable::Stuck),
         }
     }
 }
 
-/// Answers every event on a namespace that takes none with 5422, and does nothing else with it.
+/// Answers every event that a namespace doesn't take with 5422, and does nothing else with it.
 pub(super) fn refuse_input(socket: &SocketRef, _: &Connected) {
-    let refusals = Refusals::new();
+    let answers = Answers::new();
     socket.on_fallback(move |Message { ack, .. }: Message| {
-        let refusals = refusals.clone();
-        let error = WireError::new(INVALID, "this namespace takes no events from clients");
-        async move { refusals.answer(ack, error).await }
+        let answers = answers.clone();
+        let error = WireError::new(INVALID, "this namespace takes no such event from clients");
+        async move { answers.give(ack, Err(error)).await }
     });
 }

@@ -1,16 +1,16 @@
 //! `/shells/<shellId>`: what goes into a shell and what comes out. It exists from before the acknowledgement that names
 //! the shell, and for a while after the shell has ended, so that a reloaded page can show what was there.
 
-use std::future::ready;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use socketioxide::extract::SocketRef;
 
 use super::access::{self, Connected, Door};
-use super::message::{Argument, Message};
+use super::error::{DENIED, INVALID, WireError};
+use super::message::{Answers, Argument, Message};
 use super::pump::{self, Selection};
-use super::{Hub, namespaces};
+use super::{Hub, message, namespaces};
 use crate::labs::model::ShellId;
 use crate::shells::Session as Shell;
 
@@ -62,25 +62,28 @@ impl Selection<Arc<str>> for Output {
 }
 
 fn accept_input(socket: &SocketRef, connected: &Connected, shell: &Arc<Shell>) {
+    message::refuse_input(socket, connected);
     let session = connected.session.clone();
     let shell = Arc::clone(shell);
+    let answers = Answers::new();
     // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
     // first, which keeps what was typed in order.
-    socket.on(pump::DATA, move |message: Message| {
-        if !session.is_over()
-            && let Some(bytes) = typed(message)
-        {
-            // What isn't taken is said in the terminal. An error on `/shell-commands` would be taken for the end.
-            let _ = shell.input(bytes);
-        }
-        ready(())
+    socket.on(pump::DATA, move |Message { argument, ack }: Message| {
+        let taken = if session.is_over() {
+            Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
+        } else {
+            typed(argument).and_then(|bytes| Ok(shell.input(bytes)?))
+        };
+        let answers = answers.clone();
+        async move { answers.give(ack, taken).await }
     });
 }
 
 /// What was typed: a string, or a binary frame as it is. Anything else is nothing that could be typed.
-fn typed(message: Message) -> Option<Bytes> {
-    match message.argument? {
-        Argument::Binary(bytes) => Some(bytes),
-        Argument::Json(json) => serde_json::from_str::<String>(json.get()).ok().map(Bytes::from),
+fn typed(argument: Option<Argument>) -> Result<Bytes, WireError> {
+    let invalid = || WireError::new(INVALID, "what is typed is a string or a binary frame");
+    match argument.ok_or_else(invalid)? {
+        Argument::Binary(bytes) => Ok(bytes),
+        Argument::Json(json) => serde_json::from_str::<String>(json.get()).map(Bytes::from).map_err(|_| invalid()),
     }
 }
