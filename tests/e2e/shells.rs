@@ -1,7 +1,9 @@
 //! Shells at their limits.
 
+use serde_json::json;
+
 use crate::TWO_ROUTERS;
-use crate::harness::{Server, User, next};
+use crate::harness::{Server, User, code_of, next};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_that_prints_without_end_keeps_its_reader() {
@@ -24,5 +26,26 @@ async fn a_shell_that_prints_without_end_keeps_its_reader() {
         end = format!("{}{text}", &end[end.len().saturating_sub(32)..]);
     }
     assert!(bytes > 8_000_000, "{bytes}");
+    admin.destroy(&lab).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_types_and_waits_for_an_answer_gets_one() {
+    if !User::Myself.can_run_labs("answers to what is typed") {
+        return;
+    }
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", TWO_ROUTERS).await;
+    admin.deploy(&lab).await.unwrap();
+    let shell = admin.open_shell(&lab, "r1").await;
+    let terminal = admin.join(&format!("/shells/{shell}")).await;
+    assert_eq!(terminal.call("data", "true\n").await, Ok(json!(null)));
+    for nothing_to_type in [json!(5), json!(null), json!({"x": 1}), json!([1])] {
+        assert_eq!(code_of(terminal.call("data", nothing_to_type).await), 5422);
+    }
+    assert_eq!(code_of(terminal.call("resize", "an event that nobody knows").await), 5422);
+    admin.command(&lab, 7, json!({ "shellId": shell })).await.unwrap();
+    assert_eq!(code_of(terminal.call("data", "too late\n").await), 5007);
     admin.destroy(&lab).await.unwrap();
 }
