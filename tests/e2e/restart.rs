@@ -58,6 +58,8 @@ async fn a_lab_that_ran_when_the_server_ended_is_failed_and_told_of_and_can_be_d
     let server = ServerBuilder::at(&place).start().await;
     let admin = server.admin().await;
     assert_eq!(admin.state(&lab).await, Some(3), "its nodes are gone");
+    let log = admin.log(&lab).await;
+    assert!(log.iter().any(|line| line.contains("lost: its nodes ended with the server")), "{log:?}");
     // It happened before anybody could be connected; whoever comes is told once.
     let mut status = admin.join("/status-messages").await;
     let severity = |message: &Value| message["payload"]["severity"] == 3;

@@ -79,6 +79,11 @@ impl Facts {
         self.phase = phase;
     }
 
+    /// What is stored is of another state than the lab is found in.
+    pub(super) fn failed_just_now(&mut self) {
+        self.since = Timestamp::now();
+    }
+
     /// Takes over what is stored of the topology and its collection.
     pub(super) fn reread(&mut self, stored: StoredTopology, collection: Collection) {
         if stored.definition != self.next.text {

@@ -167,7 +167,10 @@ pub(super) fn spawn(
         Revival::Running(nodes) => (Phase::Running, nodes.clone()),
         Revival::Lost(_) | Revival::Failed => (Phase::Failed, Vec::new()),
     };
-    let facts = Facts::new(lab, collection, stored, phase, nodes);
+    let mut facts = Facts::new(lab, collection, stored, phase, nodes);
+    if matches!(revival, Revival::Lost(_)) {
+        facts.failed_just_now();
+    }
     let first = facts.snapshot();
     shared.running.update(&first.lab.creator.id, false, first.instance.is_some());
     let (sender, receiver) = watch::channel(Arc::new(first));
@@ -194,6 +197,8 @@ impl LabTask {
             Revival::None | Revival::Failed => {}
             Revival::Running(_) => self.announce(Occurrence::LabRecovered, None).await,
             Revival::Lost(reason) => {
+                // Whoever opens the log finds why it ends here.
+                (self.log_sink())(&format!("The instance is lost: {reason}"));
                 self.store_instance().await;
                 self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
             }
