@@ -24,7 +24,7 @@ pub(crate) fn word(event: &Event) -> Status {
             lab(e, "was not deployed: its time came and went while the server was down", Warning)
         }
         Occurrence::LabRecovered(e) => lab(e, "went on running while the server was restarted", Info),
-        Occurrence::LabLost(e) => lab_failure(e, "stopped running by itself", Error),
+        Occurrence::LabLost(e) => lab_failure(e, "is no longer running", Error),
         Occurrence::NodeStarted(e) => node(e, "has been started", Success),
         Occurrence::NodeStopped(e) => node(e, "has been stopped", Success),
         Occurrence::NodeRestarted(e) => node(e, "has been restarted", Success),
