@@ -163,7 +163,7 @@ async fn a_connection_ends_with_its_token_as_if_the_network_had_failed() {
     let connection = Connection::open(&server.url).await.unwrap();
     let refused = connection.connect_with_token("/lab-updates", &token).await.unwrap_err();
     assert_eq!(refused, ConnectError::Refused("Invalid Token".to_owned()));
-    connection.connect_with_token("/lab-updates", &server.token("student", &[])).await.unwrap();
+    connection.connect_with_token("/status-messages", &server.token("student", &[])).await.unwrap();
 }
 
 /// What a client without web sockets does: sends packets with one request, and gets them with another.
