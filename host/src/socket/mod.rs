@@ -2,10 +2,11 @@
 //!
 //! [`Hub`] holds what the namespaces need of the server. `access` decides who connects, `message` reads events and
 //! answers them, `pump` carries a history to a socket, `namespaces` makes and removes those that come and go with labs
-//! and shells, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
+//! and shells, [`contract`] is the document for clients, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
 //! an error becomes a code.
 
 mod access;
+pub mod contract;
 mod error;
 mod lab_commands;
 mod lab_updates;
