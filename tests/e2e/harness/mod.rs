@@ -1,6 +1,7 @@
 //! What all suites use: a real server, clients of it, the machine's own lists, and the rule about tests that can't run.
 
 mod client;
+pub(crate) mod contract;
 mod server;
 mod system;
 mod turn;
