@@ -8,6 +8,7 @@
 mod backlog;
 mod commands;
 mod connect;
+mod contract;
 mod crash;
 mod demo;
 mod harness;
@@ -17,6 +18,7 @@ mod plugins;
 mod policy;
 mod restart;
 mod shells;
+mod specification;
 mod spine;
 mod startup;
 mod tokens;
