@@ -84,7 +84,10 @@ async fn every_channel_message_and_value_of_the_document_is_seen_on_the_wire() {
     // A process that goes on without its terminal: there is nobody left to talk to.
     shell.terminal.namespace().emit("data", "exec sleep 600 <&- >&- 2>&-\r").await.unwrap();
     let broken = next(&mut shell_commands).await;
-    assert_eq!((&broken.data()["payload"]["shellId"], &broken.data()["payload"]["command"]), (&json!(shell.id), &json!(0)));
+    assert_eq!(
+        (&broken.data()["payload"]["shellId"], &broken.data()["payload"]["command"]),
+        (&json!(shell.id), &json!(0))
+    );
     assert_eq!(code_of(shell.terminal.namespace().call("data", "too late\r").await), 5007);
     admin.command(&lab, 2, json!({ "node": "r2" })).await.unwrap();
     assert_eq!(code_of(admin.command(&lab, 6, json!({ "node": "r2" })).await), 5004);

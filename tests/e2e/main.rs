@@ -23,6 +23,7 @@ mod spine;
 mod startup;
 mod tokens;
 mod topologies;
+mod whole;
 
 /// Two routers and a link between them, as a person finds them in `examples/`.
 const TWO_ROUTERS: &str = include_str!("../../examples/labs/two-routers.clab.yml");

@@ -362,8 +362,11 @@ const TABLE: &str = include_str!("../specification.md");
 
 #[test]
 fn every_test_that_the_table_names_is_there() {
-    let named: BTreeSet<&str> =
-        TABLE.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2)).collect();
+    let named: BTreeSet<&str> = TABLE
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect();
     let suites = ["e2e ", "embedded ", "plugins ", "lib "];
     let named: BTreeSet<&str> =
         named.into_iter().filter(|word| suites.iter().any(|suite| word.starts_with(suite))).collect();

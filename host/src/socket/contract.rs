@@ -48,10 +48,8 @@ mod tests {
     fn the_error_codes_are_those_of_the_code() {
         // Read from the source, so that a code that is added there is missed here.
         let source = include_str!("error.rs");
-        let in_code: BTreeSet<u64> = source
-            .lines()
-            .filter_map(|line| line.split_once(": u16 = ")?.1.strip_suffix(';')?.parse().ok())
-            .collect();
+        let in_code: BTreeSet<u64> =
+            source.lines().filter_map(|line| line.split_once(": u16 = ")?.1.strip_suffix(';')?.parse().ok()).collect();
         let in_document = listed("ErrorCode").into_iter().map(|(code, _)| code.as_u64().expect("a number")).collect();
         assert_eq!(in_code, in_document);
         assert_eq!(in_code.len(), 11);
@@ -102,8 +100,7 @@ mod tests {
             Severity::Error => "Error",
             Severity::Fatal => "Fatal",
         };
-        let in_code: Vec<_> =
-            all.into_iter().map(|each| (Value::from(each as u8), title(each).to_owned())).collect();
+        let in_code: Vec<_> = all.into_iter().map(|each| (Value::from(each as u8), title(each).to_owned())).collect();
         assert_eq!(listed("Severity"), in_code);
     }
 
@@ -114,8 +111,7 @@ mod tests {
             ShellCommand::Close => "Close",
         };
         let all = [ShellCommand::Error, ShellCommand::Close];
-        let in_code: Vec<_> =
-            all.into_iter().map(|each| (Value::from(each as u8), title(each).to_owned())).collect();
+        let in_code: Vec<_> = all.into_iter().map(|each| (Value::from(each as u8), title(each).to_owned())).collect();
         assert_eq!(listed("ShellCommandId"), in_code);
     }
 

@@ -287,12 +287,7 @@ fn take(traffic: &Traffic<'_>) {
 }
 
 impl Connection {
-    fn take(
-        &mut self,
-        contract: &Contract,
-        traffic: &Traffic<'_>,
-        seen: &mut BTreeSet<String>,
-    ) -> Result<(), String> {
+    fn take(&mut self, contract: &Contract, traffic: &Traffic<'_>, seen: &mut BTreeSet<String>) -> Result<(), String> {
         let nothing = Value::Null;
         let data = traffic.data.unwrap_or(&nothing);
         let namespace = traffic.namespace;
@@ -451,10 +446,7 @@ mod tests {
             }))
         };
         let time = "2026-01-02T03:04:05Z";
-        let right = [
-            ("/status-messages", status(json!(4), time)),
-            ("/lab-updates", payload(json!({ "labId": null }))),
-        ];
+        let right = [("/status-messages", status(json!(4), time)), ("/lab-updates", payload(json!({ "labId": null })))];
         for (namespace, data) in right {
             assert_eq!(show(&[(Received, Kind::Event, namespace, None, data)]), Ok(()));
         }
