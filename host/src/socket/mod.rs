@@ -1,7 +1,8 @@
 //! The Socket.IO API: one file per namespace, and what they share.
 //!
 //! [`Hub`] holds what the namespaces need of the server. `access` decides who connects, `message` reads events and
-//! answers them, `pump` carries a history to a socket, `namespaces` makes and removes those that come and go with labs
+//! answers them, `sight` who sees what of a lab, `pump` carries a history to a
+//! socket, `namespaces` makes and removes those that come and go with labs
 //! and shells, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
 //! an error becomes a code.
 
@@ -17,6 +18,7 @@ mod peer;
 mod pump;
 mod shell_commands;
 mod shells;
+mod sight;
 mod status_messages;
 pub mod transport;
 
@@ -31,12 +33,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::lab_updates::LabUpdate;
+use self::logs::LogNamespaces;
 use self::namespaces::Namespaces;
 use self::shell_commands::ShellNotice;
+use self::sight::Decisions;
 use self::status_messages::StatusMessage;
 use self::transport::Transports;
 use crate::auth::{Authenticator, Identity};
-use crate::history::History;
+use crate::history::{History, Retention};
 use crate::labs::Labs;
 use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
@@ -58,7 +62,9 @@ struct Hub {
     labs: Labs,
     shells: Shells,
     namespaces: Arc<Namespaces>,
+    logs: Arc<LogNamespaces>,
     transports: Transports,
+    decisions: Arc<Decisions>,
     /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
     stop: CancellationToken,
     /// What `/lab-updates` tells.
@@ -108,21 +114,21 @@ pub fn layer(
         labs,
         shells,
         namespaces: Arc::default(),
+        logs: Arc::default(),
         transports,
+        decisions: Arc::default(),
         stop,
-        updates: Arc::new(History::new(FEED_CAPACITY)),
-        statuses: Arc::new(History::new(FEED_CAPACITY)),
+        updates: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
+        statuses: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
         greeted: Arc::default(),
-        shell_notices: Arc::new(History::new(FEED_CAPACITY)),
+        shell_notices: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
     };
     lab_commands::register(&hub);
     lab_updates::register(&hub);
     status_messages::register(&hub);
     shell_commands::register(&hub);
     for lab in hub.labs.list() {
-        if lab.instance.is_some() {
-            logs::ensure(&hub, &lab.lab.id);
-        }
+        logs::update(&hub, &lab);
     }
     tokio::spawn(notices::run(hub, notices));
     layer
