@@ -4,14 +4,17 @@
 //! Documented keys that nothing uses yet are taken and named in a warning ([`Config::unused`]), so that the file of an
 //! operator is good as it is.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::history::Retention;
+use crate::labs::LOG_RETENTION;
 use crate::plugins::PluginsConfig;
-use crate::shells::ShellOptions;
+use crate::shells::{Commands, LoginCommands, ShellOptions};
 
 /// Names the user that the native login accepts.
 pub const ENV_USERNAME: &str = "SB_NATIVE_USERNAME";
@@ -74,6 +77,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Limits of shells.
     pub shell: ShellConfig,
+    /// How much is kept of logs.
+    pub logs: LogsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
     general: GeneralConfig,
@@ -219,6 +224,28 @@ pub struct ShellConfig {
     /// After how many seconds without input or output a shell is closed. At most [`MAX_SHELL_TIMEOUT`].
     #[serde(deserialize_with = "shell_timeout")]
     pub timeout: u64,
+    /// What is run in nodes of a kind, or in those of all others under `default`: command lines of which the first is taken
+    /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`].
+    #[serde(deserialize_with = "shell_commands")]
+    pub commands: HashMap<String, Commands>,
+}
+
+fn shell_commands<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<HashMap<String, Commands>, D::Error> {
+    let problem = |kind: &str, what: &str| serde::de::Error::custom(format!("shell.commands.{kind}: {what}"));
+    let mut commands = HashMap::new();
+    for (kind, lines) in HashMap::<String, Vec<String>>::deserialize(deserializer)? {
+        let words = |line: &String| match shell_words::split(line) {
+            Ok(words) if !words.is_empty() => Ok(words),
+            Ok(_) => Err(problem(&kind, "a command line is empty")),
+            Err(error) => Err(problem(&kind, &format!("{line}: {error}"))),
+        };
+        let those = lines.iter().map(words).collect::<Result<Commands, D::Error>>()?;
+        if those.is_empty() {
+            return Err(problem(&kind, "name at least one command line"));
+        }
+        commands.insert(kind, those);
+    }
+    Ok(commands)
 }
 
 fn shell_timeout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -234,7 +261,7 @@ fn shell_timeout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u6
 impl Default for ShellConfig {
     fn default() -> Self {
         let options = ShellOptions::default();
-        Self { user_limit: options.user_limit, timeout: options.idle_timeout.as_secs() }
+        Self { user_limit: options.user_limit, timeout: options.idle_timeout.as_secs(), commands: HashMap::new() }
     }
 }
 
@@ -244,8 +271,33 @@ impl ShellConfig {
         ShellOptions {
             user_limit: self.user_limit,
             idle_timeout: Duration::from_secs(self.timeout),
+            commands: LoginCommands::with(&self.commands),
             ..ShellOptions::default()
         }
+    }
+}
+
+/// `logs:`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// How many bytes of the beginning of each log are kept.
+    pub first_bytes: usize,
+    /// How many bytes of what came last in each log are kept.
+    pub latest_bytes: usize,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { first_bytes: LOG_RETENTION.first, latest_bytes: LOG_RETENTION.latest }
+    }
+}
+
+impl LogsConfig {
+    /// The same as histories take it.
+    pub fn retention(&self) -> Retention {
+        let (first, latest) = (self.first_bytes, self.latest_bytes);
+        Retention { first, latest, behind: latest.max(LOG_RETENTION.behind) }
     }
 }
 
@@ -391,6 +443,22 @@ mod tests {
             let error = read(seconds).expect_err("too long");
             assert!(error.contains("shell.timeout") && error.contains("2592000") && error.contains('2'), "{error}");
         }
+    }
+
+    #[test]
+    fn login_commands_are_command_lines_per_kind() {
+        let config = Config::parse("shell:\n  commands:\n    linux: [sh -c 'exec ash']\n").expect("is taken");
+        assert_eq!(config.shell.options().commands.of("linux"), &[["sh", "-c", "exec ash"]]);
+        for (text, part) in [("[]", "at least one"), ("['']", "empty"), ("[\"sh '\"]", "sh '")] {
+            let error = Config::parse(&format!("shell:\n  commands:\n    linux: {text}\n")).expect_err(text);
+            assert!(error.contains("shell.commands.linux") && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn how_much_is_kept_of_logs_can_be_said() {
+        let config = Config::parse("logs:\n  firstBytes: 10\n  latestBytes: 9000000\n").expect("is taken");
+        assert_eq!(config.logs.retention(), Retention { first: 10, latest: 9_000_000, behind: 9_000_000 });
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
 use crate::config::{Config, ConfigError, Login, native_login};
+use crate::history::archive::Archive;
 use crate::http::{self, Api};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
@@ -105,6 +106,7 @@ pub struct Server {
     shells: Shells,
     driver: Arc<dyn RuntimeDriver>,
     store: Store,
+    archive: Archive,
     /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -139,7 +141,8 @@ impl Server {
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir).await?;
+        let archive = Archive::new(data.join("logs"), config.logs.retention());
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir, archive.clone()).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();
@@ -173,7 +176,7 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, labs, shells, driver, store, stop, serving, lock })
+        Ok(Self { address, login, auth, labs, shells, driver, store, archive, stop, serving, lock })
     }
 
     /// Where it listens.
@@ -204,6 +207,8 @@ impl Server {
         if tokio::time::timeout(DRAIN_TIMEOUT, self.serving).await.is_err() {
             abort.abort();
         }
+        // What the runtime said at last is worth keeping too.
+        self.archive.close().await;
         self.store.close().await;
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);

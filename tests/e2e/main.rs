@@ -14,6 +14,7 @@ mod demo;
 mod harness;
 mod interop;
 mod isolation;
+mod node_logs;
 mod plugins;
 mod policy;
 mod restart;

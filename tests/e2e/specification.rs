@@ -8,7 +8,7 @@ use antimony_host::client::{AckError, Namespace};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Lines, Place, Server, ServerBuilder, Shell, User, code_of, contract, eventually, expect_data, next, within,
+    Client, Lines, Place, Server, ServerBuilder, Shell, User, code_of, contract, eventually, expect_data, next,
 };
 use crate::{ENDLESS_DEPLOY, ONE_NODE, TWO_ROUTERS};
 
@@ -317,43 +317,6 @@ async fn a_lab_update_that_nobody_can_judge_says_that_everything_may_have_change
     let deploy = admin.command_in_background(&lab, 0, json!({}));
     assert_eq!(next(&mut updates).await.data(), &json!({ "payload": { "labId": null } }));
     assert_eq!(deploy.await.unwrap(), Ok(Value::Null));
-    admin.destroy(&lab).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits for the namespace"]
-async fn the_log_of_a_node_goes_on_over_stop_start_and_restart_by_name_and_by_container_id() {
-    if !User::Myself.can_run_labs("the log of a node") {
-        return;
-    }
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let definition = format!("{ONE_NODE}      cmd: sh -c 'echo boot of $(hostname); exec sleep 100000'\n");
-    let lab = admin.create_lab("course", &definition).await;
-    let none = admin.try_join(&format!("/logs/{lab}/n1")).await.unwrap_err();
-    assert_eq!(none.to_string(), "Invalid namespace", "not before it is deployed");
-    admin.deploy(&lab).await.unwrap();
-    let id = admin.api.lab(&lab).await.unwrap()["instance"]["nodes"][0]["containerId"].as_str().unwrap().to_owned();
-    let mut logs = Vec::new();
-    for name in ["n1", &id] {
-        logs.push(Lines::of(admin.join(&format!("/logs/{lab}/{name}")).await));
-    }
-    let boots = |log: &Lines| log.text().matches("boot of n1").count();
-    for log in &mut logs {
-        log.until("boot of n1").await;
-    }
-    for (command, wanted) in [(2, 1), (3, 2), (4, 3)] {
-        admin.command(&lab, command, json!({ "node": "n1" })).await.unwrap();
-        for log in &mut logs {
-            while boots(log) < wanted {
-                assert!(within("a line", log.read()).await, "the namespace ended");
-            }
-            assert_eq!(boots(log), wanted, "after command {command}");
-        }
-    }
-    let mut late = Lines::of(admin.join_elsewhere(&format!("/logs/{lab}/n1")).await);
-    late.until("boot of n1").await;
-    assert_eq!(boots(&late), 3, "the backlog has everything");
     admin.destroy(&lab).await.unwrap();
 }
 

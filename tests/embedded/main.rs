@@ -85,7 +85,7 @@ struct Lines(Arc<Mutex<Vec<String>>>);
 impl Lines {
     fn sink(&self) -> LogSink {
         let lines = self.0.clone();
-        Arc::new(move |line| lines.lock().unwrap().push(line.to_owned()))
+        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()))
     }
 
     fn text(&self) -> String {
@@ -757,8 +757,8 @@ async fn a_cancelled_deploy_leaves_nothing() {
         let lines = Lines::default();
         let sink: LogSink = {
             let (lines, cancel) = (lines.sink(), cancel.clone());
-            Arc::new(move |line| {
-                lines(line);
+            Arc::new(move |line: &str| {
+                lines.line(line);
                 if line.contains(moment) {
                     cancel.cancel();
                 }
@@ -785,7 +785,7 @@ async fn an_orderly_shutdown_ends_labs_and_deploys_that_are_under_way() {
     topology.nodes[0].exec = vec!["sleep 1000".to_owned()];
     let (running, is_running) = tokio::sync::oneshot::channel();
     let running = Mutex::new(Some(running));
-    let sink: LogSink = Arc::new(move |line| {
+    let sink: LogSink = Arc::new(move |line: &str| {
         if line.contains("exec sleep") {
             running.lock().unwrap().take().unwrap().send(()).unwrap();
         }

@@ -30,7 +30,7 @@ pub struct Bearer {
 }
 
 /// A user as the auth policy recognised them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Stable id.
     pub id: UserId,

@@ -15,21 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Effect, Phase};
+use super::logs::LabLogs;
 use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, UserId};
 use super::publisher::{Notice, Publisher};
 use super::running::Running;
 use super::{LabCommandError, LabError, LabPatch, draft};
-use crate::history::History;
+use crate::history::archive::Archive;
+use crate::history::lines::Line;
 use crate::plugins::decision::{Event, Occurrence};
-use crate::runtime::{InstanceSpec, LogSink, NodeAction, RuntimeDriver, RuntimeError};
+use crate::runtime::{InstanceSpec, NodeAction, RuntimeDriver, RuntimeError};
 use crate::store::Store;
 use crate::topology::Topology;
 
-/// A lab's log, line by line.
-pub type LabLog = History<Arc<str>>;
-
-/// Bytes of deploy log that are kept per lab.
-const LOG_CAPACITY: usize = 1024 * 1024;
 /// Lines of the log that go into the status message of a failure.
 const FAILURE_DETAIL_LINES: usize = 20;
 /// Commands that may wait for one lab.
@@ -44,6 +41,8 @@ pub(super) struct Shared {
     pub(super) running: Arc<Running>,
     /// Each instance gets a folder of its own in here.
     pub(super) run_dir: PathBuf,
+    /// Where logs are kept.
+    pub(super) archive: Archive,
     /// Cancelled when the server ends.
     pub(super) closing: CancellationToken,
 }
@@ -103,7 +102,7 @@ pub(super) type Reply = oneshot::Sender<Result<(), LabCommandError>>;
 pub(super) struct LabHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) snapshot: watch::Receiver<Arc<LabSnapshot>>,
-    pub(super) log: Arc<LabLog>,
+    pub(super) logs: Arc<LabLogs>,
 }
 
 /// What became of an instance that was stored when the server ended.
@@ -149,7 +148,7 @@ struct LabTask {
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
-    log: Arc<LabLog>,
+    logs: Arc<LabLogs>,
 }
 
 /// Starts the task of a lab. It ends when the lab is deleted, or with the server.
@@ -161,7 +160,7 @@ pub(super) fn spawn(
     revival: Revival,
 ) -> LabHandle {
     let (commands, inbox) = mpsc::channel(QUEUE);
-    let log = Arc::new(History::new(LOG_CAPACITY));
+    let logs = Arc::new(LabLogs::new(lab.id.clone(), shared.archive.clone()));
     let (phase, nodes) = match &revival {
         Revival::None => (Phase::Idle, Vec::new()),
         Revival::Running(nodes) => (Phase::Running, nodes.clone()),
@@ -185,21 +184,31 @@ pub(super) fn spawn(
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
-        log: Arc::clone(&log),
+        logs: Arc::clone(&logs),
     };
     tokio::spawn(task.run(inbox, revival));
-    LabHandle { commands, snapshot: receiver, log }
+    LabHandle { commands, snapshot: receiver, logs }
 }
 
 impl LabTask {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, revival: Revival) {
         match revival {
-            Revival::None | Revival::Failed => {}
-            Revival::Running(_) => self.announce(Occurrence::LabRecovered, None).await,
+            Revival::None => {}
+            Revival::Failed => {
+                self.logs.restore_nodes().await;
+                self.publish_change().await;
+            }
+            Revival::Running(_) => {
+                self.follow_nodes().await;
+                self.publish_change().await;
+                self.announce(Occurrence::LabRecovered, None).await;
+            }
             Revival::Lost(reason) => {
+                self.logs.restore_nodes().await;
                 // Whoever opens the log finds why it ends here.
-                (self.log_sink())(&format!("The instance is lost: {reason}"));
+                self.note(&format!("The instance is lost: {reason}")).await;
                 self.store_instance().await;
+                self.publish_change().await;
                 self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
             }
         }
@@ -226,7 +235,7 @@ impl LabTask {
                         // Whoever asked may have gone; the lab is deleted all the same.
                         let _ = reply.send(result);
                         if deleted {
-                            self.log.close();
+                            self.logs.remove().await;
                             return;
                         }
                     }
@@ -326,6 +335,7 @@ impl LabTask {
         }
         if phase == Phase::Idle {
             self.facts.end_instance();
+            self.logs.remove_nodes().await;
         }
         let stored = if phase == before { true } else { self.store_instance().await };
         if phase != before {
@@ -357,7 +367,7 @@ impl LabTask {
             Effect::AnswerDeployFailed => {
                 self.set_topology_deploy_failed(true).await;
                 let error = self.take_failure();
-                let (reason, detail) = self.failure_texts(&error);
+                let (reason, detail) = self.failure_texts(&error).await;
                 self.announce(Occurrence::LabDeployFailed { reason, detail }, self.by.clone()).await;
                 self.answer_deploy(Err(error));
             }
@@ -372,13 +382,13 @@ impl LabTask {
             }
             Effect::AnswerDestroyFailed => {
                 let error = self.take_failure();
-                let (reason, detail) = self.failure_texts(&error);
+                let (reason, detail) = self.failure_texts(&error).await;
                 self.announce(Occurrence::LabDestroyFailed { reason, detail }, self.by.clone()).await;
                 self.answer_destroys(&Err(error));
             }
             Effect::AnnounceLost => {
                 let error = self.take_failure();
-                let (reason, detail) = self.failure_texts(&error);
+                let (reason, detail) = self.failure_texts(&error).await;
                 self.announce(Occurrence::LabLost { reason, detail }, None).await;
             }
         }
@@ -400,20 +410,22 @@ impl LabTask {
         self.failure.take().unwrap_or_else(|| LabCommandError::Internal("no reason was given".into()))
     }
 
-    fn failure_texts(&self, error: &LabCommandError) -> (String, String) {
-        (error.to_string(), self.log.tail(FAILURE_DETAIL_LINES).join("\n"))
+    async fn failure_texts(&self, error: &LabCommandError) -> (String, String) {
+        let lines = self.logs.own().await.tail(FAILURE_DETAIL_LINES);
+        let lines: Vec<&str> = lines.iter().map(Line::text).collect();
+        (error.to_string(), lines.join("\n"))
     }
 
-    fn log_sink(&self) -> LogSink {
-        let log = Arc::clone(&self.log);
-        Arc::new(move |line| log.append(Arc::from(line)))
+    /// Adds a line of ours to the lab's log.
+    async fn note(&self, text: &str) {
+        self.logs.sink().await.line(text);
     }
 
     fn begin_deploy(&mut self, stored: bool) {
         self.cancel = CancellationToken::new();
         let cancel = self.cancel.clone();
         let shared = self.shared.clone();
-        let log = self.log_sink();
+        let logs = Arc::clone(&self.logs);
         let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
         let lab_id = self.facts.lab.id.clone();
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
@@ -428,18 +440,18 @@ impl LabTask {
                 LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
             })?;
             let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
-            Ok(shared.driver.deploy(&spec, log, cancel).await?)
+            Ok(shared.driver.deploy(&spec, logs.sink().await, cancel).await?)
         };
         self.main_job = Some(self.jobs.spawn(async move { JobEnd::Deploy(job.await) }).id());
     }
 
     fn begin_destroy(&mut self) {
         let shared = self.shared.clone();
-        let log = self.log_sink();
+        let logs = Arc::clone(&self.logs);
         let name = self.facts.instance_name().map(str::to_owned);
         let job = async move {
             if let Some(name) = name {
-                shared.driver.destroy(&name, log).await?;
+                shared.driver.destroy(&name, logs.sink().await).await?;
                 remove_dir(&shared.run_dir.join(&name)).await;
             }
             Ok(())
@@ -451,18 +463,20 @@ impl LabTask {
         match end {
             JobEnd::Deploy(Ok(nodes)) => {
                 self.facts.nodes = nodes;
+                // Before anybody hears that it is up, and can ask for the log of a node.
+                self.follow_nodes().await;
                 self.event(lifecycle::Event::DeployEnded { up: true }).await;
                 // What happened to a node since the runtime took that picture was told while there were no nodes here.
                 self.inspect();
             }
             JobEnd::Deploy(Err(error)) => {
-                (self.log_sink())(&format!("The deploy has ended: {error}"));
+                self.note(&format!("The deploy has ended: {error}")).await;
                 self.failure = Some(error);
                 self.event(lifecycle::Event::DeployEnded { up: false }).await;
             }
             JobEnd::Destroy(Ok(())) => self.event(lifecycle::Event::DestroyEnded { gone: true }).await,
             JobEnd::Destroy(Err(error)) => {
-                (self.log_sink())(&format!("The destroy has failed: {error}"));
+                self.note(&format!("The destroy has failed: {error}")).await;
                 self.failure = Some(error);
                 self.event(lifecycle::Event::DestroyEnded { gone: false }).await;
             }
@@ -532,6 +546,13 @@ impl LabTask {
                 }
                 answer(job.reply, Err(error.into()));
             }
+        }
+    }
+
+    async fn follow_nodes(&self) {
+        let nodes: Vec<String> = self.facts.nodes.iter().map(|node| node.name.clone()).collect();
+        if let Some(instance) = self.facts.instance_name() {
+            self.logs.follow_nodes(&self.shared.driver, instance, &nodes).await;
         }
     }
 

@@ -8,6 +8,7 @@ mod draft;
 mod facts;
 mod lab_task;
 pub mod lifecycle;
+mod logs;
 pub mod model;
 pub mod publisher;
 mod running;
@@ -20,18 +21,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::draft::Draft;
-pub use self::lab_task::LabLog;
 use self::lab_task::{Command, LabHandle, Revival, Shared};
 use self::lifecycle::Denial;
+pub use self::logs::{LabLog, RETENTION as LOG_RETENTION};
 use self::model::{
     Collection, CollectionId, InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User,
     UserId,
 };
 use self::publisher::{Notice, Publisher};
+use crate::history::archive::Archive;
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
 
@@ -140,7 +142,7 @@ pub struct Labs {
 
 impl Labs {
     /// Takes up all stored labs, and what still runs of them, and starts the schedule. `run_dir` is where each instance
-    /// gets a folder of its own.
+    /// gets a folder of its own, `archive` where logs are kept.
     ///
     /// # Errors
     /// [`StoreError`] when the stored labs can't be read.
@@ -149,6 +151,7 @@ impl Labs {
         driver: Arc<dyn RuntimeDriver>,
         publisher: Publisher,
         run_dir: PathBuf,
+        archive: Archive,
     ) -> Result<Self, StoreError> {
         let labs = Self {
             shared: Shared {
@@ -157,6 +160,7 @@ impl Labs {
                 publisher,
                 running: Arc::default(),
                 run_dir,
+                archive,
                 closing: CancellationToken::new(),
             },
             tasks: Arc::default(),
@@ -227,6 +231,11 @@ impl Labs {
         self.handle(id).map(|handle| current(&handle))
     }
 
+    /// The lab as it is, whenever it changes. Ends with the lab.
+    pub fn watch(&self, id: &LabId) -> Option<watch::Receiver<Arc<LabSnapshot>>> {
+        self.handle(id).map(|handle| handle.snapshot)
+    }
+
     /// All labs as they are now, by start time.
     pub fn list(&self) -> Vec<Arc<LabSnapshot>> {
         let mut labs: Vec<_> = self.handles().iter().map(current).collect();
@@ -235,8 +244,24 @@ impl Labs {
     }
 
     /// The log of a lab: what its deploys and destroys printed.
-    pub fn log(&self, id: &LabId) -> Option<Arc<LabLog>> {
-        self.handle(id).map(|handle| handle.log)
+    pub async fn log(&self, id: &LabId) -> Option<Arc<LabLog>> {
+        let logs = self.handle(id)?.logs;
+        Some(logs.own().await)
+    }
+
+    /// Whether the lab was ever deployed, as far as its log tells.
+    pub fn has_log(&self, id: &LabId) -> bool {
+        self.handle(id).is_some_and(|handle| handle.logs.has_own())
+    }
+
+    /// The log of a node of a lab's instance: what its processes print.
+    pub fn node_log(&self, id: &LabId, node: &str) -> Option<Arc<LabLog>> {
+        self.handle(id)?.logs.node(node)
+    }
+
+    /// Names of the nodes of a lab that have a log.
+    pub fn node_logs(&self, id: &LabId) -> Vec<String> {
+        self.handle(id).map(|handle| handle.logs.node_names()).unwrap_or_default()
     }
 
     /// How many labs that `user` created have an instance.

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::model::LabSnapshot;
 use crate::plugins::decision::{Event, ShellInfo};
@@ -33,6 +34,8 @@ pub enum Notice {
     },
     /// What was kept of an ended shell is no longer kept.
     ShellForgotten(ShellInfo),
+    /// Nothing changed; whoever handles this has handled all that came before, and cancels the token.
+    Heard(CancellationToken),
 }
 
 /// Hands notices to all subscribers. Cheap to clone.
@@ -47,6 +50,13 @@ impl Publisher {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
+    }
+
+    /// Ready when the one subscriber has handled every notice that was published before.
+    pub async fn heard(&self) {
+        let heard = CancellationToken::new();
+        self.publish(Notice::Heard(heard.clone())).await;
+        heard.cancelled().await;
     }
 
     /// Hands `notice` to every subscriber, waiting for those whose queue is full.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::{NodeStatus, StoredInstance};
 use super::*;
+use crate::history::archive::Archive;
 use crate::plugins::decision::Occurrence;
 use crate::runtime::{InstanceSpec, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
@@ -58,7 +59,7 @@ impl RuntimeDriver for Scripted {
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
         self.instances.lock().unwrap().push(spec.name.clone());
-        log("deploying");
+        log.line("deploying");
         tokio::select! {
             permit = self.deploys.acquire() => permit.unwrap().forget(),
             () = cancel.cancelled() => {
@@ -119,6 +120,10 @@ fn user() -> User {
     User { id: "ada".into(), name: "Ada".into() }
 }
 
+fn archive(dir: &std::path::Path) -> Archive {
+    Archive::new(dir.join("logs"), LOG_RETENTION)
+}
+
 const TWO_NODES: &str = "name: t\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n";
 
 impl Fixture {
@@ -157,7 +162,8 @@ impl Fixture {
         let notices = publisher.subscribe();
         let dir = tempfile::tempdir().unwrap();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
-        let labs = Labs::open(store.clone(), runtime, publisher, dir.path().to_owned()).await.unwrap();
+        let labs =
+            Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path())).await.unwrap();
         Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
     }
 
@@ -478,7 +484,7 @@ async fn a_run_folder_that_cannot_be_made_fails_the_lab_and_names_the_reason() {
     let f = Fixture::new().await;
     let id = f.lab().await;
     let run_dir = f.labs.shared.run_dir.clone();
-    std::fs::remove_dir_all(&run_dir).unwrap();
+    std::fs::create_dir_all(run_dir.parent().unwrap()).unwrap();
     std::fs::write(&run_dir, "a file is in the way").unwrap();
     let error = f.labs.deploy(&id, None, None).await.expect_err("no folder");
     assert!(matches!(&error, LabCommandError::Internal(why) if why.contains("run folder")), "{error}");

@@ -17,8 +17,26 @@ use tokio_util::sync::CancellationToken;
 use crate::labs::model::{LabId, NodeState, NodeStatus};
 use crate::topology::Topology;
 
-/// Takes the lines of a deploy or destroy as they are written, without their line ends. Cheap, never blocks.
-pub type LogSink = Arc<dyn Fn(&str) + Send + Sync>;
+/// Takes the lines of a deploy or destroy as they are written.
+#[async_trait]
+pub trait LineSink: Send + Sync {
+    /// Takes a line, without its line end. Cheap, never blocks.
+    fn line(&self, text: &str);
+
+    /// Ready when those who read the lines are not too far behind. Whoever passes on what a process prints awaits this in
+    /// between, and so makes the process wait.
+    async fn room(&self) {}
+}
+
+#[async_trait]
+impl<F: Fn(&str) + Send + Sync> LineSink for F {
+    fn line(&self, text: &str) {
+        self(text);
+    }
+}
+
+/// Where the lines of a deploy or destroy go.
+pub type LogSink = Arc<dyn LineSink>;
 
 /// An instance that is to be made.
 #[derive(Debug, Clone)]
@@ -176,7 +194,8 @@ pub trait RuntimeDriver: Send + Sync {
     async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError>;
 
     /// Follows what a node writes to its standard output and error from its start, as raw chunks; goes on over restarts
-    /// of the node, and ends with the instance. Dropping the receiver ends it.
+    /// of the node, and ends with the instance. Dropping the receiver ends it. A node that prints faster than the receiver is
+    /// read waits, where the runtime can make it wait.
     ///
     /// # Errors
     /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`].

@@ -3,6 +3,7 @@
 //! `socket` opens, closes and lists them here and reads and writes their [`Session`]s. Each session has a task of its own
 //! ([`session`]) that owns the terminal. Whether somebody may open or close one is not decided here.
 
+mod login;
 mod session;
 mod utf8;
 
@@ -18,7 +19,11 @@ use crate::labs::publisher::Notice;
 use crate::plugins::decision::{Event, Occurrence, ShellInfo};
 use crate::runtime::{PtyRequest, RuntimeDriver, RuntimeError};
 
+pub use self::login::{Commands, LoginCommands};
 pub use self::session::{InputError, Session};
+
+/// Columns and rows of a terminal before anybody has said how large it is.
+const INITIAL_SIZE: (u16, u16) = (80, 24);
 
 /// Limits and habits of shells.
 #[derive(Debug, Clone)]
@@ -31,8 +36,8 @@ pub struct ShellOptions {
     pub open_timeout: Duration,
     /// How long one that has ended can still be read.
     pub retention: Duration,
-    /// What is run in a node: the first of these that it has.
-    pub commands: Vec<Vec<String>>,
+    /// What is run in a node.
+    pub commands: LoginCommands,
 }
 
 impl Default for ShellOptions {
@@ -42,7 +47,7 @@ impl Default for ShellOptions {
             idle_timeout: Duration::from_secs(1800),
             open_timeout: Duration::from_secs(15),
             retention: Duration::from_secs(300),
-            commands: vec![vec!["bash".into()], vec!["sh".into()]],
+            commands: LoginCommands::default(),
         }
     }
 }
@@ -108,9 +113,10 @@ impl Shells {
     pub async fn open(&self, lab: &Arc<LabSnapshot>, node: &str, owner: &UserId) -> Result<Arc<Session>, OpenError> {
         let place = self.take_place(owner)?;
         let instance = lab.instance.as_ref().ok_or(OpenError::LabNotRunning)?;
+        let kind = instance.nodes.iter().find(|each| each.name == node).map_or("", |node| &node.kind);
         let request = PtyRequest {
-            size: (80, 24),
-            commands: self.inner.options.commands.clone(),
+            size: INITIAL_SIZE,
+            commands: self.inner.options.commands.of(kind).clone(),
             timeout: self.inner.options.open_timeout,
         };
         let pty = self.inner.driver.open_pty(&instance.name, node, request).await?;

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::utf8::Utf8Stream;
-use crate::history::History;
+use crate::history::pace::Pace;
+use crate::history::{History, Retention};
 use crate::plugins::decision::ShellInfo;
 use crate::runtime::Pty;
 
@@ -84,6 +85,8 @@ pub struct Session {
     waiting: Arc<AtomicUsize>,
     /// Whether input is being dropped, which the user has been told of.
     dropping: AtomicBool,
+    /// Columns and rows, once somebody has said how large the terminal is.
+    size: watch::Sender<Option<(u16, u16)>>,
     close: CancellationToken,
     close_reason: Mutex<Option<String>>,
     ended: watch::Receiver<bool>,
@@ -123,6 +126,18 @@ impl Session {
         self.input.send(bytes).map_err(|_| InputError::Ended)
     }
 
+    /// Tells the terminal its size. Where several viewers differ, the latest counts.
+    ///
+    /// # Errors
+    /// [`InputError::Ended`].
+    pub fn resize(&self, cols: u16, rows: u16) -> Result<(), InputError> {
+        if !self.is_open() {
+            return Err(InputError::Ended);
+        }
+        self.size.send_replace(Some((cols, rows)));
+        Ok(())
+    }
+
     /// Asks it to end. Done when [`Self::ended`] is.
     pub fn request_close(&self, reason: &str) {
         let mut stored = self.close_reason.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,10 +169,11 @@ pub(super) fn start(
     let (ended_sender, ended) = watch::channel(false);
     let session = Arc::new(Session {
         info,
-        output: Arc::new(History::new(OUTPUT_CAPACITY)),
+        output: Arc::new(History::new(Retention::latest(OUTPUT_CAPACITY))),
         input,
         waiting: Arc::default(),
         dropping: AtomicBool::new(false),
+        size: watch::Sender::new(None),
         close: CancellationToken::new(),
         close_reason: Mutex::new(None),
         ended,
@@ -183,7 +199,10 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
     let mut text = Utf8Stream::default();
     let mut ending = None;
     let mut give_up = None;
-    let mut pace = Pace::new(Arc::clone(&session.output), VIEWER_PATIENCE);
+    let mut size = session.size.subscribe();
+    // Somebody may have been faster than this task.
+    size.mark_changed();
+    let mut pace = Pace::new(Arc::clone(&session.output), MAX_LAG, VIEWER_PATIENCE);
     loop {
         let last_active = *active.lock().unwrap_or_else(PoisonError::into_inner);
         // What is ending is read to its end, whoever looks.
@@ -197,6 +216,12 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
                 }
                 None => break,
             },
+            // The sender is in the session, which is held by this.
+            Ok(()) = size.changed() => {
+                if let Some((cols, rows)) = *size.borrow_and_update() {
+                    control.resize(cols, rows);
+                }
+            }
             () = session.close.cancelled(), if ending.is_none() => {
                 let reason = session.close_reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 ending = Some(Ending::Closed(reason.unwrap_or_else(|| "on request".into())));
@@ -230,45 +255,6 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
                 Ending::Broken("its terminal was closed, but its process goes on".into())
             }
         },
-    }
-}
-
-/// Whether the process may go on printing: not while every viewer is far behind. Viewers that don't get on at all are
-/// waited for once, and then no more until one does; without viewers there is nothing to wait for.
-struct Pace {
-    output: Arc<History<Arc<str>>>,
-    progress: watch::Receiver<()>,
-    patience: Duration,
-    /// Until when the process waits, unless somebody gets on before.
-    deadline: Option<Instant>,
-}
-
-impl Pace {
-    fn new(output: Arc<History<Arc<str>>>, patience: Duration) -> Self {
-        Self { progress: output.progress(), output, patience, deadline: None }
-    }
-
-    /// Until when the process has to wait for viewers to get on; `None`: it may go on.
-    fn wait_until(&mut self) -> Option<Instant> {
-        // Looked at before the lag: what changes in between is seen the next time.
-        let progress = self.progress.has_changed().unwrap_or(false);
-        self.progress.mark_unchanged();
-        if self.output.lag().is_none_or(|lag| lag <= MAX_LAG) {
-            self.deadline = None;
-            return None;
-        }
-        if progress || self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + self.patience);
-        }
-        self.deadline.filter(|deadline| *deadline > Instant::now())
-    }
-
-    /// Ready when a viewer has got on, or when `deadline` has come.
-    async fn progress(&self, deadline: Option<Instant>) {
-        let mut progress = self.progress.clone();
-        let deadline = deadline.unwrap_or_else(Instant::now);
-        // The history, and with it the sender, is held by this.
-        let _ = tokio::time::timeout_at(deadline, progress.changed()).await;
     }
 }
 
@@ -307,14 +293,20 @@ mod tests {
         writes: Option<mpsc::Sender<Bytes>>,
         exit: Option<oneshot::Sender<String>>,
         terminated: CancellationToken,
+        sizes: mpsc::UnboundedReceiver<(u16, u16)>,
     }
 
-    struct Control(CancellationToken);
+    struct Control {
+        terminated: CancellationToken,
+        sizes: mpsc::UnboundedSender<(u16, u16)>,
+    }
 
     impl PtyControl for Control {
-        fn resize(&self, _: u16, _: u16) {}
+        fn resize(&self, cols: u16, rows: u16) {
+            self.sizes.send((cols, rows)).expect("the test holds the other side");
+        }
         fn terminate(&self) {
-            self.0.cancel();
+            self.terminated.cancel();
         }
     }
 
@@ -323,8 +315,10 @@ mod tests {
         let (writes, output) = mpsc::channel(1);
         let (exited, exit) = oneshot::channel();
         let terminated = CancellationToken::new();
-        let control = Box::new(Control(terminated.clone()));
-        (Pty { input, output, control, exit }, Process { reads, writes: Some(writes), exit: Some(exited), terminated })
+        let (resized, sizes) = mpsc::unbounded_channel();
+        let control = Box::new(Control { terminated: terminated.clone(), sizes: resized });
+        let process = Process { reads, writes: Some(writes), exit: Some(exited), terminated, sizes };
+        (Pty { input, output, control, exit }, process)
     }
 
     impl Process {
@@ -376,6 +370,19 @@ mod tests {
         session.ended().await;
         assert!(given_back.load(Ordering::SeqCst));
         assert_eq!(ending.await.expect("ends"), Ending::Closed("its owner closed it".into()));
+    }
+
+    #[tokio::test]
+    async fn the_terminal_hears_of_its_size_until_it_has_ended() {
+        let (pty, mut process) = terminal();
+        let (session, ending) = start(info(), pty, LONG, ());
+        for size in [(132, 43), (1, 1)] {
+            session.resize(size.0, size.1).expect("it is open");
+            assert_eq!(process.sizes.recv().await, Some(size));
+        }
+        process.end("exit status 0");
+        ending.await;
+        assert_eq!(session.resize(80, 24), Err(InputError::Ended));
     }
 
     #[tokio::test]
@@ -444,44 +451,6 @@ mod tests {
         flood.await.expect("no panic");
         process.end("signal 1");
         assert_eq!(ending.await.expect("no panic"), Ending::Closed("on request".into()));
-    }
-
-    #[test]
-    fn viewers_are_waited_for_as_long_as_one_gets_on() {
-        let output = Arc::new(History::new(OUTPUT_CAPACITY));
-        let print = || output.append("x".repeat(300 * 1024).into());
-        let mut pace = Pace::new(Arc::clone(&output), LONG);
-        print();
-        assert_eq!(pace.wait_until(), None, "nobody is there");
-        let (mut near, far) = (output.follow_new(), output.follow_new());
-        assert_eq!(pace.wait_until(), None, "nobody is behind");
-        print();
-        print();
-        assert!(pace.wait_until().is_some(), "both are behind");
-        near.advance(2);
-        assert_eq!(pace.wait_until(), None, "one is not");
-        print();
-        assert!(pace.wait_until().is_some());
-        drop((near, far));
-        assert_eq!(pace.wait_until(), None, "nobody is there any more");
-    }
-
-    #[test]
-    fn viewers_of_whom_none_gets_on_are_waited_for_once() {
-        let output = Arc::new(History::new(OUTPUT_CAPACITY));
-        let mut pace = Pace::new(Arc::clone(&output), LONG);
-        let mut viewer = output.follow_new();
-        for _ in 0..3 {
-            output.append("x".repeat(300 * 1024).into());
-        }
-        let first = pace.wait_until();
-        assert!(first.is_some());
-        assert_eq!(pace.wait_until(), first, "waiting doesn't begin anew by itself");
-        pace.deadline = Some(Instant::now());
-        assert_eq!(pace.wait_until(), None, "it has been long enough");
-        assert_eq!(pace.wait_until(), None);
-        viewer.advance(1);
-        assert!(pace.wait_until() > first, "it looks again");
     }
 
     #[tokio::test]

@@ -13,12 +13,17 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::Socket;
 use tokio_util::sync::CancellationToken;
 
-use super::Hub;
 use super::peer::{self, Peer};
+use super::sight::{self, Sight};
 use super::transport::{self, Transport};
+use super::{Hub, namespaces};
 use crate::auth::Identity;
-use crate::labs::model::{LabId, ShellId};
-use crate::plugins::decision::{Action, Namespace, Refusal};
+use crate::labs::model::{LabId, LabSnapshot, ShellId};
+use crate::plugins::decision::{Action, Namespace, Refusal, ShellInfo};
+
+/// How often, and after how long, a decision that failed is asked for again before somebody who is there has to go.
+const RETRIES: u32 = 3;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Who is on the other end of a socket, and until when their token says so. In the extensions of every socket that was
 /// let in.
@@ -65,6 +70,8 @@ pub(super) enum Door {
     Global(Namespace<'static>),
     /// The log of a lab.
     LabLog(LabId),
+    /// The log of a node of a lab, by its name.
+    NodeLog(LabId, String),
     /// A shell.
     Shell(ShellId),
 }
@@ -110,36 +117,116 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         Some(Value::String(token)) => token,
         Some(_) => return Err(NotAdmitted::InvalidToken),
     };
-    let token = hub.auth.verify_access(token).map_err(|error| {
+    let bearer = recognise(hub, socket, &transport, token).await?;
+    let result = match door {
+        Door::Global(namespace) => {
+            let action = Action::Connect(*namespace);
+            hub.plugins.authorize(&bearer.user, action, hub.circumstances(&bearer.user)).await
+        }
+        _ => {
+            let sight = LabSight::of(hub, door).ok_or(NotAdmitted::InvalidNamespace)?;
+            sight.allowed(hub, &bearer.user).await
+        }
+    };
+    result.map_err(|refusal| {
+        log_refusal(socket, &refusal);
+        NotAdmitted::NoAccess
+    })?;
+    let Bearer { user, expires, .. } = bearer;
+    Ok(Session { user, expires, transport, gone: CancellationToken::new() })
+}
+
+/// Who a token was found to stand for. A client shows the same for each namespace; it is looked at once per transport.
+#[derive(Debug, Clone)]
+pub(super) struct Bearer {
+    token: Box<str>,
+    user: Arc<Identity>,
+    expires: Timestamp,
+}
+
+async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: &str) -> Result<Bearer, NotAdmitted> {
+    let known = transport.bearer();
+    if let Some(known) = known.filter(|known| *known.token == *token && known.expires > Timestamp::now()) {
+        return Ok(known);
+    }
+    let verified = hub.auth.verify_access(token).map_err(|error| {
         tracing::debug!(namespace = socket.ns(), %error, "a token was refused");
         NotAdmitted::InvalidToken
     })?;
-    let user = hub.plugins.identify(&token.claims).await.map_err(|refusal| {
+    let user = hub.plugins.identify(&verified.claims).await.map_err(|refusal| {
         log_refusal(socket, &refusal);
         match refusal {
             Refusal::Failed { .. } => NotAdmitted::NoAccess,
             _ => NotAdmitted::InvalidToken,
         }
     })?;
-    let (shell, lab);
-    let namespace = match door {
-        Door::Global(namespace) => *namespace,
-        Door::LabLog(id) => {
-            lab = hub.labs.get(id).ok_or(NotAdmitted::InvalidNamespace)?;
-            Namespace::LabLog(&lab)
+    let bearer = Bearer { token: token.into(), user: Arc::new(user), expires: verified.expires };
+    transport.set_bearer(bearer.clone());
+    Ok(bearer)
+}
+
+/// What a door that belongs to a lab lets see of it.
+struct LabSight {
+    lab: Arc<LabSnapshot>,
+    what: DoorTo,
+}
+
+enum DoorTo {
+    LabLog,
+    NodeLog(String),
+    Shell(ShellInfo),
+}
+
+impl LabSight {
+    /// As things are now. `None`: it has gone, or it is no such door.
+    fn of(hub: &Hub, door: &Door) -> Option<Self> {
+        let (lab, what) = match door {
+            Door::Global(_) => return None,
+            Door::LabLog(lab) => (hub.labs.get(lab)?, DoorTo::LabLog),
+            Door::NodeLog(lab, node) => (hub.labs.get(lab)?, DoorTo::NodeLog(node.clone())),
+            Door::Shell(id) => {
+                let shell = hub.shells.get(id)?.info().clone();
+                (hub.labs.get(&shell.lab_id)?, DoorTo::Shell(shell))
+            }
+        };
+        Some(Self { lab, what })
+    }
+
+    async fn allowed(&self, hub: &Hub, user: &Arc<Identity>) -> Result<(), Refusal> {
+        let sight = match &self.what {
+            DoorTo::LabLog => Sight::LabLog,
+            DoorTo::NodeLog(node) => Sight::NodeLog(node),
+            DoorTo::Shell(shell) => Sight::Shell(shell),
+        };
+        sight::allowed(hub, user, &self.lab, sight).await
+    }
+}
+
+/// Ready when somebody who was let in may not be there any more, because the lab has changed.
+async fn no_longer_allowed(hub: &Hub, session: &Session, door: &Door) {
+    let Some(LabSight { lab, .. }) = LabSight::of(hub, door) else { return std::future::pending().await };
+    let Some(mut changes) = hub.labs.watch(&lab.lab.id) else { return std::future::pending().await };
+    // Whoever was let in was judged by the lab as it was then, which may be before this.
+    changes.mark_changed();
+    let mut failures = 0;
+    while changes.changed().await.is_ok() {
+        // What it belonged to has gone, and whoever removes it sees to those who are there.
+        let Some(sight) = LabSight::of(hub, door) else { break };
+        match sight.allowed(hub, &session.user).await {
+            Ok(()) => failures = 0,
+            // So many at once as a change brings may be more than a plugin has time for.
+            Err(Refusal::Failed { .. }) if failures < RETRIES => {
+                failures += 1;
+                tokio::time::sleep(RETRY_AFTER).await;
+                changes.mark_changed();
+            }
+            Err(refusal) => {
+                tracing::info!(user = %session.user.id, %refusal, "a client loses sight of a lab");
+                return;
+            }
         }
-        Door::Shell(id) => {
-            shell = hub.shells.get(id).ok_or(NotAdmitted::InvalidNamespace)?;
-            lab = hub.labs.get(&shell.info().lab_id).ok_or(NotAdmitted::InvalidNamespace)?;
-            Namespace::Shell(shell.info(), &lab)
-        }
-    };
-    let circumstances = hub.circumstances(&user);
-    hub.plugins.authorize(&user, Action::Connect(namespace), circumstances).await.map_err(|refusal| {
-        log_refusal(socket, &refusal);
-        NotAdmitted::NoAccess
-    })?;
-    Ok(Session { user: Arc::new(user), expires: token.expires, transport, gone: CancellationToken::new() })
+    }
+    std::future::pending().await
 }
 
 fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
@@ -168,9 +255,9 @@ pub(super) fn serve<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let outside = hub.clone();
+    let (outside, outer) = (hub.clone(), door.clone());
     let admit = move |socket: SocketRef, peer: Peer, TryData(auth): TryData<Value>| {
-        let (hub, door, setup) = (outside.clone(), door.clone(), setup.clone());
+        let (hub, door, setup) = (outside.clone(), outer.clone(), setup.clone());
         async move {
             let session = admit(&hub, &socket, auth.unwrap_or_default(), &door).await?;
             // From here on nothing waits: the next thing that the library does is to tell the client. Where that fails,
@@ -183,17 +270,23 @@ pub(super) fn serve<F>(
     };
     let inner = hub.clone();
     let connected = move |peer: Peer| {
-        let (hub, inside) = (inner.clone(), inside.clone());
+        let (hub, door, inside) = (inner.clone(), door.clone(), inside.clone());
         async move {
             // The middleware has put it there, unless the client has gone already.
             let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
             let Some(session) = session else { return };
             let mut guard = pin!(guard(&session));
+            let mut revoked = pin!(no_longer_allowed(&hub, &session, &door));
+            let inside = inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() });
             tokio::select! {
                 () = &mut guard => return,
-                () = inside(Connected { hub, peer, session: session.clone() }) => {}
+                () = &mut revoked => return namespaces::disconnect(|| peer.socket()).await,
+                () = inside => {}
             }
-            guard.await;
+            tokio::select! {
+                () = guard => {}
+                () = revoked => namespaces::disconnect(|| peer.socket()).await,
+            }
         }
     };
     hub.io.ns(path, connected.with(admit));

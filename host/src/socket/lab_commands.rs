@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::access::{self, Connected, Door};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
 use super::message::{Answers, Argument, Message};
-use super::{Hub, logs, message, pump, shells};
+use super::{Hub, message, pump, shells};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
 use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
@@ -150,10 +150,8 @@ async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value
     match command.kind {
         CommandKind::Deploy => {
             let deployed = hub.labs.deploy(id, by, Some(lab)).await;
-            // The log can be read by whoever hears the answer; the notice that makes it too may still be on its way.
-            if hub.labs.get(id).is_some_and(|lab| lab.instance.is_some()) {
-                logs::ensure(hub, id);
-            }
+            // The logs can be read by whoever hears the answer.
+            hub.labs.publisher().heard().await;
             deployed?;
         }
         CommandKind::Destroy => hub.labs.destroy(id, by).await?,

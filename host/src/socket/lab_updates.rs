@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::access::{self, Connected, Door};
 use super::pump::{self, Selection};
+use super::sight::{self, Sight};
 use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
 use crate::labs::model::LabSnapshot;
-use crate::plugins::decision::{Action, Circumstances, Namespace, Refusal};
+use crate::plugins::decision::{Namespace, Refusal};
 
 /// Its path.
 const PATH: &str = "/lab-updates";
@@ -37,14 +38,9 @@ struct Visible {
 
 impl Selection<Arc<LabUpdate>> for Visible {
     type Message = Value;
-    type Moment = Circumstances;
 
-    fn moment(&self) -> Circumstances {
-        self.hub.circumstances(&self.user)
-    }
-
-    async fn select(&self, update: &Arc<LabUpdate>, circumstances: &Circumstances) -> Option<Value> {
-        match self.hub.plugins.authorize(&self.user, Action::ViewLab(&update.lab), *circumstances).await {
+    async fn select(&self, update: &Arc<LabUpdate>) -> Option<Value> {
+        match sight::allowed(&self.hub, &self.user, &update.lab, Sight::Lab).await {
             Ok(()) => Some(json!({"payload": {"labId": update.lab.lab.id}})),
             // Nobody could say whether this user may know of the lab. "Everything changed" names nothing, and whoever
             // fetches the labs is judged anew.

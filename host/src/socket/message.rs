@@ -155,6 +155,11 @@ pub(super) async fn emit<T: ?Sized + Serialize>(
     until_not_full(|| peer.socket().ok_or_else(closed)?.emit(event, data)).await
 }
 
+/// Emits an event to one socket if there is room in its queue; whether that worked.
+pub(super) fn emit_now<T: ?Sized + Serialize>(peer: &Peer, event: &'static str, data: &T) -> bool {
+    peer.socket().is_some_and(|socket| socket.emit(event, data).is_ok())
+}
+
 /// Answers events of one socket that were dealt with at once. So many answers may wait for room in the client's queue and
 /// no more: a client for whom more would wait sends and doesn't read, and loses its transport.
 #[derive(Clone)]

@@ -1,8 +1,9 @@
 //! The Socket.IO API: one file per namespace, and what they share.
 //!
 //! [`Hub`] holds what the namespaces need of the server. `access` decides who connects, `message` reads events and
-//! answers them, `pump` carries a history to a socket, `namespaces` makes and removes those that come and go with labs
-//! and shells, [`contract`] is the document for clients, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
+//! answers them, `sight` who sees what of a lab, `pump` carries a history to a socket, `namespaces` makes and removes
+//! those that come and go with labs and shells, `notices` turns what labs and shells publish into what clients hear,
+//! [`contract`] is the document for the authors of clients, and `error` is the one place where
 //! an error becomes a code.
 
 mod access;
@@ -18,6 +19,7 @@ mod peer;
 mod pump;
 mod shell_commands;
 mod shells;
+mod sight;
 mod status_messages;
 pub mod transport;
 
@@ -32,12 +34,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::lab_updates::LabUpdate;
+use self::logs::LogNamespaces;
 use self::namespaces::Namespaces;
 use self::shell_commands::ShellNotice;
+use self::sight::Decisions;
 use self::status_messages::StatusMessage;
 use self::transport::Transports;
 use crate::auth::{Authenticator, Identity};
-use crate::history::History;
+use crate::history::{History, Retention};
 use crate::labs::Labs;
 use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
@@ -59,7 +63,9 @@ struct Hub {
     labs: Labs,
     shells: Shells,
     namespaces: Arc<Namespaces>,
+    logs: Arc<LogNamespaces>,
     transports: Transports,
+    decisions: Arc<Decisions>,
     /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
     stop: CancellationToken,
     /// What `/lab-updates` tells.
@@ -109,21 +115,21 @@ pub fn layer(
         labs,
         shells,
         namespaces: Arc::default(),
+        logs: Arc::default(),
         transports,
+        decisions: Arc::default(),
         stop,
-        updates: Arc::new(History::new(FEED_CAPACITY)),
-        statuses: Arc::new(History::new(FEED_CAPACITY)),
+        updates: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
+        statuses: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
         greeted: Arc::default(),
-        shell_notices: Arc::new(History::new(FEED_CAPACITY)),
+        shell_notices: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
     };
     lab_commands::register(&hub);
     lab_updates::register(&hub);
     status_messages::register(&hub);
     shell_commands::register(&hub);
     for lab in hub.labs.list() {
-        if lab.instance.is_some() {
-            logs::ensure(&hub, &lab.lab.id);
-        }
+        logs::update(&hub, &lab);
     }
     tokio::spawn(notices::run(hub, notices));
     layer

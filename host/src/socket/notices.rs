@@ -29,13 +29,11 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         match notice {
             Notice::Lab(lab) => {
-                if lab.instance.is_some() {
-                    logs::ensure(&hub, &lab.lab.id);
-                }
+                logs::update(&hub, &lab);
                 hub.updates.append(Arc::new(LabUpdate { lab }));
             }
             Notice::LabRemoved(lab) => {
-                hub.namespaces.remove(&hub.io, &logs::path(&lab.lab.id));
+                logs::remove(&hub, &lab.lab.id);
                 hub.updates.append(Arc::new(LabUpdate { lab }));
             }
             Notice::Event(event) => wording.word(event).await,
@@ -43,6 +41,7 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
                 let command = if failed { ShellCommand::Error } else { ShellCommand::Close };
                 hub.shell_notices.append(Arc::new(ShellNotice { shell, command, message }));
             }
+            Notice::Heard(heard) => heard.cancel(),
             Notice::ShellForgotten(shell) => hub.namespaces.remove(&hub.io, &shells::path(&shell.id)),
         }
     }

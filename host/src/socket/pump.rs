@@ -4,15 +4,21 @@
 //! when the client stays behind for too long it is cut. So is one that falls out of what the history keeps, unless what
 //! it reads makes sense with a gap in it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::access;
-use super::message::{Undeliverable, emit};
+use super::message::{Undeliverable, emit, emit_now};
 use super::peer::Peer;
+use crate::history::lines::Line;
 use crate::history::{Entry, FollowEnd, Follower};
 
 /// Entries that are taken from a history at a time.
 const BATCH: usize = 256;
+/// How long lines of a log are gathered after some were sent. A line that comes when it has been quiet for so long goes out
+/// at once. Sending is paid for by the flush rather than by the line: under load this makes it several times cheaper.
+const LINES_GATHER: Duration = Duration::from_millis(20);
 
 /// Name of the event that carries live data, on every namespace.
 pub(super) const DATA: &str = "data";
@@ -40,14 +46,11 @@ pub(super) trait Selection<T>: Sync {
     /// What goes out.
     type Message: Serialize + Send + Sync;
 
-    /// What is found out once for all entries that come at one time.
-    type Moment: Send + Sync;
-
-    /// Finds that out.
-    fn moment(&self) -> Self::Moment;
+    /// How long entries are gathered after some were sent.
+    const GATHER: Duration = Duration::ZERO;
 
     /// What goes out for `entry`; `None`: nothing does.
-    fn select(&self, entry: &T, moment: &Self::Moment) -> impl Future<Output = Option<Self::Message>> + Send;
+    fn select(&self, entry: &T) -> impl Future<Output = Option<Self::Message>> + Send;
 
     /// What goes out in place of this many bytes that were dropped before this client could take them; `None`: it can't
     /// do without them, and starts anew.
@@ -56,17 +59,15 @@ pub(super) trait Selection<T>: Sync {
     }
 }
 
-/// Every entry as it is.
-pub(super) struct Everything;
+/// Every line of a log as it is.
+pub(super) struct EveryLine;
 
-impl<T: Entry + Serialize> Selection<T> for Everything {
-    type Message = T;
-    type Moment = ();
+impl Selection<Line> for EveryLine {
+    type Message = Line;
+    const GATHER: Duration = LINES_GATHER;
 
-    fn moment(&self) {}
-
-    async fn select(&self, entry: &T, (): &()) -> Option<T> {
-        Some(entry.clone())
+    async fn select(&self, line: &Line) -> Option<Line> {
+        Some(line.clone())
     }
 }
 
@@ -89,27 +90,34 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(peer: &Peer, follower: &mut 
         if !send(peer, &batch, selection, |count| follower.advance(count)).await {
             return;
         }
+        if batch.len() < BATCH && !S::GATHER.is_zero() {
+            tokio::time::sleep(S::GATHER).await;
+        }
     }
 }
 
-/// Sends what `selection` makes of each of `entries` as `data`, and tells `sent` of each that has been dealt with.
-/// Whether the client is still there; one that doesn't take it is cut.
+/// Sends what `selection` makes of each of `entries` as `data`, and tells `passed` how many have been dealt with: before
+/// each wait for the client, and in the end. Whether the client is still there; one that doesn't take it is cut.
 pub(super) async fn send<T, S: Selection<T>>(
     peer: &Peer,
     entries: &[T],
     selection: &S,
-    mut sent: impl FnMut(usize),
+    mut passed: impl FnMut(usize),
 ) -> bool {
-    let moment = selection.moment();
+    let mut untold = 0;
     for entry in entries {
-        if let Some(message) = selection.select(entry, &moment).await
-            && let Err(why) = emit(peer, DATA, &message).await
+        if let Some(message) = selection.select(entry).await
+            && !emit_now(peer, DATA, &message)
         {
-            cut(peer, why);
-            return false;
+            passed(std::mem::take(&mut untold));
+            if let Err(why) = emit(peer, DATA, &message).await {
+                cut(peer, why);
+                return false;
+            }
         }
-        sent(1);
+        untold += 1;
     }
+    passed(untold);
     true
 }
 

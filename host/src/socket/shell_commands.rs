@@ -43,11 +43,8 @@ struct Own(UserId);
 
 impl Selection<Arc<ShellNotice>> for Own {
     type Message = Value;
-    type Moment = ();
 
-    fn moment(&self) {}
-
-    async fn select(&self, notice: &Arc<ShellNotice>, (): &()) -> Option<Value> {
+    async fn select(&self, notice: &Arc<ShellNotice>) -> Option<Value> {
         (notice.shell.owner == self.0).then(|| {
             // The specification draws the message bare here; like on the other global namespaces it is wrapped, which is
             // what clients in the field read.

@@ -2,17 +2,22 @@
 //! the shell, and for a while after the shell has ended, so that a reloaded page can show what was there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use socketioxide::extract::SocketRef;
 
-use super::access::{self, Connected, Door};
+use super::access::{self, Connected, Door, Session};
 use super::error::{DENIED, INVALID, WireError};
 use super::message::{Answers, Argument, Message};
 use super::pump::{self, Selection};
 use super::{Hub, message, namespaces};
 use crate::labs::model::ShellId;
 use crate::shells::Session as Shell;
+
+/// The event that tells how large a client's terminal is.
+const RESIZE: &str = "resize";
 
 /// Its path.
 pub(super) fn path(shell: &ShellId) -> String {
@@ -48,11 +53,10 @@ struct Output;
 
 impl Selection<Arc<str>> for Output {
     type Message = Arc<str>;
-    type Moment = ();
+    /// Short: programs that talk to programs do so here too.
+    const GATHER: Duration = Duration::from_millis(1);
 
-    fn moment(&self) {}
-
-    async fn select(&self, text: &Arc<str>, (): &()) -> Option<Arc<str>> {
+    async fn select(&self, text: &Arc<str>) -> Option<Arc<str>> {
         Some(Arc::clone(text))
     }
 
@@ -66,17 +70,51 @@ fn accept_input(socket: &SocketRef, connected: &Connected, shell: &Arc<Shell>) {
     let session = connected.session.clone();
     let shell = Arc::clone(shell);
     let answers = Answers::new();
-    // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
-    // first, which keeps what was typed in order.
-    socket.on(pump::DATA, move |Message { argument, ack }: Message| {
-        let taken = if session.is_over() {
-            Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
-        } else {
-            typed(argument).and_then(|bytes| Ok(shell.input(bytes)?))
-        };
+    let resized = (Arc::clone(&shell), session.clone(), answers.clone());
+    socket.on(RESIZE, move |Message { argument, ack }: Message| {
+        let (shell, session, answers) = &resized;
+        let taken = may_type(session)
+            .and_then(|()| size(argument))
+            .and_then(|Size { cols, rows }| Ok(shell.resize(cols, rows)?));
         let answers = answers.clone();
         async move { answers.give(ack, taken).await }
     });
+    // Each event is a task of its own, and tasks overtake each other at their awaits: all the work is done before the
+    // first, which keeps what was typed in order.
+    socket.on(pump::DATA, move |Message { argument, ack }: Message| {
+        let taken = may_type(&session).and_then(|()| typed(argument)).and_then(|bytes| Ok(shell.input(bytes)?));
+        let answers = answers.clone();
+        async move { answers.give(ack, taken).await }
+    });
+}
+
+fn may_type(session: &Session) -> Result<(), WireError> {
+    if session.is_over() {
+        return Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"));
+    }
+    Ok(())
+}
+
+/// How large a terminal is: an extension of ours.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Size {
+    cols: u16,
+    rows: u16,
+}
+
+fn size(argument: Option<Argument>) -> Result<Size, WireError> {
+    let invalid =
+        || WireError::new(INVALID, "a size is an object such as {\"cols\": 80, \"rows\": 24}, each 1 to 65535");
+    let Some(Argument::Json(json)) =
+        argument.filter(|argument| matches!(argument, Argument::Json(json) if json.get().starts_with('{')))
+    else {
+        return Err(invalid());
+    };
+    let size: Size = serde_json::from_str(json.get()).map_err(|_| invalid())?;
+    if size.cols == 0 || size.rows == 0 {
+        return Err(invalid());
+    }
+    Ok(size)
 }
 
 /// What was typed: a string, or a binary frame as it is. Anything else is nothing that could be typed.

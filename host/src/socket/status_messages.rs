@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::access::{self, Connected, Door};
 use super::pump::{self, Selection};
+use super::sight::{self, Sight};
 use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
-use crate::plugins::decision::{Action, Circumstances, Event, Namespace, Occurrence, Status};
+use crate::plugins::decision::{Event, Namespace, Occurrence, Status};
 
 /// Its path.
 const PATH: &str = "/status-messages";
@@ -53,13 +54,13 @@ struct Visible {
     user: Arc<Identity>,
 }
 
-/// What somebody has to be allowed to do to hear of this.
-fn told_to_whom(event: &Event) -> Action<'_> {
+/// What somebody has to be allowed to see to hear of this.
+fn told_to_whom(event: &Event) -> Sight<'_> {
     match &event.what {
         Occurrence::ShellOpened(shell) | Occurrence::ShellClosed(shell) | Occurrence::ShellFailed { shell, .. } => {
-            Action::Connect(Namespace::Shell(shell, &event.lab))
+            Sight::Shell(shell)
         }
-        _ => Action::ViewLab(&event.lab),
+        _ => Sight::Lab,
     }
 }
 
@@ -70,14 +71,10 @@ fn is_news(what: &Occurrence) -> bool {
 
 impl Selection<Arc<StatusMessage>> for Visible {
     type Message = Value;
-    type Moment = Circumstances;
 
-    fn moment(&self) -> Circumstances {
-        self.hub.circumstances(&self.user)
-    }
-
-    async fn select(&self, message: &Arc<StatusMessage>, circumstances: &Circumstances) -> Option<Value> {
-        self.hub.plugins.authorize(&self.user, told_to_whom(&message.event), *circumstances).await.ok()?;
+    async fn select(&self, message: &Arc<StatusMessage>) -> Option<Value> {
+        let event = &message.event;
+        sight::allowed(&self.hub, &self.user, &event.lab, told_to_whom(event)).await.ok()?;
         Some(message.wire())
     }
 }
@@ -115,9 +112,9 @@ mod tests {
             Occurrence::ShellFailed { shell: shell.clone(), reason: "gone".into() },
         ] {
             let event = event(what);
-            let action = told_to_whom(&event);
-            assert!(matches!(action, Action::Connect(Namespace::Shell(asked, _)) if *asked == shell), "{action:?}");
+            let sight = told_to_whom(&event);
+            assert!(matches!(sight, Sight::Shell(asked) if *asked == shell), "{sight:?}");
         }
-        assert!(matches!(told_to_whom(&event(Occurrence::LabDeployed)), Action::ViewLab(_)));
+        assert!(matches!(told_to_whom(&event(Occurrence::LabDeployed)), Sight::Lab));
     }
 }

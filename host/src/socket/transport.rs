@@ -27,6 +27,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::access::Bearer;
+
 /// Where the layer answers.
 const PATH: &str = "/socket.io";
 /// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
@@ -51,6 +53,7 @@ impl Transports {
             session: session.to_owned(),
             killed: CancellationToken::new(),
             connections: Mutex::default(),
+            bearer: Mutex::default(),
             all: self.clone(),
         });
         live.insert(session.to_owned(), Arc::downgrade(&transport));
@@ -65,6 +68,8 @@ pub(super) struct Transport {
     killed: CancellationToken,
     /// Connections that carry this session and nothing else, as long as they are open.
     connections: Mutex<Vec<Weak<Line>>>,
+    /// Whom its client was found to be last.
+    bearer: Mutex<Option<Bearer>>,
     all: Transports,
 }
 
@@ -82,6 +87,16 @@ impl Transport {
     /// Ready once it has been ended by [`Self::kill`].
     pub(super) async fn killed(&self) {
         self.killed.cancelled().await;
+    }
+
+    /// Whom its client was found to be last.
+    pub(super) fn bearer(&self) -> Option<Bearer> {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers whom its client was found to be.
+    pub(super) fn set_bearer(&self, bearer: Bearer) {
+        *self.bearer.lock().unwrap_or_else(PoisonError::into_inner) = Some(bearer);
     }
 
     /// Says that a connection carries this session from now on, and nothing else.

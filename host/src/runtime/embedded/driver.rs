@@ -18,7 +18,9 @@ use super::preflight::{self, Unavailable};
 use super::protocol::{LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
-use crate::runtime::{InstanceSpec, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent};
+use crate::runtime::{
+    InstanceSpec, LineSink, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent,
+};
 use crate::topology::{Node, Topology};
 
 /// How long a node's main process may take to end after SIGTERM when the node is stopped.
@@ -162,7 +164,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         let topology = &*spec.topology;
         let lab = self.plan(spec)?;
         let reservation = self.reserve(&spec.name)?;
-        log(&format!(
+        log.line(&format!(
             "Deploying {} on the embedded runtime: {}, {}",
             spec.name,
             count(topology.nodes.len(), "node"),
@@ -179,30 +181,30 @@ impl RuntimeDriver for EmbeddedRuntime {
         };
         if let Err(error) = result {
             instance.kill().await.map_err(RuntimeError::Failed)?;
-            log(&format!("Nothing is left of {}: {error}", spec.name));
+            log.line(&format!("Nothing is left of {}: {error}", spec.name));
             return Err(error);
         }
         let deployed = Arc::new(Deployed { instance, nodes });
         self.instances().insert(spec.name.clone(), Slot::Up(Arc::clone(&deployed)));
         drop(reservation);
         self.forget_when_gone(spec.name.clone(), &deployed);
-        log(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
+        log.line(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
         Ok(deployed.status())
     }
 
     async fn destroy(&self, name: &str, log: LogSink) -> Result<(), RuntimeError> {
         let Ok(deployed) = self.find(name) else {
-            log(&format!("There is no instance {name} on the embedded runtime; nothing to do"));
+            log.line(&format!("There is no instance {name} on the embedded runtime; nothing to do"));
             return Ok(());
         };
         let running = deployed.instance.states().iter().filter(|state| **state == NodeState::Running).count();
-        log(&format!("Destroying {name}: stopping {}", count(running, "node")));
+        log.line(&format!("Destroying {name}: stopping {}", count(running, "node")));
         let grace = u64::try_from(DESTROY_GRACE.as_millis()).unwrap_or(u64::MAX);
         let orderly = deployed.instance.ask(Op::Destroy { grace });
         match tokio::time::timeout(DESTROY_GRACE + MARGIN, orderly).await {
             Ok(Ok(_)) => {}
-            Ok(Err(Refusal::Failed(reason))) => log(&format!("{name}: {reason}; ending it all the same")),
-            Ok(Err(Refusal::NotRunning)) | Err(_) => log(&format!("{name} did not stop in time and is killed")),
+            Ok(Err(Refusal::Failed(reason))) => log.line(&format!("{name}: {reason}; ending it all the same")),
+            Ok(Err(Refusal::NotRunning)) | Err(_) => log.line(&format!("{name} did not stop in time and is killed")),
         }
         deployed.instance.kill().await.map_err(RuntimeError::Failed)?;
         let mut instances = self.instances();
@@ -210,7 +212,7 @@ impl RuntimeDriver for EmbeddedRuntime {
             instances.remove(name);
         }
         drop(instances);
-        log(&format!("Nothing is left of {name}"));
+        log.line(&format!("Nothing is left of {name}"));
         Ok(())
     }
 
@@ -265,7 +267,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         self.deploys.close();
         self.deploys.wait().await;
         let names: Vec<String> = self.instances().keys().cloned().collect();
-        let silent: LogSink = Arc::new(|_| {});
+        let silent: LogSink = Arc::new(|_: &str| {});
         let all = names.iter().map(|name| self.destroy(name, Arc::clone(&silent)));
         futures::future::join_all(all).await;
     }
@@ -279,22 +281,22 @@ async fn bring_up(
     log: &LogSink,
 ) -> Result<(), RuntimeError> {
     if let Some(note) = instance.ready().await.map_err(RuntimeError::Failed)? {
-        log(&format!("Note: {note}"));
+        log.line(&format!("Note: {note}"));
     }
     let plan = instance.plan();
     for (index, node) in topology.nodes.iter().enumerate() {
         instance.ask(Op::CreateNode(index)).await.map_err(|refusal| failed(&format!("node {}", node.name), refusal))?;
         let status = &nodes[index];
-        log(&format!("Created node {} ({}, id {})", node.name, status.container_name, status.container_id));
+        log.line(&format!("Created node {} ({}, id {})", node.name, status.container_name, status.container_id));
         if let Some(image) = &node.image {
-            log(&format!("Node {}: image {image} is not used, nodes see the programs of this machine", node.name));
+            log.line(&format!("Node {}: image {image} is not used, nodes see the programs of this machine", node.name));
         }
     }
     for (index, link) in plan.links.iter().enumerate() {
         let [near, far] = link.ends.each_ref().map(|end| format!("{}:{}", plan.nodes[end.node].name, end.interface));
         let name = format!("{near} – {far}");
         instance.ask(Op::CreateLink(index)).await.map_err(|refusal| failed(&format!("link {name}"), refusal))?;
-        log(&format!("Created link {name} (mtu {})", link.mtu));
+        log.line(&format!("Created link {name} (mtu {})", link.mtu));
     }
     start_nodes(instance, plan, topology, log).await?;
     for (index, node) in topology.nodes.iter().enumerate() {
@@ -318,13 +320,13 @@ async fn start_nodes(
     for (index, node) in order {
         let name = &node.name;
         if node.startup_delay > 0 {
-            log(&format!("Node {name} starts {} s after the others", node.startup_delay));
+            log.line(&format!("Node {name} starts {} s after the others", node.startup_delay));
             tokio::time::sleep_until(begun + Duration::from_secs(node.startup_delay)).await;
         }
         instance.ask(Op::Start(index)).await.map_err(|refusal| failed(&format!("starting node {name}"), refusal))?;
         match &plan.nodes[index].command[..] {
-            [] => log(&format!("Started node {name}")),
-            words => log(&format!("Started node {name}: {}", shell_words::join(words))),
+            [] => log.line(&format!("Started node {name}")),
+            words => log.line(&format!("Started node {name}: {}", shell_words::join(words))),
         }
     }
     Ok(())
@@ -332,26 +334,40 @@ async fn start_nodes(
 
 /// Runs one `exec` of a node. A command that fails is the lab author's to read about; the lab comes up all the same.
 async fn exec(instance: &Instance, index: usize, node: &str, text: &str, log: &LogSink) -> Result<(), RuntimeError> {
-    log(&format!("Node {node}: exec {text}"));
+    log.line(&format!("Node {node}: exec {text}"));
     let command = match plan::split(text) {
         Ok(command) if !command.is_empty() => command,
         Ok(_) => return Ok(()),
         Err(error) => {
-            log(&format!("Node {node}: exec failed: {error}"));
+            log.line(&format!("Node {node}: exec failed: {error}"));
             return Ok(());
         }
     };
-    let output: LogSink = {
-        let (log, node) = (Arc::clone(log), node.to_owned());
-        Arc::new(move |line| log(&format!("{node} | {line}")))
-    };
+    let output: LogSink = Arc::new(OutputOf { node: node.to_owned(), log: Arc::clone(log) });
     match instance.exec(index, command, output).await {
         Ok(how) if how == "exit status 0" => {}
-        Ok(how) => log(&format!("Node {node}: exec ended with {how}: {text}")),
-        Err(Refusal::NotRunning) => log(&format!("Node {node}: exec failed, the node has exited: {text}")),
-        Err(Refusal::Failed(reason)) => log(&format!("Node {node}: exec failed: {reason}")),
+        Ok(how) => log.line(&format!("Node {node}: exec ended with {how}: {text}")),
+        Err(Refusal::NotRunning) => log.line(&format!("Node {node}: exec failed, the node has exited: {text}")),
+        Err(Refusal::Failed(reason)) => log.line(&format!("Node {node}: exec failed: {reason}")),
     }
     Ok(())
+}
+
+/// What a command in a node prints, as lines of the deploy's log.
+struct OutputOf {
+    node: String,
+    log: LogSink,
+}
+
+#[async_trait]
+impl LineSink for OutputOf {
+    fn line(&self, text: &str) {
+        self.log.line(&format!("{} | {text}", self.node));
+    }
+
+    async fn room(&self) {
+        self.log.room().await;
+    }
 }
 
 fn failed(what: &str, refusal: Refusal) -> RuntimeError {

@@ -19,22 +19,21 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::helper;
-use super::logs::Log;
+use super::logs::{Log, Passed};
 use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Request};
+use crate::history::lines::Lines;
 use crate::labs::model::NodeState;
 use crate::runtime::{LogSink, RuntimeEvent};
 
 /// How long the helper may take to end once its socket is closed before it is killed, and then before that is called a
 /// failure.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Longest line of a command's output that is passed on in one piece, in bytes.
-const LINE: usize = 16 << 10;
 
 /// What the task can be asked.
 struct Ask {
     op: Op,
     descriptor: Option<OwnedFd>,
-    /// Where the output of an `Exec` goes, line by line.
+    /// Where the output of an `Exec` goes.
     output: Option<LogSink>,
     /// Told when the process on an `OpenTerminal`'s terminal has ended.
     ended: Option<oneshot::Sender<String>>,
@@ -83,7 +82,9 @@ impl Instance {
             .spawn()
             .map_err(|error| format!("starting {}: {error}", program.display()))?;
         let plan = Arc::new(plan);
-        let logs: Arc<[Arc<Log>]> = plan.nodes.iter().map(|_| Arc::default()).collect();
+        let (passed, has_passed) = mpsc::unbounded_channel();
+        let log = |node: usize| Arc::new(Log::new(node, passed.clone()));
+        let logs: Arc<[Arc<Log>]> = (0..plan.nodes.len()).map(log).collect();
         let (asks, inbox) = mpsc::channel(64);
         let nodes = watch::Sender::new(vec![NodeState::Starting; plan.nodes.len()]);
         let (ready, gone) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -109,6 +110,8 @@ impl Instance {
             last_id: 0,
             pending: HashMap::new(),
             outputs: HashMap::new(),
+            passed,
+            has_passed,
             terminals: HashMap::new(),
             orphans: Vec::new(),
             expected: HashSet::new(),
@@ -233,6 +236,14 @@ struct Pending {
     opens: bool,
 }
 
+/// The output of an `Exec` on its way to where it goes.
+struct Output {
+    /// No more than [`super::protocol::WINDOW`] bytes wait in here.
+    chunks: mpsc::UnboundedSender<Vec<u8>>,
+    /// Ends when everything has been passed on.
+    passing: tokio::task::JoinHandle<()>,
+}
+
 struct Task {
     plan: Arc<LabPlan>,
     socket: UnixStream,
@@ -244,7 +255,11 @@ struct Task {
     ready: watch::Sender<Option<Option<String>>>,
     last_id: u64,
     pending: HashMap<u64, Pending>,
-    outputs: HashMap<u64, Lines>,
+    outputs: HashMap<u64, Output>,
+    /// Handed to those who pass on what is printed.
+    passed: mpsc::UnboundedSender<Passed>,
+    /// What they have passed on.
+    has_passed: mpsc::UnboundedReceiver<Passed>,
     terminals: HashMap<u64, oneshot::Sender<String>>,
     /// Nodes whose end somebody has asked for.
     expected: HashSet<usize>,
@@ -300,6 +315,13 @@ impl Task {
                     Some(ask) => self.take(ask).await.map_err(lost)?,
                     None => return Ok(()),
                 },
+                Some(passed) = self.has_passed.recv() => {
+                    let op = match passed {
+                        Passed::Node(node, bytes) => Op::NodePassed(node, bytes),
+                        Passed::Exec(id, bytes) => Op::ExecPassed(id, bytes),
+                    };
+                    self.request(op, None).await.map_err(lost)?;
+                }
                 readable = self.socket.readable() => {
                     readable.map_err(lost)?;
                     match self.socket.try_read(&mut buffer) {
@@ -339,7 +361,9 @@ impl Task {
         };
         self.pending.insert(id, Pending { reply: ask.reply, starts, opens });
         if let Some(output) = ask.output {
-            self.outputs.insert(id, Lines { partial: Vec::new(), output });
+            let (chunks, passing) = mpsc::unbounded_channel();
+            let passing = tokio::spawn(pass_on(id, passing, output, self.passed.clone()));
+            self.outputs.insert(id, Output { chunks, passing });
         }
         if let Some(ended) = ask.ended {
             self.terminals.insert(id, ended);
@@ -384,8 +408,9 @@ impl Task {
                 }
             }
             Frame::ExecOutput(id, bytes) => {
-                if let Some(lines) = self.outputs.get_mut(&id) {
-                    lines.push(&bytes);
+                if let Some(output) = self.outputs.get(&id) {
+                    // An error means that passing it on has broken, which whoever waits for the command is told.
+                    let _ = output.chunks.send(bytes);
                 }
             }
             Frame::Json(body) => match Frame::parse(&body)? {
@@ -404,13 +429,20 @@ impl Task {
     }
 
     fn reply(&mut self, id: u64, result: Result<Answer, Refusal>) {
-        if let Some(mut lines) = self.outputs.remove(&id) {
-            lines.flush();
-        }
+        let output = self.outputs.remove(&id);
         if result.is_err() {
             self.terminals.remove(&id);
         }
         let Some(Pending { reply, starts, opens }) = self.pending.remove(&id) else { return };
+        if let Some(Output { chunks, passing }) = output {
+            drop(chunks);
+            // Whoever asked hears of the end when they have seen everything that was printed before.
+            tokio::spawn(async move {
+                let _ = passing.await;
+                let _ = reply.send(result);
+            });
+            return;
+        }
         if let (Some(node), Ok(_)) = (starts, &result) {
             self.nodes.send_modify(|nodes| nodes[node] = NodeState::Running);
         }
@@ -436,51 +468,19 @@ impl Task {
     }
 }
 
-/// Cuts output into lines.
-struct Lines {
-    partial: Vec<u8>,
+/// Passes on what a command prints, at the pace of those who read it. Ends when all of it is passed on.
+async fn pass_on(
+    id: u64,
+    mut chunks: mpsc::UnboundedReceiver<Vec<u8>>,
     output: LogSink,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            // What is too long is cut, but not within a character.
-            let inside = byte & 0b1100_0000 == 0b1000_0000 && self.partial.len() < LINE + 4;
-            if *byte == b'\n' || (self.partial.len() >= LINE && !inside) {
-                self.flush();
-            }
-            if *byte != b'\n' {
-                self.partial.push(*byte);
-            }
-        }
+    passed: mpsc::UnboundedSender<Passed>,
+) {
+    let mut lines = Lines::default();
+    while let Some(chunk) = chunks.recv().await {
+        lines.push(&chunk, |line| output.line(line));
+        output.room().await;
+        // An error means that the lab has ended.
+        let _ = passed.send(Passed::Exec(id, chunk.len()));
     }
-
-    fn flush(&mut self) {
-        if !self.partial.is_empty() {
-            (self.output)(String::from_utf8_lossy(&self.partial).trim_end_matches('\r'));
-            self.partial.clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_is_too_long_is_cut_between_characters() {
-        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let output: LogSink = {
-            let seen = Arc::clone(&seen);
-            Arc::new(move |line| seen.lock().unwrap().push(line.to_owned()))
-        };
-        let text = format!("a{}", "é".repeat(LINE));
-        let mut lines = Lines { partial: Vec::new(), output };
-        lines.push(text.as_bytes());
-        lines.flush();
-        let seen = seen.lock().unwrap();
-        assert!(seen.len() > 1 && seen.iter().all(|line| line.len() <= LINE + 4));
-        assert_eq!(seen.concat(), text);
-    }
+    lines.finish(|line| output.line(line));
 }

@@ -1,6 +1,8 @@
-//! What a node has printed lately, for any number of readers at any speed.
+//! What a node has printed lately, for any number of readers.
 //!
-//! The instance's task writes and never waits; readers that are too slow lose the middle, and are told so.
+//! The instance's task writes and never waits. What was written and nobody has read yet is reported as passed on only when
+//! the reader who is ahead of all others has read it, so that a node that prints too fast is made to wait at the other end
+//! ([`super::protocol::WINDOW`]). Readers that are slower than another lose the middle, and are told so.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +15,22 @@ const HISTORY: usize = 1 << 20;
 /// Most that a reader gets at once.
 const CHUNK: usize = 64 << 10;
 
+/// So many bytes of somebody's output were passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// Of a node.
+    Node(usize, usize),
+    /// Of a command, by the id of its request.
+    Exec(u64, usize),
+}
+
 /// The log of one node.
 #[derive(Debug)]
 pub(super) struct Log {
+    node: usize,
     ring: Mutex<Ring>,
     changed: watch::Sender<()>,
+    passed: mpsc::UnboundedSender<Passed>,
 }
 
 #[derive(Debug, Default)]
@@ -25,16 +38,24 @@ struct Ring {
     bytes: VecDeque<u8>,
     /// Bytes that were there before the first that is kept.
     dropped: u64,
+    /// Bytes that were reported as passed on.
+    passed: u64,
+    readers: usize,
     closed: bool,
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        Self { ring: Mutex::default(), changed: watch::Sender::new(()) }
+impl Ring {
+    fn end(&self) -> u64 {
+        self.dropped + self.bytes.len() as u64
     }
 }
 
 impl Log {
+    /// The empty log of this node. Each time that something was passed on, `passed` is told.
+    pub(super) fn new(node: usize, passed: mpsc::UnboundedSender<Passed>) -> Self {
+        Self { node, ring: Mutex::default(), changed: watch::Sender::new(()), passed }
+    }
+
     /// Adds what the node printed.
     pub(super) fn push(&self, bytes: &[u8]) {
         self.change(|ring| {
@@ -42,6 +63,10 @@ impl Log {
             let excess = ring.bytes.len().saturating_sub(HISTORY);
             ring.bytes.drain(..excess);
             ring.dropped += excess as u64;
+            if ring.readers == 0 {
+                // Nobody is there to wait for.
+                self.pass(ring, ring.end());
+            }
         });
     }
 
@@ -55,20 +80,27 @@ impl Log {
         self.changed.send_replace(());
     }
 
+    fn pass(&self, ring: &mut Ring, until: u64) {
+        let Some(more) = until.checked_sub(ring.passed).filter(|more| *more > 0) else { return };
+        ring.passed = until;
+        // An error means that the lab has ended.
+        let _ = self.passed.send(Passed::Node(self.node, usize::try_from(more).unwrap_or(usize::MAX)));
+    }
+
     /// Reads from the oldest byte on, until the log is closed or the receiver dropped.
     pub(super) fn follow(self: &Arc<Self>) -> mpsc::Receiver<Bytes> {
-        let (sender, receiver) = mpsc::channel(16);
-        let log = Arc::clone(self);
+        let (sender, receiver) = mpsc::channel(1);
+        let mut reader = Reader::of(Arc::clone(self));
         tokio::spawn(async move {
-            let mut changed = log.changed.subscribe();
-            let mut position = 0;
+            let mut changed = reader.log.changed.subscribe();
             loop {
                 changed.borrow_and_update();
-                match log.read(&mut position) {
+                match reader.log.read(&mut reader.position) {
                     Read::Chunk(chunk) => {
                         if sender.send(chunk).await.is_err() {
                             return;
                         }
+                        reader.log.change(|ring| reader.log.pass(ring, reader.position));
                     }
                     Read::End => return,
                     Read::Nothing => tokio::select! {
@@ -99,6 +131,30 @@ impl Log {
     }
 }
 
+/// Somebody's place in the log.
+struct Reader {
+    log: Arc<Log>,
+    position: u64,
+}
+
+impl Reader {
+    fn of(log: Arc<Log>) -> Self {
+        log.change(|ring| ring.readers += 1);
+        Self { log, position: 0 }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.log.change(|ring| {
+            ring.readers -= 1;
+            if ring.readers == 0 {
+                self.log.pass(ring, ring.end());
+            }
+        });
+    }
+}
+
 enum Read {
     Chunk(Bytes),
     Nothing,
@@ -108,6 +164,11 @@ enum Read {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn log() -> (Arc<Log>, mpsc::UnboundedReceiver<Passed>) {
+        let (passed, has_passed) = mpsc::unbounded_channel();
+        (Arc::new(Log::new(7, passed)), has_passed)
+    }
 
     async fn rest(mut log: mpsc::Receiver<Bytes>) -> Vec<u8> {
         let mut all = Vec::new();
@@ -119,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_reader_gets_everything_from_the_start() {
-        let log = Arc::new(Log::default());
+        let (log, _passed) = log();
         log.push(b"first ");
         let reader = log.follow();
         log.push(b"\xff second");
@@ -129,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_flood_is_bounded_and_the_gap_is_told() {
-        let log = Arc::new(Log::default());
+        let (log, _passed) = log();
         for _ in 0..40 {
             log.push(&[b'x'; 100_000]);
         }
@@ -138,5 +199,21 @@ mod tests {
         let text = rest(log.follow()).await;
         assert!(text.starts_with(format!("\n[{} bytes", 4_000_000 - HISTORY).as_bytes()));
         assert_eq!(text.iter().filter(|byte| **byte == b'x').count(), HISTORY);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_counts_as_passed_on_and_what_somebody_reads_once_they_have() {
+        let (log, mut passed) = log();
+        log.push(b"12345");
+        assert_eq!(passed.recv().await, Some(Passed::Node(7, 5)));
+        let mut reader = log.follow();
+        log.push(&[b'x'; 3 * CHUNK]);
+        // One chunk waits in the channel, the next one for the channel.
+        assert_eq!(passed.recv().await, Some(Passed::Node(7, CHUNK - 5)));
+        assert!(passed.try_recv().is_err());
+        reader.recv().await.expect("a chunk");
+        assert_eq!(passed.recv().await, Some(Passed::Node(7, CHUNK)));
+        drop(reader);
+        assert_eq!(passed.recv().await, Some(Passed::Node(7, CHUNK + 5)));
     }
 }

@@ -129,6 +129,10 @@ pub(super) struct Request {
     pub op: Op,
 }
 
+/// Bytes of one source's output that a helper sends before it hears that they were passed on. Beyond that, whoever prints
+/// has to wait.
+pub(super) const WINDOW: usize = 512 << 10;
+
 /// What can be asked of a helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Op {
@@ -161,6 +165,10 @@ pub(super) enum Op {
     },
     /// Hang up and kill the session that the request with this id opened. An unknown id is no error.
     EndTerminal(u64),
+    /// So many bytes of what a node has printed were passed on. It gets no reply.
+    NodePassed(usize, usize),
+    /// The same for an `Exec`, by the id of its request. An unknown id is no error.
+    ExecPassed(u64, usize),
     /// Stop all nodes, as with `Stop`, and remove the links.
     Destroy {
         /// Milliseconds.

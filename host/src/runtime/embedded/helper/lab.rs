@@ -26,7 +26,9 @@ use super::network::Network;
 use super::sessions;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
 use crate::runtime::embedded::cgroup::LabCgroups;
-use crate::runtime::embedded::protocol::{Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request};
+use crate::runtime::embedded::protocol::{
+    Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request, WINDOW,
+};
 use crate::runtime::embedded::sys::SingleThreaded;
 
 /// How long making a node's namespaces, or starting a process in one, may take.
@@ -43,11 +45,20 @@ struct Node {
     network: Option<Network>,
     /// Both ends of the pipe that its processes print into: ours stays open over restarts.
     log: (OwnedFd, OwnedFd),
+    /// Bytes of that which were sent and not passed on yet.
+    unpassed: usize,
     init: Option<Pid>,
     pid_namespace: Option<OwnedFd>,
     kill_at: Option<Instant>,
     /// Requests that are answered when it has stopped.
     waiting: Vec<u64>,
+}
+
+/// The output of an `Exec`.
+struct Output {
+    pipe: OwnedFd,
+    /// Bytes that were sent and not passed on yet.
+    unpassed: usize,
 }
 
 /// What a process is to us.
@@ -85,7 +96,7 @@ struct Lab<'a> {
     starting: Vec<Starting>,
     roles: HashMap<Pid, Role>,
     /// Output of `Exec` requests.
-    outputs: HashMap<u64, OwnedFd>,
+    outputs: HashMap<u64, Output>,
     /// Ends of processes that nobody has claimed yet.
     ended: Vec<(Pid, String)>,
     /// Sessions that were hung up, and when what is left of them is killed.
@@ -160,6 +171,7 @@ impl<'a> Lab<'a> {
                 namespaces: None,
                 network: None,
                 log,
+                unpassed: 0,
                 init: None,
                 pid_namespace: None,
                 kill_at: None,
@@ -217,11 +229,14 @@ impl<'a> Lab<'a> {
         fds.push(PollFd::new(children.as_fd(), PollFlags::POLLIN));
         fds.extend(self.starting.iter().map(|each| PollFd::new(each.channel.as_fd(), PollFlags::POLLIN)));
         let first_log = fds.len();
-        let outputs: Vec<u64> = self.outputs.keys().copied().collect();
-        if self.outgoing.len() < BACKLOG {
-            fds.extend(self.nodes.iter().map(|node| PollFd::new(node.log.0.as_fd(), PollFlags::POLLIN)));
-            fds.extend(outputs.iter().map(|id| PollFd::new(self.outputs[id].as_fd(), PollFlags::POLLIN)));
-        }
+        // Nothing is heard of those whose output has to wait.
+        let events = |unpassed: usize| {
+            let waits = unpassed >= WINDOW || self.outgoing.len() >= BACKLOG;
+            if waits { PollFlags::empty() } else { PollFlags::POLLIN }
+        };
+        let outputs: Vec<(u64, &Output)> = self.outputs.iter().map(|(id, output)| (*id, output)).collect();
+        fds.extend(self.nodes.iter().map(|node| PollFd::new(node.log.0.as_fd(), events(node.unpassed))));
+        fds.extend(outputs.iter().map(|(_, output)| PollFd::new(output.pipe.as_fd(), events(output.unpassed))));
         let deadlines = self.starting.iter().map(|each| each.deadline);
         let deadlines = deadlines.chain(self.nodes.iter().filter_map(|node| node.kill_at));
         let deadlines = deadlines.chain(self.hung_up.iter().map(|(_, at)| *at));
@@ -233,7 +248,7 @@ impl<'a> Lab<'a> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
+        let ready = |index: usize| fds[index].any().unwrap_or(false);
         let first_output = first_log + self.nodes.len();
         Ok(Events {
             control: ready(0),
@@ -242,7 +257,7 @@ impl<'a> Lab<'a> {
             outputs: outputs
                 .into_iter()
                 .enumerate()
-                .filter_map(|(index, id)| ready(first_output + index).then_some(id))
+                .filter_map(|(index, (id, _))| ready(first_output + index).then_some(id))
                 .collect(),
         })
     }
@@ -272,7 +287,8 @@ impl<'a> Lab<'a> {
     }
 
     fn handle(&mut self, id: u64, op: Op) {
-        if !self.destroying.is_empty() && !matches!(op, Op::EndTerminal(_) | Op::Destroy { .. }) {
+        let always = matches!(op, Op::EndTerminal(_) | Op::Destroy { .. } | Op::NodePassed(..) | Op::ExecPassed(..));
+        if !self.destroying.is_empty() && !always {
             self.reply(id, Err(Refusal::Failed("the instance is being destroyed".to_owned())));
             return;
         }
@@ -303,7 +319,7 @@ impl<'a> Lab<'a> {
                     Ok((ours, theirs)) => {
                         let program = program(&theirs);
                         self.spawn(id, node, Role::Exec(id), &program);
-                        self.outputs.insert(id, ours);
+                        self.outputs.insert(id, Output { pipe: ours, unpassed: 0 });
                     }
                     Err(error) => self.reply(id, Err(Refusal::Failed(format!("making a pipe: {error}")))),
                 }
@@ -323,6 +339,15 @@ impl<'a> Lab<'a> {
             Op::EndTerminal(terminal) => {
                 self.end_terminal(terminal);
                 self.reply(id, Ok(Answer::Done));
+            }
+            Op::NodePassed(node, bytes) => {
+                let unpassed = &mut self.nodes[node].unpassed;
+                *unpassed = unpassed.saturating_sub(bytes);
+            }
+            Op::ExecPassed(request, bytes) => {
+                if let Some(output) = self.outputs.get_mut(&request) {
+                    output.unpassed = output.unpassed.saturating_sub(bytes);
+                }
             }
             Op::Destroy { grace } => {
                 self.destroying.push(id);
@@ -658,10 +683,13 @@ impl<'a> Lab<'a> {
 
     /// Passes on what a node or a command has printed.
     fn forward(&mut self, source: Source) {
-        let (pipe, chunks) = match source {
-            Source::Node(node) => (&self.nodes[node].log.0, 1),
-            Source::Exec(id) => match self.outputs.get(&id) {
-                Some(pipe) => (pipe, 16),
+        let (pipe, unpassed, chunks) = match source {
+            Source::Node(node) => {
+                let node = &mut self.nodes[node];
+                (&node.log.0, &mut node.unpassed, 1)
+            }
+            Source::Exec(id) => match self.outputs.get_mut(&id) {
+                Some(output) => (&output.pipe, &mut output.unpassed, 16),
                 None => return,
             },
         };
@@ -675,6 +703,7 @@ impl<'a> Lab<'a> {
                     return;
                 }
                 Ok(length) => {
+                    *unpassed += length;
                     let body = bytes[..length].to_vec();
                     let frame = match source {
                         Source::Node(node) => Frame::NodeOutput(node, body),

@@ -1,12 +1,18 @@
-//! Append-only logs that many readers follow, each at its own pace: lab logs, shell output, feeds of notices.
+//! Append-only logs that many readers follow, each at its own pace: logs of labs and nodes, shell output, feeds of notices.
 //!
-//! A [`History`] numbers its entries from zero and keeps the latest of them, up to a number of bytes. A reader takes the
-//! entries so far and its place in the order in one step ([`History::follow`]), so that between the backlog and what
+//! A [`History`] numbers its entries from zero and keeps a first and a latest part of them, by [`Retention`]. A reader takes
+//! the entries so far and its place in the order in one step ([`History::follow`]), so that between the backlog and what
 //! comes later nothing is lost and nothing comes twice. A reader advances only when it has really passed an entry on;
 //! one that falls so far behind that its place has been dropped is told so, and costs nothing until then.
 //!
-//! Appending never waits for readers. A writer that can make its own source wait asks how far they are behind
-//! ([`History::lag`]). The lock is held for a push or for cloning a batch, never across an await.
+//! Appending never waits for readers. A writer that can make its own source wait does so with [`pace`]. The lock is held
+//! for a push or for cloning a batch, never across an await.
+//!
+//! [`lines`] cuts what a process prints into entries, and [`archive`] keeps a history of lines on disk.
+
+pub mod archive;
+pub mod lines;
+pub mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +23,36 @@ use tokio::sync::watch;
 pub trait Entry: Clone + Send + Sync + 'static {
     /// How many bytes it counts for.
     fn weight(&self) -> usize;
+
+    /// What stands in a backlog for entries that are kept no longer, between the first and the latest part; `None`:
+    /// nothing does. `bytes` is their weight.
+    fn left_out(_entries: u64, _bytes: u64) -> Option<Self> {
+        None
+    }
 }
 
 impl Entry for Arc<str> {
     fn weight(&self) -> usize {
         // An empty line costs its place in the queue too, or a flood of empty lines would have no bound.
         self.len() + size_of::<Self>()
+    }
+}
+
+/// How many bytes of a history are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Of its beginning.
+    pub first: usize,
+    /// Of what came last; of this, always at least the latest entry.
+    pub latest: usize,
+    /// Of what came last, as long as a reader hasn't got there. At least `latest`.
+    pub behind: usize,
+}
+
+impl Retention {
+    /// The latest `bytes` and nothing else.
+    pub fn latest(bytes: usize) -> Self {
+        Self { first: 0, latest: bytes, behind: bytes }
     }
 }
 
@@ -34,31 +64,101 @@ pub struct History<T> {
     head: watch::Sender<Head>,
     /// Changes whenever a reader joins, gets on or leaves.
     progress: watch::Sender<()>,
-    capacity: usize,
+    retention: Retention,
 }
 
 #[derive(Debug)]
 struct Entries<T> {
+    /// The beginning; grows by what leaves `kept`, until it is full.
+    beginning: Vec<T>,
+    beginning_bytes: usize,
+    beginning_full: bool,
+    /// What came last.
     kept: VecDeque<T>,
-    /// Number of the first entry that is kept.
+    /// Number of the first entry of `kept`.
     first: u64,
+    /// Bytes of `kept`.
     bytes: usize,
-    /// Bytes of the entries that are kept no longer.
-    dropped: u64,
-    /// How many bytes each reader has passed on, or passed over, since the beginning.
-    readers: HashMap<u64, u64>,
+    /// How many bytes `kept` may grow to before somebody looks what of it can go.
+    trim_at: usize,
+    /// Bytes of all entries before `kept`.
+    passed: u64,
+    /// Where each reader is.
+    readers: HashMap<u64, Reader>,
     /// Number of the next reader.
     next_reader: u64,
+}
+
+/// Where a reader is.
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    /// Number of the entry that it reads next.
+    next: u64,
+    /// How many bytes it has passed on, or passed over, since the beginning.
+    passed: u64,
+    /// Whether somebody waits for what it reads.
+    counts: bool,
 }
 
 impl<T: Entry> Entries<T> {
     /// Bytes of all entries that there ever were.
     fn total(&self) -> u64 {
-        self.dropped + self.bytes as u64
+        self.passed + self.bytes as u64
     }
 
     fn next(&self) -> u64 {
         self.first + self.kept.len() as u64
+    }
+
+    /// Entries and bytes that are kept no longer.
+    fn left_out(&self) -> (u64, u64) {
+        (self.first - self.beginning.len() as u64, self.passed - self.beginning_bytes as u64)
+    }
+
+    fn push(&mut self, entry: T, retention: Retention) {
+        self.bytes += entry.weight();
+        self.kept.push_back(entry);
+        if self.bytes > self.trim_at {
+            self.trim(retention);
+        }
+    }
+
+    /// Lets go of what is neither among the latest nor still to be read by somebody who isn't too far behind.
+    fn trim(&mut self, retention: Retention) {
+        let read_by_all = self.readers.values().map(|reader| reader.next).min().unwrap_or(u64::MAX);
+        while self.bytes > retention.latest
+            && self.kept.len() > 1
+            && (self.first < read_by_all || self.bytes > retention.behind)
+        {
+            self.drop_one(retention.first);
+        }
+        // Whoever is behind has to be looked for among all readers, so that this is not done for each entry.
+        let slack = if self.bytes > retention.latest { retention.latest / 8 } else { 0 };
+        self.trim_at = retention.behind.min(self.bytes + slack).max(retention.latest);
+    }
+
+    /// Lets go of the first entry of the latest; it stays where the beginning has room for it.
+    fn drop_one(&mut self, room: usize) {
+        let entry = self.kept.pop_front().expect("more than one entry is kept");
+        let weight = entry.weight();
+        self.bytes -= weight;
+        self.passed += weight as u64;
+        self.first += 1;
+        if !self.beginning_full && self.beginning_bytes + weight <= room {
+            self.beginning_bytes += weight;
+            self.beginning.push(entry);
+        } else {
+            self.beginning_full = true;
+        }
+    }
+
+    /// All that is kept, with a mark where something is missing.
+    fn backlog(&self) -> Vec<T> {
+        let mark = match self.left_out() {
+            (0, _) => None,
+            (entries, bytes) => T::left_out(entries, bytes),
+        };
+        self.beginning.iter().cloned().chain(mark).chain(self.kept.iter().cloned()).collect()
     }
 }
 
@@ -69,21 +169,32 @@ struct Head {
 }
 
 impl<T: Entry> History<T> {
-    /// An empty history that keeps the latest `capacity` bytes, and always at least the latest entry.
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            entries: Mutex::new(Entries {
-                kept: VecDeque::new(),
-                first: 0,
-                bytes: 0,
-                dropped: 0,
-                readers: HashMap::new(),
-                next_reader: 0,
-            }),
-            head: watch::Sender::new(Head { next: 0, closed: false }),
-            progress: watch::Sender::new(()),
-            capacity,
+    /// An empty history.
+    pub fn new(retention: Retention) -> Self {
+        Self::restored(retention, Vec::new(), (0, 0), Vec::new())
+    }
+
+    /// A history as it was: its beginning, the number and the bytes of the entries that are missing, and the latest ones.
+    pub fn restored(retention: Retention, beginning: Vec<T>, missing: (u64, u64), latest: Vec<T>) -> Self {
+        let beginning_bytes: usize = beginning.iter().map(Entry::weight).sum();
+        let mut entries = Entries {
+            first: beginning.len() as u64 + missing.0,
+            passed: beginning_bytes as u64 + missing.1,
+            beginning_full: missing.0 > 0,
+            beginning,
+            beginning_bytes,
+            kept: VecDeque::new(),
+            bytes: 0,
+            trim_at: retention.latest,
+            readers: HashMap::new(),
+            next_reader: 0,
+        };
+        for entry in latest {
+            entries.push(entry, retention);
         }
+        let head = Head { next: entries.next(), closed: false };
+        let (head, progress) = (watch::Sender::new(head), watch::Sender::new(()));
+        Self { entries: Mutex::new(entries), head, progress, retention }
     }
 
     /// Adds an entry. Nothing is added to a closed history.
@@ -93,14 +204,7 @@ impl<T: Entry> History<T> {
         if self.head.borrow().closed {
             return;
         }
-        entries.bytes += entry.weight();
-        entries.kept.push_back(entry);
-        while entries.bytes > self.capacity && entries.kept.len() > 1 {
-            let dropped = entries.kept.pop_front().expect("more than one entry is kept");
-            entries.bytes -= dropped.weight();
-            entries.dropped += dropped.weight() as u64;
-            entries.first += 1;
-        }
+        entries.push(entry, self.retention);
         let next = entries.next();
         self.head.send_modify(|head| head.next = next);
     }
@@ -114,29 +218,34 @@ impl<T: Entry> History<T> {
     /// The entries that are kept, and a follower that starts right behind them.
     pub fn follow(self: &Arc<Self>) -> (Vec<T>, Follower<T>) {
         let mut entries = self.lock();
-        let backlog: Vec<T> = entries.kept.iter().cloned().collect();
-        let follower = self.join(&mut entries);
+        let backlog = entries.backlog();
+        let follower = self.join(&mut entries, true);
         (backlog, follower)
     }
 
     /// A follower that starts with the next entry.
     pub fn follow_new(self: &Arc<Self>) -> Follower<T> {
-        self.join(&mut self.lock())
+        self.join(&mut self.lock(), true)
     }
 
-    fn join(self: &Arc<Self>, entries: &mut Entries<T>) -> Follower<T> {
+    /// The same for whoever keeps up by nature and is nobody that a writer should wait for.
+    fn follow_aside(self: &Arc<Self>) -> Follower<T> {
+        self.join(&mut self.lock(), false)
+    }
+
+    fn join(self: &Arc<Self>, entries: &mut Entries<T>, counts: bool) -> Follower<T> {
         let id = entries.next_reader;
         entries.next_reader += 1;
-        let total = entries.total();
-        entries.readers.insert(id, total);
+        let (next, passed) = (entries.next(), entries.total());
+        entries.readers.insert(id, Reader { next, passed, counts });
         self.progress.send_replace(());
-        Follower { next: entries.next(), head: self.head.subscribe(), id, history: Arc::clone(self) }
+        Follower { next, head: self.head.subscribe(), id, history: Arc::clone(self) }
     }
 
     /// How many bytes the least of all readers is behind; `None`: nobody reads.
     pub fn lag(&self) -> Option<u64> {
         let entries = self.lock();
-        let furthest = entries.readers.values().max()?;
+        let furthest = entries.readers.values().filter(|reader| reader.counts).map(|reader| reader.passed).max()?;
         Some(entries.total() - furthest)
     }
 
@@ -150,6 +259,11 @@ impl<T: Entry> History<T> {
         let entries = self.lock();
         let skipped = entries.kept.len().saturating_sub(count);
         entries.kept.iter().skip(skipped).cloned().collect()
+    }
+
+    /// Whether there ever was an entry.
+    pub fn is_empty(&self) -> bool {
+        self.head.borrow().next == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<T>> {
@@ -193,7 +307,8 @@ impl<T: Entry> Follower<T> {
                     return Err(FollowEnd::FellBehind);
                 };
                 let skip = usize::try_from(skip).expect("no more entries than fit into memory");
-                return Ok(entries.kept.iter().skip(skip).take(limit).cloned().collect());
+                let end = entries.kept.len().min(skip.saturating_add(limit));
+                return Ok(entries.kept.range(skip..end).cloned().collect());
             }
             if seen.closed {
                 return Err(FollowEnd::Closed);
@@ -203,35 +318,48 @@ impl<T: Entry> Follower<T> {
         }
     }
 
+    /// Number of the entry that comes next.
+    fn position(&self) -> u64 {
+        self.next
+    }
+
     /// Says that the next `count` entries have been dealt with.
     pub fn advance(&mut self, count: usize) {
-        let mut entries = self.history.lock();
+        if count == 0 {
+            return;
+        }
+        let mut guard = self.history.lock();
+        let entries = &mut *guard;
         let from = self.next.saturating_sub(entries.first);
         self.next += count as u64;
         let until = self.next.saturating_sub(entries.first);
         let range = usize::try_from(from).unwrap_or(usize::MAX)..usize::try_from(until).unwrap_or(usize::MAX);
         // What has been dropped meanwhile isn't counted, until the reader finds out that it fell behind.
-        let bytes: usize = entries.kept.iter().take(range.end).skip(range.start).map(Entry::weight).sum();
-        if let Some(passed) = entries.readers.get_mut(&self.id) {
-            *passed += bytes as u64;
+        let end = range.end.min(entries.kept.len());
+        let bytes: usize = entries.kept.range(range.start.min(end)..end).map(Entry::weight).sum();
+        if let Some(reader) = entries.readers.get_mut(&self.id) {
+            reader.passed += bytes as u64;
+            reader.next = self.next;
         }
-        drop(entries);
+        drop(guard);
         self.history.progress.send_replace(());
     }
 
     /// Goes on with the first entry that is kept, where the one that would be next is kept no longer. Answers the bytes
     /// that are passed over.
     pub fn skip_dropped(&mut self) -> u64 {
-        let mut entries = self.history.lock();
+        let mut guard = self.history.lock();
+        let entries = &mut *guard;
         if self.next >= entries.first {
             return 0;
         }
         self.next = entries.first;
-        let dropped = entries.dropped;
-        let passed = entries.readers.get_mut(&self.id).expect("readers are there for as long as their followers");
-        let skipped = dropped.saturating_sub(*passed);
-        *passed = (*passed).max(dropped);
-        drop(entries);
+        let dropped = entries.passed;
+        let reader = entries.readers.get_mut(&self.id).expect("readers are there for as long as their followers");
+        let skipped = dropped.saturating_sub(reader.passed);
+        reader.passed = reader.passed.max(dropped);
+        reader.next = self.next;
+        drop(guard);
         self.history.progress.send_replace(());
         skipped
     }
@@ -260,7 +388,7 @@ mod tests {
 
     #[tokio::test]
     async fn backlog_and_follower_meet_without_gap_or_overlap() {
-        let history = Arc::new(History::new(1024));
+        let history = Arc::new(History::new(Retention::latest(1024)));
         history.append(line("a"));
         let (backlog, mut follower) = history.follow();
         history.append(line("b"));
@@ -272,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn entries_come_again_until_the_follower_advances() {
-        let history = Arc::new(History::new(1024));
+        let history = Arc::new(History::new(Retention::latest(1024)));
         let mut follower = history.follow_new();
         history.append(line("a"));
         history.append(line("b"));
@@ -284,7 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_falls_out_of_the_kept_entries_is_told() {
-        let history = Arc::new(History::new(1));
+        let history = Arc::new(History::new(Retention::latest(1)));
         let mut follower = history.follow_new();
         history.append(line("a"));
         history.append(line("b"));
@@ -295,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_fell_behind_can_go_on_with_what_is_kept() {
-        let history = Arc::new(History::new(2 * line("0").weight()));
+        let history = Arc::new(History::new(Retention::latest(2 * line("0").weight())));
         let mut follower = history.follow_new();
         for number in 0..5 {
             history.append(line(&number.to_string()));
@@ -311,7 +439,7 @@ mod tests {
     #[tokio::test]
     async fn the_lag_is_that_of_the_reader_that_is_least_behind() {
         let weight = line("0").weight() as u64;
-        let history = Arc::new(History::new(2 * line("0").weight()));
+        let history = Arc::new(History::new(Retention::latest(2 * line("0").weight())));
         assert_eq!(history.lag(), None);
         let (slow, mut fast) = (history.follow_new(), history.follow_new());
         let mut progress = history.progress();
@@ -332,7 +460,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_history_ends_after_its_last_entry() {
-        let history = Arc::new(History::new(1024));
+        let history = Arc::new(History::new(Retention::latest(1024)));
         let mut follower = history.follow_new();
         history.append(line("a"));
         history.close();
@@ -345,7 +473,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn readers_that_join_while_entries_are_written_see_each_exactly_once() {
         const ENTRIES: usize = 20_000;
-        let history = Arc::new(History::new(usize::MAX));
+        let history = Arc::new(History::new(Retention::latest(usize::MAX)));
         let writer = {
             let history = Arc::clone(&history);
             std::thread::spawn(move || {

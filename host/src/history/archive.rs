@@ -1,0 +1,491 @@
+//! Keeps histories of lines on disk, so that a restart of the server loses none.
+//!
+//! Each history has a folder of segments: text files whose name says which line they begin with and how many bytes came
+//! before it. The first segment is kept for good; of those that follow, the latest few. A task per history writes what is
+//! appended, in batches and after the fact: whoever appends never waits for the disk, and what a killed server loses is
+//! what came in the last tenth of a second. A disk that can't be written costs what isn't written, and nothing else.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::lines::Line;
+use super::{Entry, FollowEnd, Follower, History, Retention};
+
+/// Lines that are written at a time.
+const BATCH: usize = 4096;
+/// How long a writer gathers lines after it has written some.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// A folder of histories. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    root: PathBuf,
+    retention: Retention,
+    writers: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Archive {
+    /// The histories below `root`, of which each keeps `retention`.
+    pub fn new(root: PathBuf, retention: Retention) -> Self {
+        Self { root, retention, writers: TaskTracker::new(), closing: CancellationToken::new() }
+    }
+
+    /// Brings a history back, as far as it was kept; and keeps what is appended from now on.
+    pub async fn open(&self, place: &[&str]) -> Archived {
+        let dir = self.dir(place);
+        let (read, retention) = (dir.clone(), self.retention);
+        let (history, segments) = tokio::task::spawn_blocking(move || {
+            let kept = Kept::read(&read).unwrap_or_else(|error| {
+                tracing::error!(dir = %read.display(), %error, "a log can't be read; it begins anew");
+                Kept::default()
+            });
+            kept.restore(&read, retention)
+        })
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let history = Arc::new(history);
+        let ended = CancellationToken::new();
+        let follower = history.follow_aside();
+        let (closing, guard) = (self.closing.clone(), ended.clone().drop_guard());
+        self.writers.spawn(async move {
+            let _guard = guard;
+            write(follower, segments, closing).await;
+        });
+        Archived { history, dir, ended }
+    }
+
+    /// Whether anything is kept of this history.
+    pub fn has(&self, place: &[&str]) -> bool {
+        fs::read_dir(self.dir(place)).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// Names of the histories, or of the folders of such, at `place`.
+    pub fn names(&self, place: &[&str]) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.dir(place)) else { return Vec::new() };
+        let mut names: Vec<String> = entries.filter_map(|entry| decode(entry.ok()?.file_name().to_str()?)).collect();
+        names.sort();
+        names
+    }
+
+    /// Removes all that is kept at `place`. To be called when no history there is open.
+    pub async fn remove(&self, place: &[&str]) {
+        remove(&self.dir(place)).await;
+    }
+
+    /// Writes what is still to be written. Nothing is kept of what is appended later.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.writers.close();
+        self.writers.wait().await;
+    }
+
+    fn dir(&self, place: &[&str]) -> PathBuf {
+        place.iter().fold(self.root.clone(), |dir, name| dir.join(encode(name)))
+    }
+}
+
+/// An open history of an archive.
+#[derive(Debug)]
+pub struct Archived {
+    history: Arc<History<Line>>,
+    dir: PathBuf,
+    /// Cancelled when its writer has ended.
+    ended: CancellationToken,
+}
+
+impl Archived {
+    /// The history itself.
+    pub fn history(&self) -> &Arc<History<Line>> {
+        &self.history
+    }
+
+    /// Closes the history, and waits until all of it is written.
+    pub async fn close(&self) {
+        self.history.close();
+        self.ended.cancelled().await;
+    }
+
+    /// Closes the history and removes what is kept of it.
+    pub async fn remove(self) {
+        self.close().await;
+        remove(&self.dir).await;
+    }
+}
+
+async fn remove(dir: &Path) {
+    match tokio::fs::remove_dir_all(dir).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(dir = %dir.display(), %error, "a log could not be removed"),
+    }
+}
+
+/// Writes what comes until the history or the server ends.
+async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: CancellationToken) {
+    loop {
+        // When the server ends, what is there already is still written.
+        let last = closing.is_cancelled();
+        let lines = tokio::select! {
+            biased;
+            lines = follower.next(BATCH) => lines,
+            () = closing.cancelled(), if !last => continue,
+            () = std::future::ready(()), if last => return,
+        };
+        match lines {
+            Ok(lines) => {
+                let (number, count) = (follower.position(), lines.len());
+                let written = tokio::task::spawn_blocking(move || {
+                    segments.write(number, &lines);
+                    segments
+                });
+                let Ok(same) = written.await else { return };
+                segments = same;
+                follower.advance(count);
+            }
+            Err(FollowEnd::FellBehind) => segments.missed(follower.skip_dropped()),
+            Err(FollowEnd::Closed) => return,
+        }
+        if !closing.is_cancelled() {
+            let _ = tokio::time::timeout(GATHER, closing.cancelled()).await;
+        }
+    }
+}
+
+/// What is written, and to which file.
+struct Segments {
+    dir: PathBuf,
+    retention: Retention,
+    /// The segments after the one that is kept for good, oldest first.
+    latest: VecDeque<Segment>,
+    open: Option<Open>,
+    /// Bytes of all lines so far.
+    passed: u64,
+    /// Whether the last write failed, which was said.
+    failing: bool,
+}
+
+/// The segment that is being written.
+struct Open {
+    segment: Segment,
+    file: File,
+    /// Bytes in the file.
+    size: usize,
+}
+
+/// A file of lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Segment {
+    /// Number of its first line.
+    first: u64,
+    /// Bytes of all lines before that.
+    passed: u64,
+}
+
+impl Segment {
+    fn file_name(self) -> String {
+        format!("{:020}-{:020}.log", self.first, self.passed)
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (first, passed) = name.strip_suffix(".log")?.split_once('-')?;
+        Some(Self { first: first.parse().ok()?, passed: passed.parse().ok()? })
+    }
+}
+
+impl Segments {
+    /// Adds lines of which the first has this number.
+    fn write(&mut self, number: u64, lines: &[Line]) {
+        match self.try_write(number, lines) {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(dir = %self.dir.display(), %error, "a log can't be written; lines are lost on disk");
+                }
+                // The last line may be half written. Whatever comes next begins another file, named by its place.
+                if let Some(Open { segment, size: 0, .. }) = self.open.take() {
+                    self.latest.retain(|kept| *kept != segment);
+                    let _ = fs::remove_file(self.dir.join(segment.file_name()));
+                }
+            }
+        }
+        self.passed += weight(lines);
+    }
+
+    fn try_write(&mut self, number: u64, lines: &[Line]) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        let (mut at, mut passed) = (number, self.passed);
+        for line in lines {
+            if self.is_full(buffer.len()) {
+                self.flush(&mut buffer)?;
+                self.begin(Segment { first: at, passed })?;
+            }
+            buffer.extend_from_slice(line.text().as_bytes());
+            buffer.push(b'\n');
+            at += 1;
+            passed += line.weight() as u64;
+        }
+        self.flush(&mut buffer)
+    }
+
+    /// Whether the next line belongs into another file.
+    fn is_full(&self, buffered: usize) -> bool {
+        let Some(Open { segment, size, .. }) = &self.open else { return true };
+        let limit = if self.is_beginning(*segment) { self.retention.first } else { self.retention.latest / 2 };
+        size + buffered >= limit
+    }
+
+    /// Whether a segment is the one that is kept for good.
+    fn is_beginning(&self, segment: Segment) -> bool {
+        segment.first == 0 && self.retention.first > 0
+    }
+
+    fn flush(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        if let Some(Open { file, size, .. }) = &mut self.open {
+            file.write_all(buffer)?;
+            *size += buffer.len();
+        }
+        buffer.clear();
+        Ok(())
+    }
+
+    fn begin(&mut self, segment: Segment) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        // The oldest goes when there is enough without it.
+        while let Some(second) = self.latest.get(1)
+            && segment.passed - second.passed >= self.retention.latest as u64
+        {
+            let oldest = self.latest.pop_front().expect("there are two");
+            fs::remove_file(self.dir.join(oldest.file_name()))?;
+        }
+        // What a file of that name holds was never finished.
+        let file = File::create(self.dir.join(segment.file_name()))?;
+        if !self.is_beginning(segment) {
+            self.latest.push_back(segment);
+        }
+        self.open = Some(Open { segment, file, size: 0 });
+        Ok(())
+    }
+
+    /// Goes on with a segment that was begun by another server. What is behind its first `size` bytes is not kept.
+    fn resume(&mut self, segment: Segment, size: usize) -> io::Result<()> {
+        let file = File::options().append(true).open(self.dir.join(segment.file_name()))?;
+        file.set_len(size as u64)?;
+        self.open = Some(Open { segment, file, size });
+        Ok(())
+    }
+
+    /// Lines that came too fast were never seen.
+    fn missed(&mut self, bytes: u64) {
+        tracing::warn!(dir = %self.dir.display(), bytes, "the disk is too slow for a log; lines are lost on disk");
+        self.open = None;
+        self.passed += bytes;
+    }
+}
+
+fn weight(lines: &[Line]) -> u64 {
+    lines.iter().map(|line| line.weight() as u64).sum()
+}
+
+/// What was found on disk, oldest first.
+#[derive(Default)]
+struct Kept(Vec<KeptSegment>);
+
+struct KeptSegment {
+    segment: Segment,
+    lines: Vec<Line>,
+    /// Bytes of the file that these lines are.
+    size: usize,
+}
+
+/// Lines that follow each other without a gap.
+struct Run {
+    begin: Segment,
+    lines: Vec<Line>,
+}
+
+impl Kept {
+    fn read(dir: &Path) -> io::Result<Self> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            found.extend(entry?.file_name().to_str().and_then(Segment::parse));
+        }
+        found.sort();
+        let read = |segment: Segment| {
+            let bytes = fs::read(dir.join(segment.file_name()))?;
+            // What comes after the last line end was being written when the server was killed.
+            let size = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let text = String::from_utf8_lossy(&bytes[..size]);
+            Ok(KeptSegment { segment, lines: text.split_terminator('\n').map(Line::from).collect(), size })
+        };
+        found.into_iter().map(read).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The history, and what goes on writing it.
+    fn restore(self, dir: &Path, retention: Retention) -> (History<Line>, Segments) {
+        let mut segments =
+            Segments { dir: dir.to_owned(), retention, latest: VecDeque::new(), open: None, passed: 0, failing: false };
+        segments.latest =
+            self.0.iter().map(|kept| kept.segment).filter(|segment| !segments.is_beginning(*segment)).collect();
+        let last = self.0.last().map(|kept| (kept.segment, kept.size));
+        let mut runs: Vec<Run> = Vec::new();
+        for KeptSegment { segment, lines, .. } in self.0 {
+            match runs.last_mut() {
+                Some(run) if run.begin.first + run.lines.len() as u64 == segment.first => run.lines.extend(lines),
+                _ => runs.push(Run { begin: segment, lines }),
+            }
+        }
+        let latest = runs.pop().unwrap_or(Run { begin: Segment { first: 0, passed: 0 }, lines: Vec::new() });
+        segments.passed = latest.begin.passed + weight(&latest.lines);
+        if let Some((segment, size)) = last
+            && let Err(error) = segments.resume(segment, size)
+        {
+            tracing::error!(dir = %dir.display(), %error, "a log can't be gone on with; another file is begun");
+        }
+        let beginning =
+            runs.into_iter().next().filter(|run| run.begin.first == 0).map_or_else(Vec::new, |run| run.lines);
+        let beginning = within(beginning, retention.first);
+        let missing = (latest.begin.first - beginning.len() as u64, latest.begin.passed - weight(&beginning));
+        (History::restored(retention, beginning, missing, latest.lines), segments)
+    }
+}
+
+/// The first lines that together weigh no more than `limit`.
+fn within(mut lines: Vec<Line>, limit: usize) -> Vec<Line> {
+    let mut sum = 0;
+    let fit = lines.iter().take_while(|line| {
+        sum += line.weight();
+        sum <= limit
+    });
+    let fit = fit.count();
+    lines.truncate(fit);
+    lines
+}
+
+/// A file name for any name.
+fn encode(name: &str) -> String {
+    let mut encoded = String::new();
+    for (place, byte) in name.bytes().enumerate() {
+        match byte {
+            b'.' if place == 0 => encoded.push_str("%2e"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    encoded
+}
+
+/// The name that a file name stands for, if any.
+fn decode(file: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = file.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETENTION: Retention = Retention { first: 200, latest: 400, behind: 4000 };
+
+    fn texts(history: &Arc<History<Line>>) -> Vec<String> {
+        history.follow().0.iter().map(|line| line.text().to_owned()).collect()
+    }
+
+    fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|number| format!("{number:04}")).collect()
+    }
+
+    async fn append(dir: &Path, range: std::ops::Range<usize>) {
+        let archive = Archive::new(dir.to_owned(), RETENTION);
+        let log = archive.open(&["lab", "a/b"]).await;
+        for line in numbers(range) {
+            log.history().append(Line::from(&*line));
+        }
+        archive.close().await;
+    }
+
+    async fn backlog(dir: &Path) -> Vec<String> {
+        let archive = Archive::new(dir.to_owned(), RETENTION);
+        let backlog = texts(archive.open(&["lab", "a/b"]).await.history());
+        archive.close().await;
+        backlog
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert!(backlog(dir.path()).await.is_empty());
+        append(dir.path(), 0..3).await;
+        append(dir.path(), 3..5).await;
+        assert_eq!(backlog(dir.path()).await, numbers(0..5));
+        let archive = Archive::new(dir.path().to_owned(), RETENTION);
+        assert!(archive.has(&["lab", "a/b"]) && !archive.has(&["lab", "c"]));
+        assert_eq!(archive.names(&["lab"]), ["a/b"]);
+        archive.open(&["lab", "a/b"]).await.remove().await;
+        assert!(!archive.has(&["lab", "a/b"]));
+    }
+
+    #[tokio::test]
+    async fn the_first_and_the_latest_lines_are_kept_and_a_mark_says_how_many_are_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        // Each weighs 20: 10 of the first and 20 of the latest stay.
+        for part in 0..10 {
+            append(dir.path(), part * 100..(part + 1) * 100).await;
+        }
+        let expected = |backlog: Vec<String>| {
+            let mark = backlog.iter().position(|line| line.starts_with('[')).expect("a mark");
+            assert_eq!(backlog[..mark], numbers(0..mark), "{backlog:?}");
+            let latest = &backlog[mark + 1..];
+            assert_eq!(latest, numbers(1000 - latest.len()..1000), "{backlog:?}");
+            assert_eq!(backlog[mark], format!("[{} lines are left out here: about 19 KiB]", 1000 - backlog.len() + 1));
+            (mark, latest.len())
+        };
+        assert_eq!(expected(backlog(dir.path()).await), (10, 20));
+        let on_disk: u64 = fs::read_dir(dir.path().join("lab/a%2fb"))
+            .expect("is there")
+            .map(|file| file.expect("is there").metadata().expect("is there").len())
+            .sum();
+        assert!(on_disk <= 1000, "{on_disk}");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_half_written_is_as_if_it_had_never_come() {
+        let dir = tempfile::tempdir().expect("a folder");
+        append(dir.path(), 0..3).await;
+        let segment = dir.path().join("lab/a%2fb").join(Segment { first: 0, passed: 0 }.file_name());
+        File::options().append(true).open(&segment).and_then(|mut file| file.write_all(b"00")).expect("is there");
+        append(dir.path(), 3..5).await;
+        assert_eq!(backlog(dir.path()).await, numbers(0..5));
+    }
+
+    #[test]
+    fn any_name_has_a_file_name_and_comes_back() {
+        for name in ["spine-1", "..", "a/b", "é %41", "A.b_c"] {
+            let file = encode(name);
+            assert!(!file.contains('/') && !file.starts_with('.'), "{file}");
+            assert_eq!(decode(&file).as_deref(), Some(name));
+        }
+    }
+}
