@@ -275,6 +275,12 @@ pub(super) fn serve<F>(
             // The middleware has put it there, unless the client has gone already.
             let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
             let Some(session) = session else { return };
+            eprintln!(
+                "SIZES guard {} revoked {} inside {}",
+                size_of_val(&guard(&session)),
+                size_of_val(&no_longer_allowed(&hub, &session, &door)),
+                size_of_val(&inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() }))
+            );
             let mut guard = pin!(guard(&session));
             let mut revoked = pin!(no_longer_allowed(&hub, &session, &door));
             let inside = inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() });

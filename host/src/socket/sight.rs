@@ -111,19 +111,22 @@ pub(super) async fn allowed(
     };
     let decision =
         hub.decisions.of(Key { user: Arc::clone(user), lab: lab.lab.id.clone(), sight: owned }, lab, Instant::now());
-    let decide = || async {
-        let action = match sight {
-            Sight::Lab => Action::ViewLab(lab),
-            Sight::LabLog => Action::Connect(Namespace::LabLog(lab)),
-            Sight::NodeLog(node) => Action::Connect(Namespace::NodeLog(lab, node)),
-            Sight::Shell(shell) => Action::Connect(Namespace::Shell(shell, lab)),
-        };
-        let result = hub.plugins.authorize(user, action, hub.circumstances(user)).await;
-        if let Err(Refusal::Failed { .. }) = result {
-            // Not a decision: whoever asks next asks anew.
-            return Err(result);
-        }
-        Ok(result)
+    // Boxed: everybody who may have to wait for a decision would have room for one else, for as long as they are there.
+    let decide = || {
+        Box::pin(async {
+            let action = match sight {
+                Sight::Lab => Action::ViewLab(lab),
+                Sight::LabLog => Action::Connect(Namespace::LabLog(lab)),
+                Sight::NodeLog(node) => Action::Connect(Namespace::NodeLog(lab, node)),
+                Sight::Shell(shell) => Action::Connect(Namespace::Shell(shell, lab)),
+            };
+            let result = hub.plugins.authorize(user, action, hub.circumstances(user)).await;
+            if let Err(Refusal::Failed { .. }) = result {
+                // Not a decision: whoever asks next asks anew.
+                return Err(result);
+            }
+            Ok(result)
+        })
     };
     match decision.result.get_or_try_init(decide).await {
         Ok(result) => result.clone(),
