@@ -842,7 +842,14 @@ async fn a_shell_that_nobody_waits_for_is_closed_again() {
     }
     let mut quick = request(&[&["sh"]]);
     quick.timeout = Duration::ZERO;
-    assert!(matches!(runtime.open_pty("hasty", "r1", quick).await, Err(RuntimeError::TimedOut(..))));
+    // On a busy machine the shell may be there before anybody looks at the clock.
+    loop {
+        match runtime.open_pty("hasty", "r1", quick.clone()).await {
+            Err(RuntimeError::TimedOut(..)) => break,
+            opened => drop(opened.unwrap()),
+        }
+        assert!(Instant::now() < deadline);
+    }
     destroy(&runtime, "hasty").await;
 }
 
