@@ -62,6 +62,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
         data: PathBuf,
     },
+    /// Print the description of the Socket.IO API for clients, an AsyncAPI document
+    Asyncapi,
     /// Work with plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -106,6 +108,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             let auth = Authenticator::new(&SigningKey::load_or_create(&key)?);
             let bearer = Bearer { name: user.clone(), id: user.as_str().into(), admin, collections };
             print_line(&auth.issue_access(&bearer).token);
+            Ok(())
+        }
+        Command::Asyncapi => {
+            print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {

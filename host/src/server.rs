@@ -165,7 +165,8 @@ impl Server {
         });
         let api =
             Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
-        let app = http::router(api).layer(socket).layer(from_fn_with_state(transports, transport::watch));
+        let routes = http::router(api).merge(socket::contract::routes());
+        let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
         let stopped = stop.clone();
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);

@@ -8,6 +8,7 @@
 mod backlog;
 mod commands;
 mod connect;
+mod contract;
 mod crash;
 mod demo;
 mod harness;
@@ -18,10 +19,12 @@ mod plugins;
 mod policy;
 mod restart;
 mod shells;
+mod specification;
 mod spine;
 mod startup;
 mod tokens;
 mod topologies;
+mod whole;
 
 /// Two routers and a link between them, as a person finds them in `examples/`.
 const TWO_ROUTERS: &str = include_str!("../../examples/labs/two-routers.clab.yml");

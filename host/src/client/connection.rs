@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use super::namespace::{AckError, AckSender, ConnectError, Event, Namespace};
 use super::packet::{Kind, Packet};
+use super::watch::{Direction, Watched};
 
 /// How many packets may wait to be written before the task takes no more commands from its handles.
 const WRITE_QUEUE: usize = 64;
@@ -54,8 +56,8 @@ pub(super) enum Command {
         events: mpsc::UnboundedSender<Event>,
         joined: oneshot::Sender<Result<(), ConnectError>>,
     },
-    /// Send an event, with a place for its acknowledgement if one is wanted.
-    Emit { namespace: String, args: Value, ack: Option<AckSender> },
+    /// Send an event, with a place for its acknowledgement if one is wanted. Its placeholders stand for the attachments.
+    Emit { namespace: String, args: Value, attachments: Vec<Bytes>, ack: Option<AckSender> },
     /// Leave a namespace.
     Leave { namespace: String },
 }
@@ -103,6 +105,7 @@ impl Connection {
             namespaces: HashMap::new(),
             acks: HashMap::new(),
             next_ack: 0,
+            watched: Watched::new(base_url),
             // Engine.IO 4: the server pings, and is gone when it hasn't for this long.
             patience: Duration::from_millis(open.ping_interval.saturating_add(open.ping_timeout)),
         };
@@ -154,6 +157,7 @@ struct Task {
     /// namespaces is allowed and needs no table of counters.
     acks: HashMap<u64, (String, AckSender)>,
     next_ack: u64,
+    watched: Watched,
     patience: Duration,
 }
 
@@ -221,18 +225,21 @@ impl Task {
                 self.write(&Packet::new(Kind::Connect, &namespace, auth));
                 self.namespaces.insert(namespace, Joined { events, waiting: Some(joined) });
             }
-            Command::Emit { namespace, args, ack } => {
+            Command::Emit { namespace, args, attachments, ack } => {
                 if !self.namespaces.contains_key(&namespace) {
                     // Dropping the place for the acknowledgement tells the caller.
                     return;
                 }
-                let mut packet = Packet::new(Kind::Event, &namespace, Some(args));
+                let kind = if attachments.is_empty() { Kind::Event } else { Kind::BinaryEvent };
+                let mut packet = Packet::new(kind, &namespace, Some(args));
+                packet.attachments = attachments.len();
                 if let Some(ack) = ack {
                     packet.id = Some(self.next_ack);
                     self.acks.insert(self.next_ack, (namespace, ack));
                     self.next_ack += 1;
                 }
                 self.write(&packet);
+                self.queue.extend(attachments.into_iter().map(Message::Binary));
             }
             Command::Leave { namespace } => self.leave(&namespace),
         }
@@ -251,6 +258,7 @@ impl Task {
     }
 
     fn write(&mut self, packet: &Packet) {
+        self.watched.show(Direction::Sent, packet);
         // 4: an Engine.IO message.
         self.queue.push_back(Message::text(format!("4{}", packet.encode())));
     }
@@ -283,6 +291,7 @@ impl Task {
     }
 
     fn take_packet(&mut self, packet: Packet) {
+        self.watched.show(Direction::Received, &packet);
         let Packet { kind, namespace, id, data, .. } = packet;
         match kind {
             Kind::Connect => {

@@ -11,7 +11,10 @@ mod api;
 mod connection;
 mod namespace;
 mod packet;
+mod watch;
 
 pub use self::api::{Api, ApiError, LoggedIn};
 pub use self::connection::{Connection, OpenError};
 pub use self::namespace::{AckError, ConnectError, Emitter, Event, Namespace};
+pub use self::packet::Kind;
+pub use self::watch::{Direction, Traffic, watch_traffic};

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use bytes::Bytes;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::Command;
@@ -125,9 +126,30 @@ impl Emitter {
         answer.await.unwrap_or(Err(AckError::Closed))
     }
 
-    async fn send(&self, event: &str, mut args: Vec<Value>, ack: Option<AckSender>) -> Result<(), AckError> {
+    /// Sends an event whose one argument is a binary attachment, and waits as [`Self::call`] does.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_binary(&self, event: &str, bytes: impl Into<Bytes>) -> Result<Value, AckError> {
+        let (ack, answer) = oneshot::channel();
+        let placeholder = json!({ "_placeholder": true, "num": 0 });
+        self.send_with(event, vec![placeholder], vec![bytes.into()], Some(ack)).await?;
+        read_acknowledgement(answer.await.unwrap_or(Err(AckError::Closed))?)
+    }
+
+    async fn send(&self, event: &str, args: Vec<Value>, ack: Option<AckSender>) -> Result<(), AckError> {
+        self.send_with(event, args, Vec::new(), ack).await
+    }
+
+    async fn send_with(
+        &self,
+        event: &str,
+        mut args: Vec<Value>,
+        attachments: Vec<Bytes>,
+        ack: Option<AckSender>,
+    ) -> Result<(), AckError> {
         args.insert(0, event.into());
-        let command = Command::Emit { namespace: self.path.clone(), args: Value::Array(args), ack };
+        let command = Command::Emit { namespace: self.path.clone(), args: Value::Array(args), attachments, ack };
         self.commands.send(command).await.map_err(|_| AckError::Closed)
     }
 }
@@ -193,8 +215,6 @@ impl Drop for Namespace {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -6,14 +6,21 @@
 use serde_json::Value;
 
 /// What a packet does. The discriminant is its digit on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Asks to join a namespace, or says that it has been joined.
     Connect = 0,
+    /// Leaves a namespace, or says that it has ended.
     Disconnect = 1,
+    /// An event.
     Event = 2,
+    /// The acknowledgement of an event.
     Ack = 3,
+    /// Says that a namespace isn't joined, and why.
     ConnectError = 4,
+    /// An event with attachments.
     BinaryEvent = 5,
+    /// An acknowledgement with attachments.
     BinaryAck = 6,
 }
 

@@ -78,7 +78,7 @@ pub(super) enum Door {
 
 /// Why somebody isn't let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NotAdmitted {
+pub(super) enum NotAdmitted {
     /// No token came.
     Unauthorized,
     /// The token is not a valid access token of anybody.

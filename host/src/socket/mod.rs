@@ -1,12 +1,13 @@
 //! The Socket.IO API: one file per namespace, and what they share.
 //!
 //! [`Hub`] holds what the namespaces need of the server. `access` decides who connects, `message` reads events and
-//! answers them, `sight` who sees what of a lab, `pump` carries a history to a
-//! socket, `namespaces` makes and removes those that come and go with labs
-//! and shells, `notices` turns what labs and shells publish into what clients hear, and `error` is the one place where
+//! answers them, `sight` who sees what of a lab, `pump` carries a history to a socket, `namespaces` makes and removes
+//! those that come and go with labs and shells, `notices` turns what labs and shells publish into what clients hear,
+//! [`contract`] is the document for the authors of clients, and `error` is the one place where
 //! an error becomes a code.
 
 mod access;
+pub mod contract;
 mod error;
 mod lab_commands;
 mod lab_updates;

@@ -1,7 +1,9 @@
 //! What all suites use: a real server, clients of it, the machine's own lists, and the rule about tests that can't run.
 
 mod client;
+pub(crate) mod contract;
 mod server;
+mod shell;
 mod system;
 mod turn;
 
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
+pub(crate) use self::shell::Shell;
 pub(crate) use self::system::System;
 pub(crate) use self::turn::alone;
 

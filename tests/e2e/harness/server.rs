@@ -16,6 +16,7 @@ use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::contract;
 use super::turn::{Turn, shared};
 use super::{PATIENCE, leave_out};
 
@@ -238,6 +239,7 @@ impl ServerBuilder {
             let status = child.wait().expect("wait for the server");
             return Err(NotStarted { status, output: ready.log });
         };
+        contract::watch(&url);
         Ok(Server { url, child, log, place, _turn: turn })
     }
 }
@@ -373,6 +375,16 @@ impl Drop for Server {
         if std::thread::panicking() {
             let url = self.url.clone();
             eprintln!("--- log of the server at {url} ---\n{}---", self.log());
+        }
+        let violations = contract::violations(&self.url);
+        if !violations.is_empty() {
+            let all = format!("not as in host/src/socket/asyncapi.yaml:\n\n{}", violations.join("\n\n"));
+            // A panic while another is under way would end all tests.
+            if std::thread::panicking() {
+                eprintln!("{all}");
+            } else {
+                panic!("{all}");
+            }
         }
     }
 }

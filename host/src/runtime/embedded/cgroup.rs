@@ -123,8 +123,9 @@ impl LabCgroups {
         Ok(())
     }
 
-    /// Removes everything. The processes have ended, but the kernel takes a moment to let go of them.
-    pub(super) fn remove(self) {
+    /// Removes everything. The processes have ended, but the kernel takes a moment to let go of them; under load that may
+    /// be longer than this waits. Whether nothing is left.
+    pub(super) fn remove(self) -> bool {
         drop(self.nodes);
         let until = Instant::now() + Duration::from_secs(3);
         for folder in self.folders.iter().rev() {
@@ -132,11 +133,14 @@ impl LabCgroups {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
+        !self.folders.iter().any(|folder| folder.exists())
     }
 }
 
-/// Removes folders whose keeper is gone. Folders with processes in them can't be removed, so this harms nobody.
-pub(super) fn sweep() {
+/// Removes folders whose keeper is gone. Folders with processes in them can't be removed, so this harms nobody. Whether
+/// none is left.
+pub(super) fn sweep() -> bool {
+    let mut clean = true;
     for parent in hierarchies().into_iter().flat_map(|hierarchy| hierarchy.parents) {
         let Ok(entries) = fs::read_dir(parent) else { continue };
         for entry in entries.flatten() {
@@ -154,9 +158,11 @@ pub(super) fn sweep() {
                     }
                 }
                 let _ = fs::remove_dir(entry.path());
+                clean &= !entry.path().exists();
             }
         }
     }
+    clean
 }
 
 /// When a process started, in clock ticks since boot: with its id, this names it for good.

@@ -28,6 +28,9 @@ use crate::runtime::{LogSink, RuntimeEvent};
 /// How long the helper may take to end once its socket is closed before it is killed, and then before that is called a
 /// failure.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// How often, and how long after one another, cgroups are swept that the kernel doesn't let go of.
+const SWEEPS: u32 = 20;
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the task can be asked.
 struct Ask {
@@ -289,8 +292,19 @@ impl Task {
             }
         };
         if !clean {
-            // It was killed before it could tidy up.
-            let _ = tokio::task::spawn_blocking(super::cgroup::sweep).await;
+            // It was killed before it could tidy up, or the kernel still held on to something. What it holds on to for
+            // longer is swept up while nobody waits for it.
+            let sweep = || async { tokio::task::spawn_blocking(super::cgroup::sweep).await.unwrap_or(true) };
+            if !sweep().await {
+                tokio::spawn(async move {
+                    for _ in 0..SWEEPS {
+                        tokio::time::sleep(SWEEP_PAUSE).await;
+                        if sweep().await {
+                            return;
+                        }
+                    }
+                });
+            }
         }
         nodes.send_modify(|nodes| nodes.fill(NodeState::Exited));
         for log in logs.iter() {

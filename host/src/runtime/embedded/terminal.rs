@@ -140,6 +140,8 @@ async fn read_output(
             () = tokio::time::sleep(SILENCE), if has_ended => break,
         }
     }
+    // Whoever reads learns that nothing more comes, also where the program goes on without its terminal.
+    drop(printed);
     if !has_ended {
         tell(ended.await);
     }

@@ -1,4 +1,4 @@
-//! An auth policy whose `authorize` never returns: for every action, or, with the setting `on`, for one command alone.
+//! An auth policy whose `authorize` never returns: for every action, or, with the setting `on`, for one kind alone.
 
 use std::sync::OnceLock;
 
@@ -12,15 +12,16 @@ export!(Plugin);
 #[derive(Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
-    on: Option<Command>,
+    on: Option<Kind>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Command {
+enum Kind {
     Deploy,
     Destroy,
     OpenShell,
+    ViewLab,
 }
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
@@ -51,9 +52,10 @@ impl Guest for Plugin {
         };
         let loops = match SETTINGS.get().and_then(|settings| settings.on.as_ref()) {
             None => true,
-            Some(Command::Deploy) => asked == Some(CommandKind::Deploy),
-            Some(Command::Destroy) => asked == Some(CommandKind::Destroy),
-            Some(Command::OpenShell) => asked == Some(CommandKind::OpenShell),
+            Some(Kind::Deploy) => asked == Some(CommandKind::Deploy),
+            Some(Kind::Destroy) => asked == Some(CommandKind::Destroy),
+            Some(Kind::OpenShell) => asked == Some(CommandKind::OpenShell),
+            Some(Kind::ViewLab) => matches!(action, Action::ViewLab(_)),
         };
         while loops {
             std::hint::black_box(());

@@ -103,8 +103,9 @@ fn keep(control: &mut File) -> Result<(), String> {
         cgroups = cgroups.give_up();
     }
     let result = watch(single, control, &plan, &cgroups, &signals);
-    cgroups.remove();
-    result
+    // Whoever started this sweeps up what the kernel doesn't let go of yet.
+    let removed = cgroups.remove();
+    result.and(if removed { Ok(()) } else { Err("some cgroups can't be removed yet".to_owned()) })
 }
 
 /// Starts the lab's first process and waits until it has ended, with everything below it.
