@@ -9,6 +9,7 @@ status 0 when everything was as documented; otherwise with a traceback that says
 """
 
 import asyncio
+import functools
 import json
 import re
 import sys
@@ -42,52 +43,53 @@ class Person:
         self.namespaces = []
 
     async def join(self, *paths):
-        joined = await Namespaces(self).join(paths)
+        joined = Namespaces(self, paths)
+        refusals = await joined.connect({"token": self.token})
+        assert not any(refusals), refusals
         self.namespaces.append(joined)
         return joined
 
-    async def refusal(self, path, auth):
-        """The server's words to somebody who is not let in."""
-        words = []
-        client = socketio.AsyncClient(reconnection=False)
-        client.on("connect_error", lambda data: words.append(data["message"]), namespace=path)
-        try:
-            await client.connect(
-                self.url, auth=auth, namespaces=[path], transports=TRANSPORTS[self.mode], wait_timeout=LIMIT
-            )
-        except socketio.exceptions.ConnectionError:
-            (said,) = words
-            return said
-        raise AssertionError(f"{path} was joined with {auth}")
+    async def try_join(self, path, auth):
+        """A namespace, or the server's words to somebody who is not let in."""
+        joined = Namespaces(self, [path])
+        (refusal,) = await joined.connect(auth)
+        if refusal is None:
+            self.namespaces.append(joined)
+        return joined, refusal
 
     async def leave(self):
         for joined in self.namespaces:
-            await joined.client.disconnect()
+            # By polling, this client doesn't send that it leaves, and then waits for the answer to its last poll, which
+            # is the next ping.
+            if joined.client.transport() == "websocket":
+                await joined.client.disconnect()
 
 
 class Namespaces:
     """Namespaces on one connection, and everything that came in them, from before they were joined."""
 
-    def __init__(self, person):
+    def __init__(self, person, paths):
         self.person = person
         self.client = socketio.AsyncClient(reconnection=False)
-        self.events = {}
+        self.events = {path: [] for path in paths}
         self.more = asyncio.Event()
 
-    async def join(self, paths):
-        for path in paths:
-            self.events[path] = []
+    async def connect(self, auth):
+        """Joins all of them; answers for each what the server said to a refusal, or None."""
+        outcomes = []
+        for path in self.events:
+            outcome = asyncio.get_running_loop().create_future()
+            outcomes.append(outcome)
             self.client.on("*", self.recorder(path), namespace=path)
+            self.client.on("connect", functools.partial(outcome.set_result, None), namespace=path)
+            self.client.on("connect_error", lambda data, o=outcome: o.set_result(data["message"]), namespace=path)
+        # Waited for here: this client itself leaves after a refusal, which takes it long by polling, as in `leave`.
+        mode = self.person.mode
         await self.client.connect(
-            self.person.url,
-            auth={"token": self.person.token},
-            namespaces=list(paths),
-            transports=TRANSPORTS[self.person.mode],
-            wait_timeout=LIMIT,
+            self.person.url, auth=auth, namespaces=list(self.events), transports=TRANSPORTS[mode], wait=False
         )
-        expected = "polling" if self.person.mode == "polling" else "websocket"
-        assert self.client.transport() == expected, self.client.transport()
-        return self
+        assert self.client.transport() == ("polling" if mode == "polling" else "websocket"), self.client.transport()
+        return await within(f"an answer to the joining of {list(self.events)}", asyncio.gather(*outcomes))
 
     def recorder(self, path):
         def record(event, *arguments):
@@ -157,9 +159,13 @@ async def drive(url, user, password, member_token, topology, mode):
 
 
 async def refusals(admin, lab):
-    assert await admin.refusal("/lab-updates", {}) == "Unauthorized"
-    assert await admin.refusal("/status-messages", {"token": "nonsense"}) == "Invalid Token"
-    assert await admin.refusal(f"/logs/{lab}", {"token": admin.token}) == "Invalid namespace"
+    for path, auth, words in [
+        ("/lab-updates", {}, "Unauthorized"),
+        ("/status-messages", {"token": "nonsense"}, "Invalid Token"),
+        (f"/logs/{lab}", {"token": admin.token}, "Invalid namespace"),
+    ]:
+        _, refusal = await admin.try_join(path, auth)
+        assert refusal == words, f"{path}: {refusal}"
 
 
 async def life(rest, admin, member, lab):
@@ -225,11 +231,11 @@ async def join_log(admin, news, updates, lab):
     while True:
         heard += 1
         await news.until("an update about the lab", lambda: len(updates) >= heard)
-        try:
-            return await admin.join(f"/logs/{lab}")
-        except socketio.exceptions.ConnectionError:
-            # It was an update about the lab's creation.
-            pass
+        log, refusal = await admin.try_join(f"/logs/{lab}", {"token": admin.token})
+        if refusal is None:
+            return log
+        # It was an update about the lab's creation.
+        assert refusal == "Invalid namespace", refusal
 
 
 async def shell(admin, news, command, lab):
