@@ -15,6 +15,7 @@ mod interop;
 mod isolation;
 mod plugins;
 mod policy;
+mod protocol;
 mod restart;
 mod shells;
 mod spine;
