@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{SinkExt, StreamExt};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -202,15 +202,17 @@ impl Polling {
         poll
     }
 
-    /// Begins a poll, gives it some time to arrive, and hangs up.
+    /// Begins a poll, gives it some time to arrive, and hangs up; returns when the server has done so too.
     pub(super) async fn give_up_poll(&self, time: Duration) {
         let (host, path) = self.url.strip_prefix("http://").and_then(|url| url.split_once('/')).unwrap();
         let mut stream = TcpStream::connect(host).await.unwrap();
         let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         tokio::time::sleep(time).await;
-        // Closed here and now, and thus before whatever is sent next.
-        drop(stream);
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within("the server's end", stream.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"", "there was nothing to answer");
     }
 }
 
