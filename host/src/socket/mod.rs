@@ -84,7 +84,7 @@ impl Hub {
 
 /// The settings of the Socket.IO layer, without any namespace: what [`layer`] builds on, and what tests of the protocol do.
 pub fn settings() -> SocketIoBuilder {
-    // As much as in one message: attachments of an event that never becomes whole are kept for a minute.
+    // As much as in one message: the attachments of an event that never becomes whole are kept as long as the connection.
     let parser = ParserConfig::common().max_incoming_binary_buf_size(MAX_MESSAGE);
     SocketIo::builder()
         .with_parser(parser)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::servers::{BEATING, CALM, Heartbeat, IMPATIENT, Listening, engine_io, socket_io};
 use super::wire::{Frame, Polling, WebSocket, payload, request};
+use crate::harness::within;
 
 /// What the suites of both protocols ask for is asked of both servers.
 async fn both(heartbeat: Heartbeat) -> [Listening; 2] {
@@ -227,13 +228,16 @@ async fn the_first_ping_comes_at_once() {
 async fn a_session_by_polling_ends_when_its_pings_are_not_answered() {
     for server in both(IMPATIENT).await {
         let session = Polling::session(&server.url).await;
-        loop {
-            let (status, body) = session.get().await;
-            if status != StatusCode::OK {
-                break;
+        let over = async {
+            loop {
+                let (status, body) = session.get().await;
+                if status != StatusCode::OK {
+                    return;
+                }
+                assert!(["2", "1", "2\u{1e}1", ""].contains(&body.as_str()), "{body:?}");
             }
-            assert!(["2", "1", "2\u{1e}1", ""].contains(&body.as_str()), "{body:?}");
-        }
+        };
+        within("the end", over).await;
         session.is_over().await;
     }
 }

@@ -85,8 +85,12 @@ impl WebSocket {
 
     /// The next frame; `None`: the server has closed it.
     pub(super) async fn raw(&mut self) -> Option<Frame> {
+        within("a frame, or the end", self.wait()).await
+    }
+
+    async fn wait(&mut self) -> Option<Frame> {
         loop {
-            return match within("a frame, or the end", self.0.next()).await? {
+            return match self.0.next().await? {
                 Ok(Message::Text(text)) => Some(Frame::text(text.as_str())),
                 Ok(Message::Binary(bytes)) => Some(Frame::Bytes(bytes.to_vec())),
                 Ok(Message::Close(_)) | Err(_) => None,
@@ -97,14 +101,18 @@ impl WebSocket {
 
     /// The next frame that is no ping; pings are answered, as clients do.
     pub(super) async fn next(&mut self) -> Option<Frame> {
-        loop {
-            let frame = self.raw().await;
-            if !frame.as_ref().is_some_and(Frame::is_ping) {
-                return frame;
+        // With an end: pings go on for ever.
+        within("a frame that is no ping, or the end", async {
+            loop {
+                let frame = self.wait().await;
+                if !frame.as_ref().is_some_and(Frame::is_ping) {
+                    return frame;
+                }
+                // Whether that still matters is seen by what comes next.
+                let _ = self.0.send(Message::text("3")).await;
             }
-            // Whether that still matters is seen by what comes next.
-            let _ = self.0.send(Message::text("3")).await;
-        }
+        })
+        .await
     }
 
     /// The next frame, which has to be a text.
@@ -124,9 +132,12 @@ impl WebSocket {
 
     /// The same, from a client that doesn't answer pings.
     pub(super) async fn closed_in_silence(&mut self) {
-        while let Some(frame) = self.raw().await {
-            assert!(frame.is_ping() || frame == Frame::text("1"), "it should have been closed, not sent {frame:?}");
-        }
+        let closed = async {
+            while let Some(frame) = self.wait().await {
+                assert!(frame.is_ping() || frame == Frame::text("1"), "it should have been closed, not sent {frame:?}");
+            }
+        };
+        within("the end", closed).await;
     }
 }
 
@@ -168,6 +179,10 @@ impl Polling {
 
     /// The packets of the next payload that has any but pings, which are answered.
     pub(super) async fn next(&self) -> Vec<String> {
+        within("packets", self.wait()).await
+    }
+
+    async fn wait(&self) -> Vec<String> {
         loop {
             let (status, payload) = self.get().await;
             assert_eq!(status, StatusCode::OK, "{payload}");
