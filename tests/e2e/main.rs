@@ -17,6 +17,7 @@ mod isolation;
 mod node_logs;
 mod plugins;
 mod policy;
+mod protocol;
 mod restart;
 mod shells;
 mod specification;
