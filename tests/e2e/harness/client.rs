@@ -16,15 +16,25 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(server: &Server, token: &str) -> Self {
-        let connection = within("a connection", Connection::open(&server.url)).await.expect("connect");
-        let commands = connection.connect_with_token("/lab-commands", token).await.expect("join /lab-commands");
-        Self {
-            url: server.url.clone(),
-            api: server.api().with_token(token),
+        Self::try_connect(&server.url, token).await.expect("join /lab-commands")
+    }
+
+    /// The same by the server's address alone, where the server may say no.
+    pub(crate) async fn try_connect(url: &str, token: &str) -> Result<Self, ConnectError> {
+        let connection = within("a connection", Connection::open(url)).await.expect("connect");
+        let commands = within("/lab-commands", connection.connect_with_token("/lab-commands", token)).await?;
+        Ok(Self {
+            url: url.to_owned(),
+            api: Api::anonymous(url).with_token(token),
             token: token.to_owned(),
             connection,
             commands,
-        }
+        })
+    }
+
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Joins a namespace that has to be there.

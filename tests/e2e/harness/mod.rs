@@ -1,6 +1,8 @@
 //! What all suites use: a real server, clients of it, the machine's own lists, and the rule about tests that can't run.
 
 mod client;
+mod figures;
+mod raw;
 mod server;
 mod system;
 mod turn;
@@ -8,6 +10,8 @@ mod turn;
 use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
+pub(crate) use self::figures::{Figures, descendants, descriptors};
+pub(crate) use self::raw::Raw;
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
 pub(crate) use self::system::System;
 pub(crate) use self::turn::alone;
