@@ -9,7 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Client, Lines, Server, ServerBuilder, User, eventually};
+use crate::harness::{Screen as Shell, Server, ServerBuilder, User, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_leads_nowhere_out_of_its_node_on_a_server_run_by_root() {
@@ -37,50 +37,6 @@ async fn leads_nowhere(user: User) {
     no_processes(&server, &mut shell).await;
     no_network(&server, &mut shell).await;
     admin.destroy(&lab).await.unwrap();
-}
-
-/// A terminal that is typed into line by line.
-struct Shell {
-    terminal: Lines,
-    lines: u32,
-}
-
-impl Shell {
-    async fn open(client: &Client, lab: &str, node: &str) -> Self {
-        let id = client.open_shell(lab, node).await;
-        Self { terminal: Lines::of(client.join(&format!("/shells/{id}")).await), lines: 0 }
-    }
-
-    /// Runs a command line; answers its exit status and what it printed.
-    async fn run(&mut self, line: &str) -> (i32, String) {
-        self.lines += 1;
-        let number = self.lines;
-        // The quotes keep the echo of what is typed from looking like what it prints.
-        let typed = format!("echo \"begin\"-{number}-; {line}; echo \"end\"-{number}-$?-\r");
-        self.terminal.namespace().emit("data", typed).await.unwrap();
-        let (begin, end) = (format!("begin-{number}-\r\n"), format!("end-{number}-"));
-        self.terminal.until(&end).await;
-        loop {
-            let text = self.terminal.text();
-            let (printed, rest) = text.split_once(&begin).and_then(|(_, text)| text.split_once(&end)).unwrap();
-            if let Some((status, _)) = rest.split_once('-') {
-                return (status.parse().unwrap(), printed.trim().replace("\r\n", "\n"));
-            }
-            assert!(self.terminal.read().await, "the terminal ended in the middle of a line");
-        }
-    }
-
-    async fn succeeds(&mut self, line: &str) -> String {
-        let (status, printed) = self.run(line).await;
-        assert_eq!(status, 0, "`{line}` failed: {printed}");
-        printed
-    }
-
-    async fn fails(&mut self, line: &str) -> String {
-        let (status, printed) = self.run(line).await;
-        assert_ne!(status, 0, "`{line}` worked: {printed}");
-        printed
-    }
 }
 
 async fn nothing_to_read(server: &Server, shell: &mut Shell) {

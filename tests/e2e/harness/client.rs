@@ -56,9 +56,19 @@ impl Client {
 
     /// Joins a namespace that an event has announced, or is about to.
     pub(crate) async fn join_once_there(&self, path: &str) -> Namespace {
+        self.join_once_there_by(&self.connection, path).await
+    }
+
+    /// The same over a connection of its own.
+    pub(crate) async fn join_once_there_elsewhere(&self, path: &str) -> Namespace {
+        let connection = Connection::open(&self.url).await.expect("connect");
+        self.join_once_there_by(&connection, path).await
+    }
+
+    async fn join_once_there_by(&self, connection: &Connection, path: &str) -> Namespace {
         within(path, async {
             loop {
-                match self.connection.connect_with_token(path, &self.token).await {
+                match connection.connect_with_token(path, &self.token).await {
                     Ok(namespace) => return namespace,
                     Err(ConnectError::Refused(message)) if message == "Invalid namespace" => {
                         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -3,6 +3,7 @@
 mod client;
 mod figures;
 mod raw;
+mod screen;
 mod server;
 mod system;
 mod turn;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
 pub(crate) use self::figures::{Figures, descendants, descriptors};
 pub(crate) use self::raw::Raw;
+pub(crate) use self::screen::Screen;
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
 pub(crate) use self::system::System;
 pub(crate) use self::turn::alone;

@@ -35,6 +35,16 @@ impl Raw {
         self.socket.send(Message::text(frame.into())).await.is_ok()
     }
 
+    /// The same, but not at once: with more of them, or by [`Self::flush`].
+    pub(crate) async fn feed(&mut self, frame: impl Into<String>) -> bool {
+        self.socket.feed(Message::text(frame.into())).await.is_ok()
+    }
+
+    /// Sends what was fed.
+    pub(crate) async fn flush(&mut self) -> bool {
+        self.socket.flush().await.is_ok()
+    }
+
     /// Sends a binary frame as it is; false: the connection has ended.
     pub(crate) async fn send_binary(&mut self, frame: Vec<u8>) -> bool {
         self.socket.send(Message::binary(frame)).await.is_ok()
