@@ -106,7 +106,7 @@ async fn run(name: &str, soak: Soak) {
     samples.write(&csv);
     println!("{samples}\n{tally}\nsamples: {}", csv.display());
 
-    close_everything(&admin).await;
+    close_everything(&server.url, &admin).await;
     drop((admin, people));
     let opened = descriptors(server.id());
     eventually(async || {
@@ -149,10 +149,10 @@ async fn settled(server: &Server) -> Figures {
 }
 
 /// Destroys and deletes all labs.
-async fn close_everything(admin: &Client) {
+async fn close_everything(url: &str, admin: &Client) {
     // Half an hour has passed, and with it the first token.
     let login = admin.api.log_in("admin", "admin").await.unwrap();
-    let admin = Client::try_connect(admin.url(), &login.access_token).await.unwrap();
+    let admin = Client::try_connect(url, &login.access_token).await.unwrap();
     for lab in admin.api.get("/labs").await.unwrap().as_array().unwrap() {
         let id = lab["id"].as_str().unwrap();
         if lab["instance"].is_object() {

@@ -80,8 +80,13 @@ async fn a_full_disk_under_the_run_folder_fails_the_deploy_with_the_reason_and_t
     let mut server = ServerBuilder::at(&place).through(&["unshare", "--mount", "sh", "-c", &mount]).start().await;
     // As the server sees it.
     let full = std::path::PathBuf::from(format!("/proc/{}/root{}/full", server.id(), run.display()));
-    fails_and_recovers(&mut server, "No space left", || fs::write(&full, "").unwrap(), || fs::remove_file(&full).unwrap())
-        .await;
+    fails_and_recovers(
+        &mut server,
+        "No space left",
+        || fs::write(&full, "").unwrap(),
+        || fs::remove_file(&full).unwrap(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,14 +65,23 @@ async fn long_lines_many_lines_and_no_text_at_all_in_the_log_of_a_lab_cost_bound
     admin.deploy(&quiet).await.unwrap();
     admin.destroy(&quiet).await.unwrap();
     let flood: String = FLOOD.lines().collect();
-    let topology = format!("name: flood\ntopology:\n  nodes:\n    n1:\n      kind: linux\n      exec:\n        - \"sh -c \\\"{}\\\"\"\n", flood.replace('$', "\\\\$"));
+    let topology = format!(
+        "name: flood\ntopology:\n  nodes:\n    n1:\n      kind: linux\n      exec:\n        - \"sh -c \\\"{}\\\"\"\n",
+        flood.replace('$', "\\\\$")
+    );
     let lab = admin.create_lab("course", &topology).await;
     let before = Figures::of(server.id());
     let bystander = Bystander::start(&server, &admin.token, &quiet).await;
     let deploy = {
         let admin = Client::connect(&server, &admin.token).await;
         let lab = lab.clone();
-        tokio::spawn(async move { tokio::time::timeout(3 * crate::harness::PATIENCE, admin.commands.call("data", json!({ "labId": lab, "command": 0 }))).await })
+        tokio::spawn(async move {
+            tokio::time::timeout(
+                3 * crate::harness::PATIENCE,
+                admin.commands.call("data", json!({ "labId": lab, "command": 0 })),
+            )
+            .await
+        })
     };
     let mut reader = Reader::join(&admin, &format!("/logs/{lab}")).await;
     // Somebody who joins and never reads again.
@@ -89,7 +98,10 @@ async fn long_lines_many_lines_and_no_text_at_all_in_the_log_of_a_lab_cost_bound
     let kept = admin.log(&lab).await;
     assert!(kept.iter().any(|line| line.contains("after the noise 2")));
     assert!(kept.iter().map(String::len).sum::<usize>() < 8 << 20);
-    assert!(kept.iter().any(|line| line.contains("no text: \u{fffd}\u{fffd}\u{fffd} and on")), "what is no text is replaced");
+    assert!(
+        kept.iter().any(|line| line.contains("no text: \u{fffd}\u{fffd}\u{fffd} and on")),
+        "what is no text is replaced"
+    );
     admin.destroy(&lab).await.unwrap();
     drop(stuck);
     assert!(server.is_alive());
@@ -118,7 +130,12 @@ async fn a_message_over_the_limit_ends_its_connection_and_others_do_not_notice()
         assert!(raw.is_cut_within(crate::harness::PATIENCE).await, "round {round}: 3 MiB of bytes were taken");
         let polling = Polling::open(&server).await;
         assert_ne!(polling.post(huge.clone()).await, Some(200), "round {round}: a request of 3 MiB was taken");
-        let status = reqwest::Client::new().post(format!("{}/topologies", server.url)).bearer_auth(&admin.token).body(huge.clone()).send().await;
+        let status = reqwest::Client::new()
+            .post(format!("{}/topologies", server.url))
+            .bearer_auth(&admin.token)
+            .body(huge.clone())
+            .send()
+            .await;
         assert!(status.is_err() || status.is_ok_and(|answer| answer.status() == 413));
     }
     bystander.finish().await;
@@ -166,7 +183,8 @@ async fn deeply_nested_json_is_refused_and_others_do_not_notice() {
         }
         let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         let http = reqwest::Client::new().post(format!("{}/labs", server.url)).bearer_auth(&admin.token);
-        let answer = within("an answer", http.header("content-type", "application/json").body(deep).send()).await.unwrap();
+        let answer =
+            within("an answer", http.header("content-type", "application/json").body(deep).send()).await.unwrap();
         assert!(answer.status().is_client_error(), "{}", answer.status());
     }
     bystander.finish().await;
@@ -231,7 +249,8 @@ impl Polling {
         let http = reqwest::Client::new();
         let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
         let opened = within("a handshake", http.get(&url).send()).await.unwrap().text().await.unwrap();
-        let opened: serde_json::Value = serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();
+        let opened: serde_json::Value =
+            serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();
         Self { url: format!("{url}&sid={}", opened["sid"].as_str().unwrap()), http }
     }
 

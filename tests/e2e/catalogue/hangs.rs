@@ -65,7 +65,11 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
     let mut announced = admin.join("/shell-commands").await;
     let mut busy = Screen::open(&admin, &lab, "r1").await;
     // Something happens in it all the time: far more often than the limit, so that a busy machine changes nothing.
-    busy.terminal.namespace().emit("data", "while read -t 0.02 line; [ \"$line\" != stop ]; do echo tick; done\n").await.unwrap();
+    busy.terminal
+        .namespace()
+        .emit("data", "while read -t 0.02 line; [ \"$line\" != stop ]; do echo tick; done\n")
+        .await
+        .unwrap();
     busy.terminal.until("tick\r\n").await;
     let mut idle = Screen::open(&admin, &lab, "r1").await;
     assert_eq!(idle.succeeds("echo $((40 + 2))").await, "42");

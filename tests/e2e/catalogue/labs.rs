@@ -24,8 +24,11 @@ async fn a_destroy_during_a_deploy_ends_it_with_an_error_announces_no_success_an
     let lab = admin.create_lab("course", ENDLESS_DEPLOY).await;
     let before = System::now(&programs);
     let mut statuses = admin.join("/status-messages").await;
-    for (round, moment) in ["Deploying", "Created node n1", "Started node n1", "deploy has begun"].into_iter().enumerate() {
-        let mut log = if round == 0 { None } else { Some(Lines::of(admin.join_elsewhere(&format!("/logs/{lab}")).await)) };
+    for (round, moment) in
+        ["Deploying", "Created node n1", "Started node n1", "deploy has begun"].into_iter().enumerate()
+    {
+        let mut log =
+            if round == 0 { None } else { Some(Lines::of(admin.join_elsewhere(&format!("/logs/{lab}")).await)) };
         // What earlier rounds have written.
         if let Some(log) = &mut log {
             log.read().await;
@@ -43,7 +46,8 @@ async fn a_destroy_during_a_deploy_ends_it_with_an_error_announces_no_success_an
         assert_eq!(admin.state(&lab).await, None);
         System::wait_until_as(&before, &programs).await;
         // A success has severity 0. That of the destroy is the only one; until then there was none.
-        let destroyed = expect_data(&mut statuses, "that it was destroyed", |data| data["payload"]["severity"] == 0).await;
+        let destroyed =
+            expect_data(&mut statuses, "that it was destroyed", |data| data["payload"]["severity"] == 0).await;
         let text = destroyed["payload"]["content"].as_str().unwrap();
         assert!(text.contains("destroyed") && !text.contains("deployed"), "{moment}: {text}");
     }
@@ -74,7 +78,10 @@ async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_
                 let mut closed: Vec<String> = Vec::new();
                 for _ in &mine {
                     let event = next(&mut announced).await;
-                    assert_eq!((&event.data()["payload"]["node"], &event.data()["payload"]["command"]), (&json!("r1"), &json!(1)));
+                    assert_eq!(
+                        (&event.data()["payload"]["node"], &event.data()["payload"]["command"]),
+                        (&json!("r1"), &json!(1))
+                    );
                     closed.push(event.data()["payload"]["shellId"].as_str().unwrap().to_owned());
                 }
                 closed.sort();
@@ -89,7 +96,10 @@ async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_
             }
         }
         let shown = admin.api.lab(&lab).await.unwrap();
-        assert_eq!((&shown["instance"]["state"], &shown["instance"]["nodes"][0]["state"]), (&json!(1), &json!("running")));
+        assert_eq!(
+            (&shown["instance"]["state"], &shown["instance"]["nodes"][0]["state"]),
+            (&json!(1), &json!("running"))
+        );
         peer.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.1").await;
         let mut again = Screen::open(&admin, &lab, "r1").await;
         again.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.2").await;
@@ -118,7 +128,10 @@ async fn names_with_dashes_and_capitals_and_names_that_begin_alike_mean_the_righ
     let states = async || -> Vec<(String, String)> {
         let shown = admin.api.lab(&lab).await.unwrap();
         let nodes = shown["instance"]["nodes"].as_array().unwrap();
-        nodes.iter().map(|node| (node["name"].as_str().unwrap().to_owned(), node["state"].as_str().unwrap().to_owned())).collect()
+        nodes
+            .iter()
+            .map(|node| (node["name"].as_str().unwrap().to_owned(), node["state"].as_str().unwrap().to_owned()))
+            .collect()
     };
     let all_but = |stopped: Option<&str>| -> Vec<(String, String)> {
         let state = |name: &str| if Some(name) == stopped { "exited" } else { "running" };
@@ -168,7 +181,9 @@ topology:
     admin.deploy(&lab).await.unwrap();
     let shown = admin.api.lab(&lab).await.unwrap();
     assert!(shown["instance"]["nodes"].as_array().unwrap().iter().all(|node| node["kind"] == "linux"), "{shown}");
-    for (node, expected) in [("of-group", "yes yes yes group"), ("of-itself", "yes yes yes node"), ("plain", "yes yes kind")] {
+    for (node, expected) in
+        [("of-group", "yes yes yes group"), ("of-itself", "yes yes yes node"), ("plain", "yes yes kind")]
+    {
         let mut screen = Screen::open(&admin, &lab, node).await;
         assert_eq!(screen.succeeds("echo $FROM_DEFAULTS $FROM_KIND $FROM_GROUP $WHO").await, expected, "{node}");
         let touched = screen.run("test -e /root/from-group").await.0 == 0;
@@ -176,7 +191,9 @@ topology:
     }
     admin.destroy(&lab).await.unwrap();
     // A kind from a group counts also where it makes the lab impossible here.
-    let other = topology.replace("name: inherits", "name: other").replace("edge: {kind: linux", "edge: {kind: nokia_srlinux, image: srl");
+    let other = topology
+        .replace("name: inherits", "name: other")
+        .replace("edge: {kind: linux", "edge: {kind: nokia_srlinux, image: srl");
     let lab = admin.create_lab("other", &other).await;
     let error = admin.deploy(&lab).await.unwrap_err();
     assert!(error.to_string().contains("of-group") && error.to_string().contains("nokia_srlinux"), "{error}");

@@ -164,7 +164,8 @@ async fn many_shells_opened_typed_into_and_closed_leave_nothing() {
                     terminal.namespace().emit("data", "exit\n").await.unwrap();
                     while terminal.read().await {
                         // The namespace stays for a while; what was printed ends with this.
-                        if admin.command(&lab, 5, json!({})).await.is_ok_and(|open| !open.to_string().contains(&shell)) {
+                        if admin.command(&lab, 5, json!({})).await.is_ok_and(|open| !open.to_string().contains(&shell))
+                        {
                             break;
                         }
                     }

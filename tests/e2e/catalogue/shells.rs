@@ -98,7 +98,8 @@ async fn a_paste_of_a_mebibyte_arrives_whole_and_in_order_in_one_piece_and_in_ma
     let lab = admin.create_lab("course", ONE_NODE).await;
     admin.deploy(&lab).await.unwrap();
     // No two pieces of it are alike.
-    let paste: String = (0..).flat_map(|number: u32| format!("{number:x} ").into_bytes()).take(SIZE).map(char::from).collect();
+    let paste: String =
+        (0..).flat_map(|number: u32| format!("{number:x} ").into_bytes()).take(SIZE).map(char::from).collect();
     let expected = std::process::Command::new("sh")
         .arg("-c")
         .arg("cksum")
@@ -115,7 +116,8 @@ async fn a_paste_of_a_mebibyte_arrives_whole_and_in_order_in_one_piece_and_in_ma
     for piece in [SIZE, 64 << 10, 1000] {
         let id = admin.open_shell(&lab, "n1").await;
         let mut terminal = Lines::of(admin.join(&format!("/shells/{id}")).await);
-        let command = format!("stty raw -echo; echo ready$((1 + 1)); head -c {SIZE} | cksum; stty sane; echo end$((1 + 1))\n");
+        let command =
+            format!("stty raw -echo; echo ready$((1 + 1)); head -c {SIZE} | cksum; stty sane; echo end$((1 + 1))\n");
         terminal.namespace().emit("data", command).await.unwrap();
         terminal.until("ready2").await;
         for part in paste.as_bytes().chunks(piece) {

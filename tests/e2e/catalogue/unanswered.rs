@@ -114,7 +114,11 @@ async fn every_command_without_anybody_who_waits_for_its_answer_is_carried_out()
         eventually(async || {
             let shown = admin.api.lab(&lab).await.unwrap();
             let now = (shown["instance"]["state"].as_i64(), shown["instance"]["nodes"][0]["state"].as_str());
-            if now == (lab_state, node_state) { Ok(()) } else { Err(format!("{now:?} instead of {:?}", (lab_state, node_state))) }
+            if now == (lab_state, node_state) {
+                Ok(())
+            } else {
+                Err(format!("{now:?} instead of {:?}", (lab_state, node_state)))
+            }
         })
         .await;
     };
@@ -135,7 +139,8 @@ async fn every_command_without_anybody_who_waits_for_its_answer_is_carried_out()
     send(6, json!({ "node": "n1" })).await;
     eventually(async || if shells().await.len() == 1 { Ok(()) } else { Err("no shell has been opened".into()) }).await;
     send(7, json!({ "shellId": shells().await[0]["id"] })).await;
-    eventually(async || if shells().await.is_empty() { Ok(()) } else { Err("the shell has not been closed".into()) }).await;
+    eventually(async || if shells().await.is_empty() { Ok(()) } else { Err("the shell has not been closed".into()) })
+        .await;
     let first = admin.api.lab(&lab).await.unwrap()["instance"]["name"].clone();
     send(0, json!({})).await;
     eventually(async || {

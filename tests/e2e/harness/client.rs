@@ -32,11 +32,6 @@ impl Client {
         })
     }
 
-    /// Where the server is.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Joins a namespace that has to be there.
     pub(crate) async fn join(&self, path: &str) -> Namespace {
         self.try_join(path).await.unwrap_or_else(|error| panic!("join {path}: {error}"))
