@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::ONE_NODE;
-use crate::harness::{Client, Figures, Lines, Server, System, User, alone, descriptors, eventually, known_programs};
+use crate::harness::{Figures, Lines, Server, System, User, alone, descriptors, eventually, known_programs, within};
 use crate::harness::{Place, ServerBuilder};
 
 /// How many: what the environment says, or `default`.
@@ -31,7 +31,6 @@ async fn back_where_it_was(server: &Server, before: Figures, bound: u64) {
         Err(format!("before: {before:?}, now: {now:?}, open: {:#?}", descriptors(server.id())))
     })
     .await;
-    println!("before: {before:?}, after: {:?}", Figures::of(server.id()));
 }
 
 /// Does `work` `times` times, from several clients at once.
@@ -162,13 +161,9 @@ async fn many_shells_opened_typed_into_and_closed_leave_nothing() {
                     assert_eq!(admin.command(&lab, 7, json!({ "shellId": shell })).await, Ok(Value::Null));
                 } else {
                     terminal.namespace().emit("data", "exit\n").await.unwrap();
-                    while terminal.read().await {
-                        // The namespace stays for a while; what was printed ends with this.
-                        if admin.command(&lab, 5, json!({})).await.is_ok_and(|open| !open.to_string().contains(&shell))
-                        {
-                            break;
-                        }
-                    }
+                    // The namespace stays for a while; the shell is gone from the list.
+                    let listed = async || admin.command(&lab, 5, json!({})).await.unwrap().to_string().contains(&shell);
+                    within("the end of a shell", async { while listed().await {} }).await;
                 }
             }
         }
@@ -185,5 +180,4 @@ async fn many_shells_opened_typed_into_and_closed_leave_nothing() {
     eventually(gone).await;
     back_where_it_was(&server, before, 16 << 10).await;
     admin.destroy(&lab).await.unwrap();
-    let _: &Client = &admin;
 }
