@@ -9,7 +9,7 @@ use crate::harness::{Place, ServerBuilder, User, code_of, leave_out, run_program
 
 /// Builds the plugin in `folder` (from the root of the repository) as its author would, or takes it from where CI has
 /// just done so. `None`: `test` was left out.
-async fn build(test: &str, folder: &str) -> Option<PathBuf> {
+pub(crate) async fn build(test: &str, folder: &str) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
     let file = format!("{}.wasm", source.file_name().unwrap().display());
     if let Some(built) = std::env::var_os("ANTIMONY_TEST_PLUGINS") {

@@ -89,7 +89,7 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
 
 /// The process of the lab's own that starts programs in its nodes, on the host: the one below its keeper, which is the one
 /// below the server.
-fn starter_of(server: &Server, instance: &str) -> Pid {
+fn keeper_and_starter_of(server: &Server, instance: &str) -> [Pid; 2] {
     let names_it = |id: &u32| {
         let command = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).split('\0').any(|word| word == instance)
@@ -101,7 +101,7 @@ fn starter_of(server: &Server, instance: &str) -> Pid {
     let all: Vec<u32> = descendants(server.id()).into_iter().filter(names_it).collect();
     let keeper = all.iter().copied().find(|id| parent(*id) == server.id()).expect("a keeper");
     let starter = all.iter().copied().find(|id| parent(*id) == keeper).expect("the lab's first process");
-    Pid::from_raw(i32::try_from(starter).unwrap())
+    [keeper, starter].map(|id| Pid::from_raw(i32::try_from(id).unwrap()))
 }
 
 /// Line 10. What can keep a login from answering in this runtime is the lab's own process that starts it; it is stopped
@@ -119,20 +119,21 @@ async fn a_login_that_never_answers_fails_within_its_time_and_other_commands_of_
     admin.deploy(&other).await.unwrap();
     let mut open_before = Screen::open(&admin, &lab, "r1").await;
     let instance = admin.api.lab(&lab).await.unwrap()["instance"]["name"].as_str().unwrap().to_owned();
-    let starter = starter_of(&server, &instance);
-    kill(starter, Signal::SIGSTOP).unwrap();
+    // The keeper first: it takes a child that was stopped for one that has ended, and would end the lab.
+    for process in keeper_and_starter_of(&server, &instance) {
+        kill(process, Signal::SIGSTOP).unwrap();
+    }
 
     let opening = admin.command_in_background(&lab, 6, json!({ "node": "r2" }));
-    for _ in 0..20 {
+    for _ in 0..5 {
         assert!(admin.command(&lab, 5, json!({})).await.is_ok());
         assert_eq!(admin.state(&lab).await, Some(1));
     }
+    // Seconds before its time is over, on the slowest machine.
+    assert!(!opening.is_finished(), "all of that was while it was being opened");
     assert_eq!(open_before.succeeds("echo $((40 + 2))").await, "42", "a shell that is open stays so");
     let mut elsewhere = Screen::open(&admin, &other, "n1").await;
     assert_eq!(elsewhere.succeeds("echo $((40 + 3))").await, "43", "other labs don't notice");
-    if opening.is_finished() {
-        panic!("{:?}", opening.await)
-    }
     // `within` is more patient than the limit.
     match opening.await.unwrap() {
         Err(antimony_host::client::AckError::Refused { code: 5000, message }) => {
@@ -142,9 +143,6 @@ async fn a_login_that_never_answers_fails_within_its_time_and_other_commands_of_
     }
     assert_eq!(admin.command(&lab, 5, json!({})).await.unwrap().as_array().unwrap().len(), 1, "none is half open");
 
-    kill(starter, Signal::SIGCONT).unwrap();
-    let mut late = Screen::open(&admin, &lab, "r2").await;
-    assert_eq!(late.succeeds("echo $((40 + 4))").await, "44", "and now it answers");
     admin.destroy(&lab).await.unwrap();
     admin.destroy(&other).await.unwrap();
 }

@@ -3,6 +3,7 @@
 //! runtime and about plugins have their tests beside those of runtime and plugins.
 
 mod access;
+mod bombs;
 mod clients;
 mod disk;
 mod floods;
