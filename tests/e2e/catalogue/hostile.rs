@@ -329,6 +329,33 @@ async fn a_thousand_sessions_that_never_authenticate_leave_nothing() {
     .await;
 }
 
+/// Each join is judged by plugins, in a task of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn joins_by_the_ten_thousand_over_one_connection_cost_bounded_memory() {
+    let mut server = Server::start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    let bystander = Bystander::start(&server, &admin.token, &lab).await;
+    let before = Figures::of(server.id());
+    for frames in [
+        ["40/lab-updates,{\"token\":\"a.b.c\"}".to_owned(), "40/nowhere,".to_owned()],
+        [format!("40/lab-updates,{}", json!({ "token": admin.token })), "41/lab-updates,".to_owned()],
+    ] {
+        let mut raw = Raw::open(&server.url).await;
+        for number in 0..40_000 {
+            // A client that never reads is cut some time; it comes back.
+            if !raw.feed(frames[number % 2].clone()).await {
+                raw = Raw::open(&server.url).await;
+            }
+        }
+        raw.flush().await;
+    }
+    bystander.finish().await;
+    let after = Figures::of(server.id());
+    assert!(after.peak < before.peak + (128 << 10), "before: {before:?}, after: {after:?}");
+    assert!(server.is_alive());
+}
+
 /// They are let go by the server too, when the client only waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_never_authenticate_and_polling_sessions_that_were_abandoned_are_ended_by_the_server() {
