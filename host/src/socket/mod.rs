@@ -51,6 +51,8 @@ use crate::shells::Shells;
 
 /// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// How long a session may take to join its first namespace. Until then the library keeps it, even if the client has gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a feed that are kept for readers that are behind.
 const FEED_CAPACITY: usize = 4 * 1024 * 1024;
 
@@ -100,6 +102,7 @@ pub fn settings() -> SocketIoBuilder {
         .ws_max_frame_size(MAX_MESSAGE)
         .ping_interval(Duration::from_secs(25))
         .ping_timeout(Duration::from_secs(20))
+        .connect_timeout(CONNECT_TIMEOUT)
 }
 
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
