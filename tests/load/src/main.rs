@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use self::contest::{Contestant, Kind};
+use self::contest::{Contestant, Kind, Running};
 use self::machine::Places;
 use self::measure::{acks, fanout::Audience, memory, percentile};
 use self::report::{Column, Figure, Sizes};
@@ -58,6 +58,9 @@ struct Cli {
     /// Measure only these
     #[arg(long, value_name = "SERVER", value_enum)]
     only: Vec<Which>,
+    /// Put only these loads on them
+    #[arg(long, value_name = "LOAD", value_enum)]
+    load: Vec<Load>,
     /// Also write the table, and what machine it is of, to this file
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -71,6 +74,22 @@ enum Which {
     Antimony,
     Bare,
     Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Load {
+    /// Starting
+    Start,
+    /// Clients that are idle
+    Idle,
+    /// One client's commands
+    Command,
+    /// Many clients' commands
+    Commands,
+    /// A log as fast as can be
+    Burst,
+    /// A log at an even pace
+    Paced,
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +109,8 @@ struct Plan {
     bursts: usize,
     /// Starts per round whose time is taken.
     starts: usize,
+    /// Nothing: all.
+    loads: Vec<Load>,
 }
 
 impl Plan {
@@ -110,7 +131,12 @@ impl Plan {
             seconds: cli.seconds.unwrap_or(if cli.quick { 0.5 } else { 5.0 }),
             bursts: pick(1, 3),
             starts: pick(1, 3),
+            loads: cli.load.clone(),
         }
+    }
+
+    fn has(&self, load: Load) -> bool {
+        self.loads.is_empty() || self.loads.contains(&load)
     }
 }
 
@@ -235,35 +261,38 @@ async fn measure_one(
 
     // The first start of all fills caches.
     drop(contestant.start().await?);
-    for _ in 0..plan.starts {
+    for _ in 0..if plan.has(Load::Start) { plan.starts } else { 0 } {
         let started = contestant.start().await?;
         column.add(Figure::Start, micros(started.took) / 1e3);
     }
 
     // Memory that other loads had is used again; so this comes first, in a server that did nothing else.
-    let started = contestant.start().await?;
-    let mut running = contestant.prepare(started).await?;
-    let memory = memory::run(contestant, &mut running, idle).await?;
-    column.add(Figure::EmptyMemory, memory.empty as f64 / f64::from(1 << 20));
-    column.add(Figure::MemoryPerClient, memory.per_client / 1024.0);
-    drop(running);
+    if plan.has(Load::Idle) {
+        let mut running = ready(contestant).await?;
+        let memory = memory::run(contestant, &mut running, idle).await?;
+        column.add(Figure::EmptyMemory, memory.empty as f64 / f64::from(1 << 20));
+        column.add(Figure::MemoryPerClient, memory.per_client / 1024.0);
+    }
 
-    let started = contestant.start().await?;
-    let mut running = contestant.prepare(started).await?;
-    let alone = acks::run(&running, 1, time).await?;
-    column.add(Figure::RoundTrip, micros(percentile(&alone.times, 0.5)));
-    column.add(Figure::RoundTripTail, micros(percentile(&alone.times, 0.99)));
-
-    let many = acks::run(&running, clients, time).await?;
-    column.add(Figure::AcksPerSecond, many.times.len() as f64 / many.used.wall.as_secs_f64());
-    column.add(Figure::AckUnderLoad, micros(percentile(&many.times, 0.5)) / 1e3);
-    column.add(Figure::AckTailUnderLoad, micros(percentile(&many.times, 0.99)) / 1e3);
-    column.add(Figure::CpuPerAck, micros(many.used.server) / many.times.len() as f64);
-    column.add(Figure::ClientAtAcks, client_load(&many.used));
-    all_used.extend([alone.used, many.used]);
+    let mut running = ready(contestant).await?;
+    if plan.has(Load::Command) {
+        let alone = acks::run(&running, 1, time).await?;
+        column.add(Figure::RoundTrip, micros(percentile(&alone.times, 0.5)));
+        column.add(Figure::RoundTripTail, micros(percentile(&alone.times, 0.99)));
+        all_used.push(alone.used);
+    }
+    if plan.has(Load::Commands) {
+        let many = acks::run(&running, clients, time).await?;
+        column.add(Figure::AcksPerSecond, many.times.len() as f64 / many.used.wall.as_secs_f64());
+        column.add(Figure::AckUnderLoad, micros(percentile(&many.times, 0.5)) / 1e3);
+        column.add(Figure::AckTailUnderLoad, micros(percentile(&many.times, 0.99)) / 1e3);
+        column.add(Figure::CpuPerAck, micros(many.used.server) / many.times.len() as f64);
+        column.add(Figure::ClientAtAcks, client_load(&many.used));
+        all_used.push(many.used);
+    }
 
     let mut audience = Audience::gather(&running, clients).await?;
-    for _ in 0..plan.bursts {
+    for _ in 0..if plan.has(Load::Burst) { plan.bursts } else { 0 } {
         let heard = audience.hear(contestant, &mut running, plan.burst, 0).await?;
         column.add(Figure::Burst, heard.per_second);
         column.add(Figure::CpuPerBurstMessage, micros(heard.used.server) / heard.of as f64);
@@ -272,15 +301,25 @@ async fn measure_one(
         column.add(Figure::Disordered, heard.disorder as f64);
         all_used.push(heard.used);
     }
-    let rate = (paced / clients as u64).max(1);
-    let lines = ((rate as f64 * plan.seconds * 1.2) as u64).max(20);
-    let heard = audience.hear(contestant, &mut running, lines, rate).await?;
-    column.add(Figure::PacedRate, heard.of as f64 / heard.used.wall.as_secs_f64());
-    column.add(Figure::CpuPerPacedMessage, micros(heard.used.server) / heard.of as f64);
-    column.add(Figure::SwitchesPerPacedMessage, heard.used.switches as f64 / heard.of as f64);
-    column.add(Figure::ClientPaced, client_load(&heard.used));
-    column.add(Figure::Lost, heard.lost as f64);
-    column.add(Figure::Disordered, heard.disorder as f64);
-    all_used.push(heard.used);
+    if plan.has(Load::Paced) {
+        let rate = (paced / clients as u64).max(1);
+        let lines = ((rate as f64 * plan.seconds * 1.2) as u64).max(20);
+        let heard = audience.hear(contestant, &mut running, lines, rate).await?;
+        column.add(Figure::PacedRate, heard.of as f64 / heard.used.wall.as_secs_f64());
+        column.add(Figure::CpuPerPacedMessage, micros(heard.used.server) / heard.of as f64);
+        column.add(Figure::SwitchesPerPacedMessage, heard.used.switches as f64 / heard.of as f64);
+        column.add(Figure::ClientPaced, client_load(&heard.used));
+        column.add(Figure::Lost, heard.lost as f64);
+        column.add(Figure::Disordered, heard.disorder as f64);
+        all_used.push(heard.used);
+    }
     Ok(all_used)
+}
+
+/// A server that has just been started, with what the loads need.
+async fn ready(contestant: &mut Contestant) -> anyhow::Result<Running> {
+    let started = contestant.start().await?;
+    let running = contestant.prepare(started).await?;
+    say(&format!("  process {}", running.process.id()));
+    Ok(running)
 }
