@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
 
 mod backlog;
+mod catalogue;
 mod commands;
 mod connect;
 mod contract;
@@ -17,6 +18,7 @@ mod isolation;
 mod node_logs;
 mod plugins;
 mod policy;
+mod protocol;
 mod restart;
 mod shells;
 mod specification;

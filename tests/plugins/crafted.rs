@@ -58,6 +58,38 @@ fn loops_at_its_start() -> Module {
     module
 }
 
+/// A module that makes its table grow without an end as soon as it is instantiated.
+fn grows_its_table() -> Module {
+    let mut types = TypeSection::new();
+    types.ty().function(std::iter::empty::<ValType>(), std::iter::empty());
+    let mut functions = FunctionSection::new();
+    functions.function(0);
+    let mut tables = TableSection::new();
+    tables.table(TableType {
+        element_type: RefType::FUNCREF,
+        table64: false,
+        minimum: 0,
+        maximum: None,
+        shared: false,
+    });
+    let mut code = CodeSection::new();
+    let mut body = Function::new([]);
+    body.instructions()
+        .loop_(wasm_encoder::BlockType::Empty)
+        .ref_null(wasm_encoder::HeapType::FUNC)
+        .i32_const(1000)
+        .table_grow(0)
+        .drop()
+        .br(0)
+        .end()
+        .end();
+    code.function(&body);
+    let mut module = Module::new();
+    module.section(&types).section(&functions).section(&tables);
+    module.section(&StartSection { function_index: 0 }).section(&code);
+    module
+}
+
 /// The bundled policy, which also instantiates these modules.
 fn policy_with(modules: &[Module], times: usize) -> (tempfile::TempDir, Entry) {
     let mut component = std::fs::read(crate::loading::prebuilt("auth-policy")).unwrap();
@@ -122,6 +154,13 @@ async fn memory_and_tables_that_are_large_from_the_start_meet_their_budgets() {
     assert!(matches!(table, LoadProblem::Configure(CallFailure::TableOverflow(10_000))), "{table}");
     let many = problem(&[tables(100, 1)], 1).await;
     assert!(matches!(many, LoadProblem::Contract(_)) && many.to_string().contains("limit of 4"), "{many}");
+}
+
+/// A snapshot can't hold it, so no plugin gets as far as to fill one.
+#[tokio::test]
+async fn a_table_that_could_grow_is_refused_at_load() {
+    let problem = problem(&[grows_its_table()], 1).await;
+    assert!(matches!(problem, LoadProblem::Snapshot(_)) && problem.to_string().contains("table.grow"), "{problem}");
 }
 
 #[tokio::test]

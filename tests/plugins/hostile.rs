@@ -4,9 +4,9 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use antimony_host::plugins::PluginHost;
 use antimony_host::plugins::config::{Budget, Entry};
 use antimony_host::plugins::decision::{Action, CallFailure, CommandKind, Namespace, Refusal};
+use antimony_host::plugins::{PluginHost, PluginsConfig};
 use serde_json::json;
 
 use crate::sample::{NOW, claims, command, lab, user};
@@ -144,6 +144,48 @@ async fn a_stack_overflow_is_told_apart() {
 async fn an_answer_that_is_too_large_is_refused() {
     let Some(failure) = failure_of("answer-a-lot").await else { return };
     assert_eq!(failure, CallFailure::Oversize(1 << 20));
+}
+
+#[tokio::test]
+async fn an_answer_of_a_hundred_mebibytes_is_refused_also_where_the_guest_has_the_memory_for_it() {
+    let Some(entry) = guests::with_settings("misbehaves", json!({"authorize": "answer-enormously"})) else { return };
+    let budget = Budget { memory_bytes: 128 << 20, time_ms: 5_000, concurrency: 1, ..Budget::default() };
+    let host = load(&with_policy(Entry { budget, ..entry })).await;
+    for _ in 0..3 {
+        let (plugin, failure) = failure(authorize(&host, CommandKind::Deploy).await);
+        assert_eq!((plugin.as_str(), failure), ("misbehaves", CallFailure::Oversize(1 << 20)));
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_a_million_is_refused_before_it_is_made() {
+    let Some(entry) = guests::with_settings("misbehaves", json!({"identify": "everywhere-a-member"})) else { return };
+    let budget = Budget { memory_bytes: 64 << 20, time_ms: 5_000, ..Budget::default() };
+    let mut config = with_policy(Entry { budget, ..entry });
+    config.auth_policy.rotate_left(1);
+    let host = load(&config).await;
+    for _ in 0..3 {
+        let refusal = host.identify(&claims(json!({"id": "ada"}))).await.unwrap_err();
+        assert!(
+            matches!(&refusal, Refusal::Failed { plugin, failure: CallFailure::Oversize(_) } if plugin == "misbehaves"),
+            "{refusal}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_its_type_does_not_have_is_no_answer() {
+    let Some(entry) = guests::with_settings("bad-validator", json!({"invalid-kind": true})) else { return };
+    let mut config = PluginsConfig::default();
+    config.command_validator.push(entry);
+    let host = load(&config).await;
+    for _ in 0..3 {
+        let refusal = host.validate(command(CommandKind::Deploy), &user("ada"), &lab(), None, NOW).await.unwrap_err();
+        assert!(
+            matches!(&refusal, Refusal::Failed { plugin, failure: CallFailure::InvalidAnswer(_) } if plugin == "bad-validator"),
+            "{refusal}"
+        );
+    }
 }
 
 #[tokio::test]

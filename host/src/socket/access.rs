@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::{self, Peer};
 use super::sight::{self, Sight};
-use super::transport::{self, Transport};
+use super::transport::{self, EventInProgress, Transport};
 use super::{Hub, namespaces};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, LabSnapshot, ShellId};
@@ -42,6 +42,15 @@ pub(super) fn kill(socket: &Socket) {
     if let Some(session) = socket.extensions.get::<Session>() {
         session.transport.kill();
     }
+}
+
+/// What carries a socket, alone: every event asks for it.
+#[derive(Clone)]
+struct Carrier(Arc<Transport>);
+
+/// Counts an event of a socket, for as long as the answer is kept.
+pub(super) fn begin_event(socket: &Socket) -> Option<EventInProgress> {
+    socket.extensions.get::<Carrier>().map(|Carrier(transport)| transport.begin_event())
 }
 
 impl Session {
@@ -263,6 +272,7 @@ pub(super) fn serve<F>(
             // From here on nothing waits: the next thing that the library does is to tell the client. Where that fails,
             // the socket is dropped with everything that hangs on it.
             let session = Session { gone: peer::gone(&socket), ..session };
+            socket.extensions.insert(Carrier(Arc::clone(&session.transport)));
             socket.extensions.insert(session.clone());
             setup(&socket, &Connected { hub, peer, session });
             Ok::<(), NotAdmitted>(())

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::access::{self, Connected};
 use super::error::{INVALID, WireError};
 use super::peer::Peer;
+use super::transport::EventInProgress;
 
 /// How long a client's queue may stay full before the client counts as one that doesn't read.
 const FULL_LIMIT: Duration = Duration::from_secs(5);
@@ -54,7 +55,8 @@ impl FromMessageParts<LocalAdapter> for Message {
             Value::Str(text, attachments) => first_argument(text, attachments.as_ref().and_then(|all| all.front())),
             Value::Bytes(bytes) => Some(Argument::Binary(bytes.clone())),
         };
-        Ok(Self { argument, ack: Ack { peer: Peer::of(socket), id: *ack_id } })
+        let in_progress = access::begin_event(socket);
+        Ok(Self { argument, ack: Ack { peer: Peer::of(socket), id: *ack_id, _in_progress: in_progress } })
     }
 }
 
@@ -77,6 +79,8 @@ fn first_argument(text: &str, attachment: Option<&Bytes>) -> Option<Argument> {
 pub(super) struct Ack {
     peer: Peer,
     id: Option<i64>,
+    /// Counts the event until it has been answered.
+    _in_progress: Option<EventInProgress>,
 }
 
 /// `{payload: …}`

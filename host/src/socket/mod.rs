@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use socketioxide::SocketIo;
 use socketioxide::layer::SocketIoLayer;
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,9 @@ use crate::plugins::decision::Circumstances;
 use crate::shells::Shells;
 
 /// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
-const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+/// How long a session may take to join its first namespace. Until then the library keeps it, even if the client has gone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a feed that are kept for readers that are behind.
 const FEED_CAPACITY: usize = 4 * 1024 * 1024;
 
@@ -89,6 +91,20 @@ impl Hub {
     }
 }
 
+/// The settings of the Socket.IO layer, without any namespace: what [`layer`] builds on, and what tests of the protocol do.
+pub fn settings() -> SocketIoBuilder {
+    // As much as in one message: the attachments of an event that never becomes whole are kept as long as the connection.
+    let parser = ParserConfig::common().max_incoming_binary_buf_size(MAX_MESSAGE);
+    SocketIo::builder()
+        .with_parser(parser)
+        .max_payload(MAX_MESSAGE as u64)
+        .ws_max_message_size(MAX_MESSAGE)
+        .ws_max_frame_size(MAX_MESSAGE)
+        .ping_interval(Duration::from_secs(25))
+        .ping_timeout(Duration::from_secs(20))
+        .connect_timeout(CONNECT_TIMEOUT)
+}
+
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
 /// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
 /// From `stop` on, nobody gets in and no command is begun.
@@ -101,13 +117,7 @@ pub fn layer(
     transports: Transports,
     stop: CancellationToken,
 ) -> SocketIoLayer {
-    let (layer, io) = SocketIo::builder()
-        .max_payload(MAX_MESSAGE as u64)
-        .ws_max_message_size(MAX_MESSAGE)
-        .ws_max_frame_size(MAX_MESSAGE)
-        .ping_interval(Duration::from_secs(25))
-        .ping_timeout(Duration::from_secs(20))
-        .build_layer();
+    let (layer, io) = settings().build_layer();
     let hub = Hub {
         io,
         auth,

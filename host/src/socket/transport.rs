@@ -6,6 +6,10 @@
 //! sides of it: below, each accepted connection can be made to fail ([`Listener`]); above, each request of a session
 //! passes [`watch`], which knows the connection of its web socket and ends its polling.
 //!
+//! The library deals with each event in a task of its own and reads on meanwhile, as fast as it can: a client that sends
+//! faster than events are dealt with would fill the memory with such tasks. So events that are being dealt with are
+//! counted ([`Transport::begin_event`]), and while there are too many the client is not read.
+//!
 //! `server` puts the listener under and [`watch`] around the layer; `access`, `pump` and `message` call
 //! [`Transport::kill`].
 
@@ -13,6 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,6 +28,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -34,6 +40,10 @@ const PATH: &str = "/socket.io";
 /// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
 /// noticed by pings; this is what ends its connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// So many events of one session may be being dealt with before it is read no further. More than there are commands that
+/// may take long at once, so that waiting for those never keeps a client from typing.
+const EVENTS: usize = 256;
 
 /// The sessions that clients have at present, by id. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +64,7 @@ impl Transports {
             killed: CancellationToken::new(),
             connections: Mutex::default(),
             bearer: Mutex::default(),
+            events: AtomicUsize::new(0),
             all: self.clone(),
         });
         live.insert(session.to_owned(), Arc::downgrade(&transport));
@@ -70,7 +81,25 @@ pub(super) struct Transport {
     connections: Mutex<Vec<Weak<Line>>>,
     /// Whom its client was found to be last.
     bearer: Mutex<Option<Bearer>>,
+    /// Events that are being dealt with.
+    events: AtomicUsize,
     all: Transports,
+}
+
+/// An event that is being dealt with, until this is dropped.
+#[derive(Debug)]
+pub(super) struct EventInProgress(Arc<Transport>);
+
+impl Drop for EventInProgress {
+    fn drop(&mut self) {
+        if self.0.events.fetch_sub(1, Ordering::SeqCst) == EVENTS {
+            for connection in self.0.connections.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(connection) = connection.upgrade() {
+                    connection.reader.wake();
+                }
+            }
+        }
+    }
 }
 
 impl Transport {
@@ -82,6 +111,16 @@ impl Transport {
                 connection.killed.cancel();
             }
         }
+    }
+
+    /// Counts an event that has come, for as long as the answer is kept. While too many are counted the client is not read.
+    pub(super) fn begin_event(self: &Arc<Self>) -> EventInProgress {
+        self.events.fetch_add(1, Ordering::SeqCst);
+        EventInProgress(Arc::clone(self))
+    }
+
+    fn is_overloaded(&self) -> bool {
+        self.events.load(Ordering::SeqCst) >= EVENTS
     }
 
     /// Ready once it has been ended by [`Self::kill`].
@@ -179,6 +218,19 @@ struct Line {
     killed: CancellationToken,
     /// The session that it carries and nothing else; kept from being forgotten by this.
     carries: Mutex<Option<Arc<Transport>>>,
+    /// Who reads it, while that waits for events to be dealt with.
+    reader: AtomicWaker,
+}
+
+impl Line {
+    /// Whether to wait before reading on; whoever reads is woken then.
+    fn is_overloaded(&self, context: &Context<'_>) -> bool {
+        let carries = self.carries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(transport) = carries.as_ref().filter(|transport| transport.is_overloaded()) else { return false };
+        self.reader.register(context.waker());
+        // The last of too many may have ended before the waker was there.
+        transport.is_overloaded()
+    }
 }
 
 impl Connected<IncomingStream<'_, Listener>> for Connection {
@@ -249,7 +301,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Killable<S> {
         if self.line.killed.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+        if !self.line.is_overloaded(context)
+            && let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer)
+        {
             return Poll::Ready(read);
         }
         // Polled only where there is nothing to read: being killed has to wake whoever waits.
@@ -323,6 +377,22 @@ mod tests {
         for end in [reading.await.expect("no panic"), writing.await.expect("no panic")] {
             assert_eq!(end.expect_err("killed").kind(), io::ErrorKind::ConnectionAborted);
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_is_not_read_while_too_many_of_its_events_are_being_dealt_with() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut stream = Killable::new(near);
+        let transport = Transports::default().of("a");
+        transport.carried_by(&Connection(Arc::clone(&stream.line)));
+        let mut events: Vec<_> = (0..EVENTS).map(|_| transport.begin_event()).collect();
+        far.write_u8(7).await.expect("there is room");
+        let reading = tokio::spawn(async move { stream.read_u8().await });
+        // On one thread: it has had its turn.
+        tokio::task::yield_now().await;
+        assert!(!reading.is_finished());
+        events.pop();
+        assert_eq!(reading.await.expect("no panic").expect("it was written"), 7);
     }
 
     #[test]

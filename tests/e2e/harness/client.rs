@@ -16,15 +16,20 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(server: &Server, token: &str) -> Self {
-        let connection = within("a connection", Connection::open(&server.url)).await.expect("connect");
-        let commands = connection.connect_with_token("/lab-commands", token).await.expect("join /lab-commands");
-        Self {
-            url: server.url.clone(),
-            api: server.api().with_token(token),
+        Self::try_connect(&server.url, token).await.expect("join /lab-commands")
+    }
+
+    /// The same by the server's address alone, where the server may say no.
+    pub(crate) async fn try_connect(url: &str, token: &str) -> Result<Self, ConnectError> {
+        let connection = within("a connection", Connection::open(url)).await.expect("connect");
+        let commands = within("/lab-commands", connection.connect_with_token("/lab-commands", token)).await?;
+        Ok(Self {
+            url: url.to_owned(),
+            api: Api::anonymous(url).with_token(token),
             token: token.to_owned(),
             connection,
             commands,
-        }
+        })
     }
 
     /// Joins a namespace that has to be there.
@@ -46,9 +51,19 @@ impl Client {
 
     /// Joins a namespace that an event has announced, or is about to.
     pub(crate) async fn join_once_there(&self, path: &str) -> Namespace {
+        self.join_once_there_by(&self.connection, path).await
+    }
+
+    /// The same over a connection of its own.
+    pub(crate) async fn join_once_there_elsewhere(&self, path: &str) -> Namespace {
+        let connection = Connection::open(&self.url).await.expect("connect");
+        self.join_once_there_by(&connection, path).await
+    }
+
+    async fn join_once_there_by(&self, connection: &Connection, path: &str) -> Namespace {
         within(path, async {
             loop {
-                match self.connection.connect_with_token(path, &self.token).await {
+                match connection.connect_with_token(path, &self.token).await {
                     Ok(namespace) => return namespace,
                     Err(ConnectError::Refused(message)) if message == "Invalid namespace" => {
                         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -2,6 +2,9 @@
 
 mod client;
 pub(crate) mod contract;
+mod figures;
+mod raw;
+mod screen;
 mod server;
 mod shell;
 mod system;
@@ -10,6 +13,9 @@ mod turn;
 use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
+pub(crate) use self::figures::{Figures, descendants, descriptors};
+pub(crate) use self::raw::Raw;
+pub(crate) use self::screen::Screen;
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
 pub(crate) use self::shell::Shell;
 pub(crate) use self::system::System;

@@ -322,6 +322,23 @@ impl Server {
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
     }
 
+    /// An access token for a user who is no administrator, which is valid for so many seconds.
+    pub(crate) fn short_token(&self, id: &str, collections: &[&str], seconds: i64) -> String {
+        self.signer(id, collections)(seconds)
+    }
+
+    /// Makes such tokens with the server's own key, each for so many seconds from then on.
+    pub(crate) fn signer(&self, id: &str, collections: &[&str]) -> impl Fn(i64) -> String + Send + Sync + use<> {
+        let claims = claims(&self.token(id, collections));
+        let key = fs::read(self.place.data().join("signing.key")).expect("the server's key");
+        let key = jsonwebtoken::EncodingKey::from_secret(&key);
+        move |seconds| {
+            let mut claims = claims.clone();
+            claims.insert("exp".to_owned(), (jiff::Timestamp::now().as_second() + seconds).into());
+            jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("sign")
+        }
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -387,6 +404,14 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// The claims of a token, read as a browser reads them: without checking anything.
+fn claims(token: &str) -> serde_json::Map<String, serde_json::Value> {
+    use base64::Engine as _;
+    let middle = token.split('.').nth(1).expect("a token has three parts");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(middle).expect("base64");
+    serde_json::from_slice(&json).expect("an object")
 }
 
 /// The files whose processes are those of servers at `place`.

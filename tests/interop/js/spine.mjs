@@ -1,69 +1,17 @@
 // The life of a lab, driven by the official client: deploy, log, updates, shell with traffic, close, destroy.
 //
-//   node spine.mjs URL TOKEN LAB MEMBER_TOKEN
+//   node spine.mjs URL TOKEN LAB MEMBER_TOKEN MODE
 //
-// TOKEN belongs to whoever created LAB, MEMBER_TOKEN to somebody who may see it and did not create it. Ends with status
-// 0 when everything was as documented; otherwise with a stack trace that says what was not.
+// TOKEN belongs to whoever created LAB, MEMBER_TOKEN to somebody who may see it and did not create it. MODE is what
+// carries the packets: `websocket`, `polling`, or `upgrade` from the one to the other. Ends with status 0 when everything
+// was as documented; otherwise with a stack trace that says what was not.
 import assert from "node:assert/strict";
-import { Manager } from "socket.io-client";
+import { joined, person, record, refusal, transports, within } from "./lib.mjs";
 
-const [url, token, labId, memberToken] = process.argv.slice(2);
-const limit = 60_000;
+const [url, token, labId, memberToken, mode] = process.argv.slice(2);
+assert.ok(mode in transports, `a mode: ${Object.keys(transports)}`);
 
-// One connection per person, many namespaces on it, as Antimony's own clients have it. Retries are off so that nothing
-// is hidden by them.
-const person = (token) => {
-  const manager = new Manager(url, { transports: ["websocket"], reconnection: false });
-  manager.on("error", (error) => assert.fail(`connection: ${error}`));
-  const join = (path, auth = { token }) => manager.socket(path, { auth });
-  return { manager, join };
-};
-
-const within = (what, promise) => {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), limit);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-};
-
-// Everything that came in a namespace, from before it was joined, and a way to wait for more.
-const record = (socket) => {
-  const events = [];
-  let wake = () => {};
-  socket.onAny((name, ...args) => {
-    events.push({ name, args });
-    wake();
-  });
-  const until = (what, found) =>
-    within(
-      what,
-      (async () => {
-        while (!found(events)) await new Promise((resolve) => (wake = resolve));
-      })(),
-    );
-  return { socket, events, until };
-};
-
-const joined = (socket) =>
-  within(
-    `joining ${socket.nsp}`,
-    new Promise((resolve, reject) => {
-      socket.on("connect", () => resolve(socket));
-      socket.on("connect_error", (error) => reject(new Error(`${socket.nsp}: ${error.message}`)));
-    }),
-  );
-
-const refusal = (socket) =>
-  within(
-    `a refusal of ${socket.nsp}`,
-    new Promise((resolve, reject) => {
-      socket.on("connect", () => reject(new Error(`${socket.nsp} was joined`)));
-      socket.on("connect_error", (error) => resolve(error.message));
-    }),
-  );
-
-const creator = person(token);
+const creator = person(url, token, mode);
 const command = (socket, command, more = {}) =>
   within(`the answer to command ${command}`, socket.emitWithAck("data", { labId, command, ...more }));
 
@@ -73,12 +21,14 @@ assert.equal(await refusal(creator.join("/status-messages", { token: "nonsense" 
 assert.equal(await refusal(creator.join(`/logs/${labId}`)), "Invalid namespace");
 
 // The refused sockets above are spent; a person's second connection joins the same namespaces.
-const fresh = person(token);
+const fresh = person(url, token, mode);
 const updates = record(fresh.join("/lab-updates"));
 const statuses = record(fresh.join("/status-messages"));
 const shellCommands = record(fresh.join("/shell-commands"));
 const commands = fresh.join("/lab-commands");
 await Promise.all([updates.socket, statuses.socket, shellCommands.socket, commands].map(joined));
+// The namespaces were joined while the transport changed; what follows goes over the one that it has changed to.
+if (mode === "upgrade") assert.equal(await within("the change of transport", fresh.upgraded), "websocket");
 
 // The deployed web client sends its commands as a string of JSON.
 const deployed = within("the deploy", commands.emitWithAck("data", JSON.stringify({ labId, command: 0 })));
@@ -137,7 +87,7 @@ const closed = shellCommands.events[0].args[0].payload;
 assert.deepEqual([closed.labId, closed.node, closed.shellId, closed.command], [labId, "r1", shellId, 1]);
 
 // Somebody who may see the lab may not destroy it, and nothing happens.
-const member = person(memberToken);
+const member = person(url, memberToken, mode);
 const theirs = await joined(member.join("/lab-commands"));
 const refused = await command(theirs, 1);
 assert.equal(refused.code, 5403, JSON.stringify(refused));
@@ -151,6 +101,8 @@ for (const args of [["not JSON"], [{ command: 0 }], [{ labId, command: 99 }], []
 }
 
 assert.deepEqual(await command(commands, 1), { payload: null });
+// It has been what it was meant to be, to the end.
+assert.equal(fresh.manager.engine.transport.name, mode === "polling" ? "polling" : "websocket");
 creator.manager._close();
 fresh.manager._close();
 member.manager._close();

@@ -15,6 +15,8 @@ export!(Plugin);
 struct Settings {
     /// Makes every command a deploy instead of moving it to another lab.
     deploy_instead: bool,
+    /// Makes it a command of a kind that there isn't.
+    invalid_kind: bool,
 }
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
@@ -37,6 +39,11 @@ impl Guest for Plugin {
     fn validate(command: Command, _context: Context) -> Result<Command, Rejection> {
         if SETTINGS.get().is_some_and(|settings| settings.deploy_instead) {
             return Ok(Command { kind: CommandKind::Deploy, node: None, shell_id: None, ..command });
+        }
+        if SETTINGS.get().is_some_and(|settings| settings.invalid_kind) {
+            // No guest in its senses has such a value; what counts is what the host makes of it.
+            let kind = unsafe { std::mem::transmute::<u8, CommandKind>(std::hint::black_box(200)) };
+            return Ok(Command { kind, ..command });
         }
         Ok(Command { lab_id: "somebody-elses".into(), ..command })
     }

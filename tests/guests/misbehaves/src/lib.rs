@@ -32,6 +32,8 @@ enum Way {
     OverflowStack,
     OverflowStackInMemory,
     AnswerALot,
+    /// Answers with a text of 100 MiB.
+    AnswerEnormously,
     /// Answers with a text that is no UTF-8.
     AnswerNoText,
     LogALot,
@@ -39,6 +41,8 @@ enum Way {
     Refuse,
     /// Answers with a user who has no id.
     Nobody,
+    /// Answers with a user who is in a million collections.
+    EverywhereAMember,
 }
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
@@ -65,6 +69,9 @@ impl Guest for Plugin {
         if let Way::Nobody = way {
             return Ok(Some(Identity { id: String::new(), admin: true, collections: vec![] }));
         }
+        if let Way::EverywhereAMember = way {
+            return Ok(Some(Identity { id: "x".into(), admin: true, collections: vec![String::new(); 1_000_000] }));
+        }
         behave(way).map_err(deny)?;
         Ok(None)
     }
@@ -80,7 +87,7 @@ fn deny(message: String) -> Denial {
 
 fn behave(way: Way) -> Result<(), String> {
     match way {
-        Way::Well | Way::Nobody => {}
+        Way::Well | Way::Nobody | Way::EverywhereAMember => {}
         Way::LoopForever => loop {
             std::hint::black_box(());
         },
@@ -108,6 +115,7 @@ fn behave(way: Way) -> Result<(), String> {
             std::hint::black_box(recurse_in_memory(1));
         }
         Way::AnswerALot => return Err("x".repeat(4 << 20)),
+        Way::AnswerEnormously => return Err("x".repeat(100 << 20)),
         // Nothing looks at it on the way out.
         Way::AnswerNoText => return Err(unsafe { String::from_utf8_unchecked(vec![b'a', 0xff, 0xc3]) }),
         Way::LogALot => {
