@@ -120,7 +120,7 @@ async fn run(name: &str, soak: Soak) {
         ))
     })
     .await;
-    System::wait_until_as(&before_system, &programs).await;
+    System::wait_until_as_in_company(&before_system, &programs).await;
     println!("after:  {:?}", Figures::of(server.id()));
     let log = server.log().to_owned();
     assert!(!log.contains("panicked"), "{log}");

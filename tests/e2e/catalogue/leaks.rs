@@ -128,11 +128,11 @@ async fn many_labs_made_deployed_destroyed_and_deleted_leave_nothing() {
     };
     let all = rounds(240);
     many_times(all, live.clone()).await;
-    System::wait_until_as(&system, &programs).await;
+    System::wait_until_as_in_company(&system, &programs).await;
     let before = Figures::of(server.id());
     many_times(all, live).await;
     back_where_it_was(&server, before, 24 << 10).await;
-    System::wait_until_as(&system, &programs).await;
+    System::wait_until_as_in_company(&system, &programs).await;
     let labs = admin.api.get("/labs").await.unwrap();
     assert_eq!(labs.as_array().unwrap().len(), 1);
     assert_eq!(std::fs::read_dir(place.data().join("run")).unwrap().count(), 0, "and no folder of any");
