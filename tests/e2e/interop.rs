@@ -258,20 +258,18 @@ async fn the_five_lines_that_the_demo_prints_follow_what_the_server_does() {
         return;
     }
     // Nobody tells when the script has joined, so there is something to hear again and again.
-    let heard = async {
+    let something_to_hear = async {
         loop {
-            tokio::select! {
-                line = lines.next_line() => {
-                    let line = line.unwrap().expect("the script ended");
-                    if line.contains("content:") {
-                        return;
-                    }
-                }
-                () = async {
-                    admin.deploy(&lab).await.unwrap();
-                    admin.destroy(&lab).await.unwrap();
-                } => {}
-            }
+            admin.deploy(&lab).await.unwrap();
+            admin.destroy(&lab).await.unwrap();
+        }
+    };
+    let heard = async { while !lines.next_line().await.unwrap().expect("the script ended").contains("content:") {} };
+    // Side by side: a deploy that was left halfway for each line that came would be in the way of the next.
+    let heard = async {
+        tokio::select! {
+            () = something_to_hear => {}
+            () = heard => {}
         }
     };
     within("a status message in the script", heard).await;
