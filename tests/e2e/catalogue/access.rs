@@ -8,7 +8,7 @@ use std::time::Duration;
 use antimony_host::client::{ConnectError, Namespace};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Screen, Server, User, code_of, expect_data};
+use crate::harness::{Client, Server, Shell, User, code_of, expect_data};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 /// Everything that comes in a namespace until `sentinel` comes, and for a moment after.
@@ -51,7 +51,7 @@ async fn whoever_has_no_access_to_a_lab_gets_nothing_of_it_by_whatever_namespace
     for command in [2, 3, 4] {
         admin.command(&hidden, command, json!({ "node": "r1" })).await.unwrap();
     }
-    let mut shell = Screen::open(&admin, &hidden, "r1").await;
+    let mut shell = Shell::open(&admin, &hidden, "r1").await;
     shell.succeeds("true").await;
     let container =
         admin.api.lab(&hidden).await.unwrap()["instance"]["nodes"][0]["containerId"].as_str().unwrap().to_owned();

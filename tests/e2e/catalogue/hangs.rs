@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Screen, Server, ServerBuilder, User, code_of, descendants, expect_data, next, within};
+use crate::harness::{Client, Server, ServerBuilder, Shell, User, code_of, descendants, expect_data, next, within};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 /// Line 8.
@@ -63,7 +63,7 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
     let lab = admin.create_lab("course", TWO_ROUTERS).await;
     admin.deploy(&lab).await.unwrap();
     let mut announced = admin.join("/shell-commands").await;
-    let mut busy = Screen::open(&admin, &lab, "r1").await;
+    let mut busy = Shell::open(&admin, &lab, "r1").await;
     // Something happens in it all the time: far more often than the limit, so that a busy machine changes nothing.
     busy.terminal
         .namespace()
@@ -71,7 +71,7 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
         .await
         .unwrap();
     busy.terminal.until("tick\r\n").await;
-    let mut idle = Screen::open(&admin, &lab, "r1").await;
+    let mut idle = Shell::open(&admin, &lab, "r1").await;
     assert_eq!(idle.succeeds("echo $((40 + 2))").await, "42");
 
     let closed = next(&mut announced).await;
@@ -82,7 +82,7 @@ async fn a_shell_that_idles_out_is_closed_and_announced_and_other_shells_still_w
     assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([{ "id": busy.id, "node": "r1" }])));
     busy.terminal.namespace().emit("data", "stop\n").await.unwrap();
     assert_eq!(busy.succeeds("echo $((1000 + 1))").await, "1001");
-    let mut another = Screen::open(&admin, &lab, "r1").await;
+    let mut another = Shell::open(&admin, &lab, "r1").await;
     assert_eq!(another.succeeds("echo $((2000 + 1))").await, "2001");
     admin.destroy(&lab).await.unwrap();
 }
@@ -117,7 +117,7 @@ async fn a_login_that_never_answers_fails_within_its_time_and_other_commands_of_
     let other = admin.create_lab("other", ONE_NODE).await;
     admin.deploy(&lab).await.unwrap();
     admin.deploy(&other).await.unwrap();
-    let mut open_before = Screen::open(&admin, &lab, "r1").await;
+    let mut open_before = Shell::open(&admin, &lab, "r1").await;
     let instance = admin.api.lab(&lab).await.unwrap()["instance"]["name"].as_str().unwrap().to_owned();
     // The keeper first: it takes a child that was stopped for one that has ended, and would end the lab.
     for process in keeper_and_starter_of(&server, &instance) {
@@ -132,7 +132,7 @@ async fn a_login_that_never_answers_fails_within_its_time_and_other_commands_of_
     // Seconds before its time is over, on the slowest machine.
     assert!(!opening.is_finished(), "all of that was while it was being opened");
     assert_eq!(open_before.succeeds("echo $((40 + 2))").await, "42", "a shell that is open stays so");
-    let mut elsewhere = Screen::open(&admin, &other, "n1").await;
+    let mut elsewhere = Shell::open(&admin, &other, "n1").await;
     assert_eq!(elsewhere.succeeds("echo $((40 + 3))").await, "43", "other labs don't notice");
     // `within` is more patient than the limit.
     match opening.await.unwrap() {

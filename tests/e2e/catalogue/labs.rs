@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Lines, Place, Screen, Server, ServerBuilder, System, User, alone, code_of, eventually, expect_data,
+    Client, Lines, Place, Server, ServerBuilder, Shell, System, User, alone, code_of, eventually, expect_data,
     known_programs, next,
 };
 use crate::{ENDLESS_DEPLOY, ONE_NODE, TWO_ROUTERS};
@@ -64,12 +64,12 @@ async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_
     let lab = admin.create_lab("course", TWO_ROUTERS).await;
     admin.deploy(&lab).await.unwrap();
     let mut announced = admin.join("/shell-commands").await;
-    let mut peer = Screen::open(&admin, &lab, "r2").await;
+    let mut peer = Shell::open(&admin, &lab, "r2").await;
     let node = |command| admin.command(&lab, command, json!({ "node": "r1" }));
     for commands in [&[2, 3][..], &[4], &[2, 4]] {
-        let mut mine: Vec<Screen> = Vec::new();
+        let mut mine: Vec<Shell> = Vec::new();
         for _ in 0..2 {
-            mine.push(Screen::open(&admin, &lab, "r1").await);
+            mine.push(Shell::open(&admin, &lab, "r1").await);
         }
         mine[0].succeeds("ping -c 1 -W 5 10.0.0.2").await;
         for (step, command) in commands.iter().enumerate() {
@@ -101,7 +101,7 @@ async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_
             (&json!(1), &json!("running"))
         );
         peer.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.1").await;
-        let mut again = Screen::open(&admin, &lab, "r1").await;
+        let mut again = Shell::open(&admin, &lab, "r1").await;
         again.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.2").await;
         admin.command(&lab, 7, json!({ "shellId": again.id })).await.unwrap();
         assert_eq!(next(&mut announced).await.data()["payload"]["shellId"], again.id);
@@ -139,7 +139,7 @@ async fn names_with_dashes_and_capitals_and_names_that_begin_alike_mean_the_righ
     };
     assert_eq!(states().await, all_but(None));
     for (number, name) in names.iter().enumerate() {
-        let mut screen = Screen::open(&admin, &lab, name).await;
+        let mut screen = Shell::open(&admin, &lab, name).await;
         assert_eq!(screen.succeeds("echo $ME").await, format!("node number {number}"), "a shell in {name}");
         assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([{ "id": screen.id, "node": name }])));
         admin.command(&lab, 2, json!({ "node": name })).await.unwrap();
@@ -184,7 +184,7 @@ topology:
     for (node, expected) in
         [("of-group", "yes yes yes group"), ("of-itself", "yes yes yes node"), ("plain", "yes yes kind")]
     {
-        let mut screen = Screen::open(&admin, &lab, node).await;
+        let mut screen = Shell::open(&admin, &lab, node).await;
         assert_eq!(screen.succeeds("echo $FROM_DEFAULTS $FROM_KIND $FROM_GROUP $WHO").await, expected, "{node}");
         let touched = screen.run("test -e /root/from-group").await.0 == 0;
         assert_eq!(touched, node != "plain");
@@ -214,8 +214,8 @@ async fn stopping_a_node_of_one_lab_leaves_the_shells_of_its_namesake_in_another
     let (one, two) = tokio::join!(admin.deploy(&first), admin.deploy(&second));
     assert_eq!((one, two), (Ok(Value::Null), Ok(Value::Null)));
     let mut announced = admin.join("/shell-commands").await;
-    let doomed = Screen::open(&admin, &first, "r1").await;
-    let mut kept = Screen::open(&admin, &second, "r1").await;
+    let doomed = Shell::open(&admin, &first, "r1").await;
+    let mut kept = Shell::open(&admin, &second, "r1").await;
     kept.succeeds("touch /root/mine").await;
     for command in [2, 3, 4] {
         admin.command(&first, command, json!({ "node": "r1" })).await.unwrap();

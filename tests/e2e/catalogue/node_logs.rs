@@ -19,7 +19,6 @@ fn counts(log: &Lines) -> Vec<u32> {
 
 /// Line 14.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until there are logs of nodes"]
 async fn the_log_of_a_node_goes_on_in_the_same_namespace_over_stop_start_and_restart() {
     if !User::Myself.can_run_labs("the log of a node over a restart") {
         return;
@@ -65,7 +64,6 @@ async fn the_log_of_a_node_goes_on_in_the_same_namespace_over_stop_start_and_res
 
 /// Line 25.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until there are logs of nodes"]
 async fn clients_that_join_while_a_node_writes_get_each_line_once_and_in_order() {
     const TRIES: usize = 1_000;
     if !User::Myself.can_run_labs("joining the log of a node") {
@@ -102,7 +100,6 @@ async fn clients_that_join_while_a_node_writes_get_each_line_once_and_in_order()
 
 /// Line 24: whether the namespace survives is up to the server; what is told is told once, and the new run is told.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until there are logs of nodes"]
 async fn whoever_reads_the_log_of_a_node_gets_that_of_the_next_instance_from_its_beginning() {
     if !User::Myself.can_run_labs("the log of a node over destroy and deploy") {
         return;
@@ -124,7 +121,6 @@ async fn whoever_reads_the_log_of_a_node_gets_that_of_the_next_instance_from_its
 
 /// Line 30.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until there are logs of nodes"]
 async fn the_log_of_a_node_is_for_those_who_may_see_its_lab() {
     if !User::Myself.can_run_labs("access to the log of a node") {
         return;
@@ -154,7 +150,6 @@ async fn the_log_of_a_node_is_for_those_who_may_see_its_lab() {
 
 /// Line 6.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "until there are logs of nodes"]
 async fn long_lines_many_lines_and_no_text_at_all_in_the_log_of_a_node_cost_bounded_memory_and_the_log_goes_on() {
     if !User::Myself.can_run_labs("a flood in the log of a node") {
         return;
@@ -178,7 +173,7 @@ async fn long_lines_many_lines_and_no_text_at_all_in_the_log_of_a_node_cost_boun
     let before = Figures::of(server.id());
     let bystander = Bystander::start(&server, &admin.token, &quiet).await;
     let during = bystander.answers();
-    crate::harness::Screen::open(&admin, &lab, "n1").await.succeeds("touch /root/go").await;
+    crate::harness::Shell::open(&admin, &lab, "n1").await.succeeds("touch /root/go").await;
     reader.until("after the noise 2").await;
     assert!(bystander.answers() > during);
     bystander.finish().await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use antimony_host::client::AckError;
 
 use crate::ONE_NODE;
-use crate::harness::{Client, Lines, Screen, Server, User, code_of, descendants, eventually, expect_data};
+use crate::harness::{Client, Lines, Server, Shell, User, code_of, descendants, eventually, expect_data};
 
 /// Line 19.
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +31,7 @@ topology:
     let topology = topology.replace("\"mkdir", "\"/bin/mkdir").replace("\"ln", "\"/bin/ln");
     let lab = admin.create_lab("course", &topology).await;
     admin.deploy(&lab).await.unwrap();
-    let mut screen = Screen::open(&admin, &lab, "only-sh").await;
+    let mut screen = Shell::open(&admin, &lab, "only-sh").await;
     screen.fails("test -n \"$BASH_VERSION\"").await;
     assert_eq!(screen.succeeds("echo $((40 + 2))").await, "42");
 
@@ -71,7 +71,7 @@ async fn output_that_is_cut_within_a_character_arrives_whole() {
     let admin = server.admin().await;
     let lab = admin.create_lab("course", ONE_NODE).await;
     admin.deploy(&lab).await.unwrap();
-    let mut screen = Screen::open(&admin, &lab, "n1").await;
+    let mut screen = Shell::open(&admin, &lab, "n1").await;
     // In separate writes, with a pause in which what has been written is passed on.
     let pieces = "printf '<\\xe2'; sleep 0.1; printf '\\x82'; sleep 0.1; printf '\\xac\\xf0\\x9f'; sleep 0.1; printf '\\xa6\\x80>'";
     for _ in 0..3 {
@@ -150,10 +150,10 @@ async fn closing_a_shell_ends_its_process_and_what_it_started_in_the_node() {
     let lab = admin.create_lab("course", ONE_NODE).await;
     admin.deploy(&lab).await.unwrap();
     let mark = "sleep 86173";
-    let other = Screen::open(&admin, &lab, "n1").await;
+    let other = Shell::open(&admin, &lab, "n1").await;
     other.terminal.namespace().emit("data", "sleep 86174\n").await.unwrap();
     for _ in 0..3 {
-        let screen = Screen::open(&admin, &lab, "n1").await;
+        let screen = Shell::open(&admin, &lab, "n1").await;
         // In the background, with signals ignored, and in the foreground.
         let typed = format!("trap '' HUP TERM; {mark} & nohup {mark} >/dev/null 2>&1 & {mark}\n");
         screen.terminal.namespace().emit("data", typed).await.unwrap();
