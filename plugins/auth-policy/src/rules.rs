@@ -85,7 +85,8 @@ fn member(user: &Identity, collection: &Collection) -> Result<(), Denial> {
     if user.collections.contains(&collection.name) {
         return Ok(());
     }
-    Err(deny("members-only", format!("You are not a member of the collection {}", collection.name)))
+    // Its name is not for those outside of it.
+    Err(deny("members-only", "You are not a member of its collection"))
 }
 
 fn own_lab(user: &Identity, lab: &Lab) -> Result<(), Denial> {

@@ -57,7 +57,7 @@ async fn the_log_of_a_node_goes_on_in_the_same_namespace_over_stop_start_and_res
     );
     admin.destroy(&lab).await.unwrap();
     assert_eq!(
-        admin.try_join(&format!("/logs/{lab}/n1")).await.unwrap_err(),
+        server.admin().await.try_join(&format!("/logs/{lab}/n1")).await.unwrap_err(),
         ConnectError::Refused("Invalid namespace".to_owned())
     );
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Gid, Pid, Uid, dup2_stdin, execve, getegid, geteuid, pipe2, setsid};
 
 use super::{lab, rootfs};
@@ -160,14 +160,20 @@ fn wait_for_either(control: &File, signals: &SignalFd, lab: Pid) {
         }
         if signalled {
             let Ok(Some(info)) = signals.read_signal() else { return };
-            let ours = u32::try_from(lab.as_raw()).is_ok_and(|pid| pid == info.ssi_pid);
             let child = info.ssi_signo == Signal::SIGCHLD as u32;
             let hangup = [Signal::SIGHUP as u32, Signal::SIGINT as u32].contains(&info.ssi_signo);
-            if (child && ours) || (!child && !hangup) {
+            if (child && has_ended(lab)) || (!child && !hangup) {
                 return;
             }
         }
     }
+}
+
+/// Whether a child has ended, rather than been stopped or continued, which is told in the same way. It is left to be
+/// waited for.
+fn has_ended(child: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    !matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive))
 }
 
 fn write_maps(lab: Pid, ids: IdMap, nodes: u64) -> Result<(), String> {

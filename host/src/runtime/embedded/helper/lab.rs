@@ -521,7 +521,7 @@ impl<'a> Lab<'a> {
     }
 
     fn started(&mut self, started: Starting) {
-        let Starting { request, role, pid, failed, unwanted, .. } = started;
+        let Starting { request, node, role, pid, failed, unwanted, .. } = started;
         let failed = failed.or_else(|| pid.is_none().then(|| "its process ended before it began".to_owned()));
         if let Some(error) = failed {
             // Its end is no news to anybody. A node's init is the exception: its node has to become idle again.
@@ -533,7 +533,10 @@ impl<'a> Lab<'a> {
             if let Role::Exec(id) = role {
                 self.outputs.remove(&id);
             }
-            self.reply(request, Err(Refusal::Failed(error)));
+            // No process can be made in a node that is about to end; what the kernel calls that says nothing to anybody.
+            let node = &self.nodes[node];
+            let ends = !matches!(role, Role::Init(_)) && (node.init.is_none() || !node.waiting.is_empty());
+            self.reply(request, Err(if ends { Refusal::NotRunning } else { Refusal::Failed(error) }));
             return;
         }
         match role {
