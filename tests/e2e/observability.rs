@@ -139,7 +139,7 @@ async fn metrics_count_decisions_commands_and_the_server_and_name_nobody() {
     let lab = admin.create_lab("secret-course", ONE_NODE).await;
     let member = server.member("secret-student", &["secret-course"]).await;
     assert_eq!(code_of(member.deploy(&lab).await), 5403);
-    assert_eq!(code_of(admin.command(&lab, 6, json!({"node": "r9"})).await), 5003);
+    assert_eq!(code_of(admin.command(&lab, 6, json!({"node": "r9"})).await), 5006);
     assert_eq!(code_of(admin.command("no-such-lab", 5, json!({})).await), 5005);
     assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([])));
 
@@ -159,7 +159,7 @@ async fn metrics_count_decisions_commands_and_the_server_and_name_nobody() {
         assert_eq!(now.sum("antimony_plugin_breaker_open", &[("hook", hook)]), 0.0);
     }
     let answered = |kind, code| now.sum("antimony_commands_total", &[("kind", kind), ("code", code)]);
-    assert_eq!((answered("deploy", "5403"), answered("open-shell", "5003")), (1.0, 1.0));
+    assert_eq!((answered("deploy", "5403"), answered("open-shell", "5006")), (1.0, 1.0));
     assert_eq!((answered("list-shells", "0"), answered("list-shells", "5005")), (1.0, 1.0));
     assert_eq!(now.sum("antimony_command_duration_seconds_count", &[]), 4.0);
     assert_eq!(now.sum("antimony_labs", &[]), 1.0);
@@ -302,7 +302,7 @@ async fn a_plugin_that_keeps_failing_is_left_alone_and_others_notice_nothing() {
     );
     let mut server = ServerBuilder::new(User::Myself).config(&config).start().await;
     let admin = server.admin().await;
-    let (lab, other_lab) = (admin.create_lab("course", ONE_NODE).await, admin.create_lab("course", ONE_NODE).await);
+    let (lab, other_lab) = (admin.create_lab("course", ONE_NODE).await, admin.create_lab("other", ONE_NODE).await);
     let member = server.member("student", &["course"]).await;
     // The answers of the other functions of the same plugin would close it: nothing else is asked in between.
     let failure = async |lab: &str| match admin.deploy(lab).await {
