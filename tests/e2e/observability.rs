@@ -292,6 +292,41 @@ async fn a_server_says_that_it_is_alive_and_ready_and_which_plugins_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_loops_in_all_its_calls_takes_the_server_from_nobody() {
+    let test = "a plugin that always loops";
+    let Some(looping) = build(test, "tests/guests/authorize-loops").await else { return };
+    // Beside every question to the policy, and never left alone.
+    let config = format!(
+        "plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n    - path: {}\n      mode: monitor\n      budget: \
+         {{ time-ms: 2000 }}\n      breaker: {{ failures: 0 }}\n",
+        looping.display()
+    );
+    let server = ServerBuilder::new(User::Myself).config(&config).start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    let member = server.member("student", &["course"]).await;
+    for _ in 0..100 {
+        assert_eq!(admin.command(&lab, 5, json!({})).await, Ok(json!([])));
+        assert_eq!(code_of(member.deploy(&lab).await), 5403);
+        assert_eq!(server.api().get("/healthz").await.unwrap(), "ok");
+    }
+    // Not one of those was late enough to fail, and none of the others was ever left out.
+    let now = Figures::of(&server).await;
+    for plugin in ["auth-policy", "command-validator", "status-formatter"] {
+        for outcome in ["timeout", "busy"] {
+            assert_eq!(now.sum(CALLS, &[("plugin", plugin), ("outcome", outcome)]), 0.0, "{plugin} {outcome}");
+        }
+    }
+    eventually(async || {
+        let now = Figures::of(&server).await;
+        let looping = |outcome| now.sum(CALLS, &[("plugin", "authorize-loops"), ("outcome", outcome)]);
+        let (timeout, busy) = (looping("timeout"), looping("busy"));
+        if timeout >= 1.0 && busy >= 1.0 { Ok(()) } else { Err(format!("{timeout} looped, {busy} found no room")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_keeps_failing_is_left_alone_and_others_notice_nothing() {
     let test = "the breaker";
     let Some(looping) = build(test, "tests/guests/authorize-loops").await else { return };

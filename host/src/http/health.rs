@@ -3,6 +3,7 @@
 //! For everybody who can reach the server, as those who ask have no token: nothing in it names a user, a lab or a setting.
 //! Only `/readyz` looks at anything: a server whose database fails is not helped by being killed.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -68,34 +69,14 @@ struct PluginJson {
 
 /// `GET /readyz`: 200 when store, plugins and runtime are there, or else 503, with details.
 pub(super) async fn ready(State(api): State<Api>) -> Response {
-    let store = async {
-        match tokio::time::timeout(PATIENCE, api.store.ping()).await {
-            Ok(Ok(())) => (true, "it answers".to_owned()),
-            // What exactly went wrong is for the log alone.
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the server is not ready: its database failed");
-                (false, "the database failed; the server's log says more".to_owned())
-            }
-            Err(_) => (false, format!("the database doesn't answer within {PATIENCE:?}")),
-        }
-    };
-    let runtime = async {
-        let name = api.observed.runtime.name();
-        match tokio::time::timeout(PATIENCE, api.observed.runtime.list()).await {
-            Ok(Ok(_)) => (true, format!("{name} answers")),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the server is not ready: its runtime failed");
-                (false, format!("{name} failed; the server's log says more"))
-            }
-            Err(_) => (false, format!("{name} doesn't answer within {PATIENCE:?}")),
-        }
-    };
-    let (store, runtime) = tokio::join!(store, runtime);
+    let runtime = &api.observed.runtime;
+    let (store, runtime) =
+        tokio::join!(check("store", "sqlite", api.store.ping()), check("runtime", runtime.name(), runtime.list()));
     let reports = api.plugins.reports();
-    let plugins = (!reports.is_empty(), format!("{} are in use", reports.len()));
-    let check = |name, (ok, detail)| CheckJson { name, ok, detail };
-    let checks = vec![check("store", store), check("plugins", plugins), check("runtime", runtime)];
-    let ready = checks.iter().all(|check| check.ok);
+    let plugins =
+        CheckJson { name: "plugins", ok: !reports.is_empty(), detail: format!("{} are in use", reports.len()) };
+    let checks = vec![store, plugins, runtime];
+    let (ready, status) = verdict(&checks);
     let plugins = reports.into_iter().map(|report| PluginJson {
         hook: report.info.hook.name(),
         name: report.info.name,
@@ -105,6 +86,48 @@ pub(super) async fn ready(State(api): State<Api>) -> Response {
         breaker_open: report.breaker.open,
     });
     let json = ReadyJson { ready, checks, plugins: plugins.collect(), reload: reloads(&api.plugins) };
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(json)).into_response()
+}
+
+/// Whether a part of the server answers in time. What exactly went wrong is for the log alone.
+async fn check<T, E: Display>(name: &'static str, what: &str, answer: impl Future<Output = Result<T, E>>) -> CheckJson {
+    let (ok, detail) = match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(_)) => (true, format!("{what} answers")),
+        Ok(Err(error)) => {
+            tracing::error!(part = name, %error, "the server is not ready: a part of it failed");
+            (false, format!("{what} failed; the server's log says more"))
+        }
+        Err(_) => (false, format!("{what} doesn't answer within {PATIENCE:?}")),
+    };
+    CheckJson { name, ok, detail }
+}
+
+/// All of it has to be there.
+fn verdict(checks: &[CheckJson]) -> (bool, StatusCode) {
+    let ready = checks.iter().all(|check| check.ok);
+    (ready, if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_server_whose_database_has_gone_is_not_ready() {
+        let store = Store::in_memory().await.expect("a database in memory");
+        let checks = [check("store", "sqlite", store.ping()).await];
+        assert_eq!(verdict(&checks), (true, StatusCode::OK));
+        store.close().await;
+        let checks = [check("store", "sqlite", store.ping()).await];
+        assert_eq!(verdict(&checks), (false, StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(checks[0].detail, "sqlite failed; the server's log says more");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_does_not_answer_in_time_counts_as_not_there() {
+        let never = std::future::pending::<Result<(), std::fmt::Error>>();
+        let checks = [check("runtime", "embedded", never).await];
+        assert_eq!(verdict(&checks), (false, StatusCode::SERVICE_UNAVAILABLE));
+    }
 }

@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 
 use super::Api;
-use super::exposition::{CONTENT_TYPE, Exposition, Unit};
+use super::exposition::{CONTENT_TYPE, Exposition, Labels, Unit};
 use super::health::reloads;
 use crate::labs::Labs;
 use crate::labs::model::{InstanceState, LabState};
@@ -39,7 +39,7 @@ fn of_plugins(text: &mut Exposition, plugins: &PluginHost) {
     let id =
         |report: &PluginReport| [("hook", report.info.hook.name().to_owned()), ("plugin", report.info.name.clone())];
     // What is the same for all functions of a plugin.
-    let each = |write: &mut dyn FnMut(&PluginReport, &[(&str, &str)])| {
+    let each = |write: &mut dyn FnMut(&PluginReport, Labels<'_>)| {
         for report in &reports {
             let [hook, plugin] = id(report);
             write(report, &[(hook.0, &hook.1), (plugin.0, &plugin.1)]);

@@ -111,6 +111,7 @@ pub fn settings() -> SocketIoBuilder {
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
 /// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
 /// From `stop` on, nobody gets in and no command is begun.
+#[expect(clippy::too_many_arguments, reason = "each is another part of the server, and there is one caller")]
 pub fn layer(
     auth: Arc<Authenticator>,
     plugins: PluginHost,
