@@ -16,6 +16,7 @@ mod harness;
 mod interop;
 mod isolation;
 mod node_logs;
+mod observability;
 mod plugins;
 mod policy;
 mod protocol;

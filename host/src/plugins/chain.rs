@@ -11,11 +11,12 @@
 //! nobody waits for them (see `watch`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use super::breaker::Asked;
 use super::config::{Hook, Mode};
 use super::convert::{self, Arena};
 use super::decision::{Action, Circumstances, Command, Event, Refusal, ShellInfo, Status};
+use super::metrics::{Asking, Outcome};
 use super::plugin::{Plugin, PluginInfo};
 use super::watch::Watched;
 use super::wording;
@@ -75,13 +76,15 @@ impl Chains {
         let arena = Arena::new();
         let context = convert::context(&arena, user, lab, shell, circumstances);
         for plugin in &self.validators.in_force {
-            let answer = plugin.validate(convert::command(&command), context.clone()).await;
+            let asking = plugin.ask(Asked::Command(user, &command));
+            let answer = plugin.validate(&asking, convert::command(&command), context.clone()).await;
             let answer = answer.and_then(|answer| match answer {
                 Ok(answer) => Ok(Ok(convert::command_answer(answer, &command).map_err(|fault| plugin.failed(fault))?)),
                 Err(rejection) => Ok(Err(convert::rejected(plugin.name(), rejection))),
             });
             let verdict = answer.unwrap_or_else(|failure| Err(failed(plugin, failure)));
-            command = counted(plugin, verdict)?;
+            let unchanged = verdict.as_ref().is_ok_and(|answer| *answer == command);
+            command = ended(asking, verdict, if unchanged { Outcome::Allow } else { Outcome::Rewrite })?;
         }
         self.validators.watched.validate(&command, user, lab, shell, circumstances);
         Ok(command)
@@ -95,9 +98,10 @@ impl Chains {
 
     async fn identify_in_force(&self, claims: &Claims) -> Result<Identity, Refusal> {
         let arena = Arena::new();
-        let claims = convert::claims(&arena, claims);
+        let converted = convert::claims(&arena, claims);
         for plugin in &self.policies.in_force {
-            let verdict = match plugin.identify(claims).await {
+            let asking = plugin.ask(Asked::Claims(claims));
+            let verdict = match plugin.identify(&asking, converted).await {
                 Ok(Ok(None)) => Ok(None),
                 Ok(Ok(Some(user))) => match convert::identity_answer(user) {
                     Ok(user) => Ok(Some(user)),
@@ -106,7 +110,8 @@ impl Chains {
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
                 Err(failure) => Err(failed(plugin, failure)),
             };
-            if let Some(user) = counted(plugin, verdict)? {
+            let known = matches!(verdict, Ok(Some(_)));
+            if let Some(user) = ended(asking, verdict, if known { Outcome::Answer } else { Outcome::Leave })? {
                 return Ok(user);
             }
         }
@@ -123,12 +128,13 @@ impl Chains {
         let (asking, asked) = (convert::identity(&arena, user), convert::action(&arena, action));
         let figures = convert::circumstances(circumstances);
         for plugin in &self.policies.in_force {
-            let verdict = match plugin.authorize(asking.clone(), asked.clone(), figures).await {
+            let question = plugin.ask(Asked::Action(user, action));
+            let verdict = match plugin.authorize(&question, asking.clone(), asked.clone(), figures).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
                 Err(failure) => Err(failed(plugin, failure)),
             };
-            counted(plugin, verdict)?;
+            ended(question, verdict, Outcome::Allow)?;
         }
         self.policies.watched.authorize(user, action, circumstances);
         Ok(())
@@ -144,9 +150,15 @@ impl Chains {
         let arena = Arena::new();
         let converted = convert::event(&arena, event);
         for plugin in &self.formatters.in_force {
+            let asking = plugin.ask(Asked::Event(event));
             // A fault was logged where it happened.
-            if let Ok(Some(status)) = plugin.format(converted.clone()).await {
-                return convert::status(status);
+            match plugin.format(&asking, converted.clone()).await {
+                Ok(Some(status)) => {
+                    asking.end(Outcome::Answer);
+                    return convert::status(status);
+                }
+                Ok(None) => asking.end(Outcome::Leave),
+                Err(failure) => asking.end(Outcome::from(&failure)),
             }
         }
         wording::plain(event)
@@ -157,10 +169,8 @@ fn failed(plugin: &Plugin, failure: super::decision::CallFailure) -> Refusal {
     Refusal::Failed { plugin: plugin.name().into(), failure }
 }
 
-/// A plugin's verdict, once it is counted.
-fn counted<T>(plugin: &Plugin, verdict: Result<T, Refusal>) -> Result<T, Refusal> {
-    if matches!(verdict, Err(Refusal::Rejected { .. } | Refusal::Denied { .. })) {
-        plugin.counts.refusals.fetch_add(1, Ordering::Relaxed);
-    }
+/// A plugin's verdict, once it is counted; `yes` is what it amounts to where it is no refusal.
+fn ended<T>(asking: Asking<'_>, verdict: Result<T, Refusal>, yes: Outcome) -> Result<T, Refusal> {
+    asking.end(Outcome::of(&verdict, yes));
     verdict
 }

@@ -60,6 +60,11 @@ impl Engine {
         &self.wasmtime
     }
 
+    /// Where the slow calls of all plugins wait for each other.
+    pub(super) fn lane(&self) -> &SlowLane {
+        &self.lane
+    }
+
     /// How many components were found compiled, and how many were not.
     pub(super) fn cache_use(&self) -> (usize, usize) {
         self.cache.as_ref().map(|cache| (cache.cache_hits(), cache.cache_misses())).unwrap_or_default()

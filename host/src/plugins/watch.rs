@@ -5,39 +5,41 @@
 //! further ones are left out and counted as failures: a plugin that is tried out must not cost the server its memory.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::breaker::Asked;
 use super::convert::{self, Arena};
 use super::decision::{
     Action, CallFailure, Circumstances, Command, Event, Namespace, Refusal, ShellInfo, TopologyView,
 };
+use super::metrics::Outcome;
 use super::plugin::Plugin;
 use crate::auth::{Claims, Identity};
 use crate::labs::model::{Collection, LabSnapshot, StoredTopology};
 use crate::topology::Topology;
 
-/// Calls of watched plugins that may run or wait at once, over all of them.
+/// Calls of the watched plugins of a hook that may run or wait at once. Each has an equal part of it.
 const CALLS: usize = 64;
 
 /// The plugins of one hook that are watched.
 pub(super) struct Watched {
-    plugins: Vec<Arc<Plugin>>,
-    room: Arc<Semaphore>,
+    /// Each with a room of its own: one that doesn't come to an end keeps no other from being asked.
+    plugins: Vec<(Arc<Plugin>, Arc<Semaphore>)>,
 }
 
 impl Watched {
     pub(super) fn new(plugins: Vec<Arc<Plugin>>) -> Self {
-        Self { plugins, room: Arc::new(Semaphore::new(CALLS)) }
+        let calls = (CALLS / plugins.len().max(1)).max(1);
+        Self { plugins: plugins.into_iter().map(|plugin| (plugin, Arc::new(Semaphore::new(calls)))).collect() }
     }
 
     /// The plugins that there is room for.
-    fn each(&self) -> impl Iterator<Item = (Arc<Plugin>, OwnedSemaphorePermit)> + '_ {
-        self.plugins.iter().filter_map(|plugin| match self.room.clone().try_acquire_owned() {
+    fn each(&self, asked: Asked<'_>) -> impl Iterator<Item = (Arc<Plugin>, OwnedSemaphorePermit)> {
+        self.plugins.iter().filter_map(move |(plugin, room)| match room.clone().try_acquire_owned() {
             Ok(room) => Some((plugin.clone(), room)),
             Err(_) => {
-                plugin.failed(CallFailure::Busy);
+                plugin.ask(asked).end(Outcome::from(&plugin.failed(CallFailure::Busy)));
                 None
             }
         })
@@ -51,80 +53,101 @@ impl Watched {
         shell: Option<&ShellInfo>,
         circumstances: Circumstances,
     ) {
-        for (plugin, room) in self.each() {
+        for (plugin, room) in self.each(Asked::Command(user, command)) {
             let (command, user, lab, shell) = (command.clone(), user.clone(), lab.clone(), shell.cloned());
             tokio::spawn(async move {
                 let _room = room;
                 let arena = Arena::new();
                 let context = convert::context(&arena, &user, &lab, shell.as_ref(), circumstances);
-                match plugin.validate(convert::command(&command), context).await {
-                    Ok(Ok(answer)) => {
-                        if let Err(fault) = convert::command_answer(answer, &command) {
-                            plugin.failed(fault);
-                        }
+                let asking = plugin.ask(Asked::Command(&user, &command));
+                let outcome = match plugin.validate(&asking, convert::command(&command), context).await {
+                    Ok(Ok(answer)) => match convert::command_answer(answer, &command) {
+                        Ok(answer) if answer == command => Outcome::Allow,
+                        Ok(_) => Outcome::Rewrite,
+                        Err(fault) => Outcome::from(&plugin.failed(fault)),
+                    },
+                    Ok(Err(rejection)) => {
+                        would_refuse(&plugin, &convert::rejected(plugin.name(), rejection));
+                        Outcome::Reject
                     }
-                    Ok(Err(rejection)) => would_refuse(&plugin, &convert::rejected(plugin.name(), rejection)),
                     // It was logged where it happened.
-                    Err(_) => {}
-                }
+                    Err(failure) => Outcome::from(&failure),
+                };
+                asking.end(outcome);
             });
         }
     }
 
     pub(super) fn identify(&self, claims: &Claims) {
-        for (plugin, room) in self.each() {
+        for (plugin, room) in self.each(Asked::Claims(claims)) {
             let claims = claims.clone();
             tokio::spawn(async move {
                 let _room = room;
                 let arena = Arena::new();
-                let claims = convert::claims(&arena, &claims);
-                match plugin.identify(claims).await {
-                    Ok(Ok(Some(user))) => {
-                        if let Err(fault) = convert::identity_answer(user) {
-                            plugin.failed(fault);
-                        }
+                let asking = plugin.ask(Asked::Claims(&claims));
+                let outcome = match plugin.identify(&asking, convert::claims(&arena, &claims)).await {
+                    Ok(Ok(Some(user))) => match convert::identity_answer(user) {
+                        Ok(_) => Outcome::Answer,
+                        Err(fault) => Outcome::from(&plugin.failed(fault)),
+                    },
+                    Ok(Err(denial)) => {
+                        would_refuse(&plugin, &convert::denied(plugin.name(), denial));
+                        Outcome::Deny
                     }
-                    Ok(Err(denial)) => would_refuse(&plugin, &convert::denied(plugin.name(), denial)),
-                    Ok(Ok(None)) | Err(_) => {}
-                }
+                    Ok(Ok(None)) => Outcome::Leave,
+                    Err(failure) => Outcome::from(&failure),
+                };
+                asking.end(outcome);
             });
         }
     }
 
     pub(super) fn authorize(&self, user: &Identity, action: Action<'_>, circumstances: Circumstances) {
-        for (plugin, room) in self.each() {
+        for (plugin, room) in self.each(Asked::Action(user, action)) {
             let (user, action) = (user.clone(), OwnedAction::from(action));
             tokio::spawn(async move {
                 let _room = room;
                 let arena = Arena::new();
-                let user = convert::identity(&arena, &user);
+                let asking = plugin.ask(Asked::Action(&user, action.borrow()));
+                let asker = convert::identity(&arena, &user);
                 let action = convert::action(&arena, action.borrow());
                 let circumstances = convert::circumstances(circumstances);
-                if let Ok(Err(denial)) = plugin.authorize(user, action, circumstances).await {
-                    would_refuse(&plugin, &convert::denied(plugin.name(), denial));
-                }
+                let outcome = match plugin.authorize(&asking, asker, action, circumstances).await {
+                    Ok(Ok(())) => Outcome::Allow,
+                    Ok(Err(denial)) => {
+                        would_refuse(&plugin, &convert::denied(plugin.name(), denial));
+                        Outcome::Deny
+                    }
+                    Err(failure) => Outcome::from(&failure),
+                };
+                asking.end(outcome);
             });
         }
     }
 
     pub(super) fn format(&self, event: &Event) {
-        for (plugin, room) in self.each() {
+        for (plugin, room) in self.each(Asked::Event(event)) {
             let event = event.clone();
             tokio::spawn(async move {
                 let _room = room;
                 let arena = Arena::new();
-                let event = convert::event(&arena, &event);
-                if let Ok(Some(status)) = plugin.format(event).await {
-                    let content = convert::status(status).content;
-                    tracing::info!(plugin = plugin.name(), content, "would word an event");
-                }
+                let asking = plugin.ask(Asked::Event(&event));
+                let outcome = match plugin.format(&asking, convert::event(&arena, &event)).await {
+                    Ok(Some(status)) => {
+                        let content = convert::status(status).content;
+                        tracing::info!(plugin = plugin.name(), content, "would word an event");
+                        Outcome::Answer
+                    }
+                    Ok(None) => Outcome::Leave,
+                    Err(failure) => Outcome::from(&failure),
+                };
+                asking.end(outcome);
             });
         }
     }
 }
 
 fn would_refuse(plugin: &Plugin, refusal: &Refusal) {
-    plugin.counts.refusals.fetch_add(1, Ordering::Relaxed);
     tracing::info!(plugin = plugin.name(), hook = %plugin.info.hook, %refusal, "would refuse");
 }
 
