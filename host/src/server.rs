@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware::{from_fn, from_fn_with_state};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -122,6 +123,7 @@ impl Server {
     /// [`StartError`]; nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, data, config, config_dir } = options;
+        allow_many_files();
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
         let listener =
             TcpListener::bind(listen).await.map_err(|error| StartError::Listen { address: listen, error })?;
@@ -229,6 +231,16 @@ impl Server {
         self.store.close().await;
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);
+    }
+}
+
+/// Lets this process have as many open files as it may. Each client is one, and services are often started with a soft
+/// limit that is made for programs of another kind.
+fn allow_many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -21,6 +21,8 @@ use super::{Entry, FollowEnd, Follower, History, Retention};
 
 /// Lines that are written at a time.
 const BATCH: usize = 4096;
+/// Bytes that a segment after the first has at least, however little is to be kept.
+const SEGMENT_MIN: usize = if cfg!(test) { 200 } else { 64 * 1024 };
 /// How long a writer gathers lines after it has written some.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -45,7 +47,8 @@ impl Archive {
         let (read, retention) = (dir.clone(), self.retention);
         let (history, segments) = tokio::task::spawn_blocking(move || {
             let kept = Kept::read(&read).unwrap_or_else(|error| {
-                tracing::error!(dir = %read.display(), %error, "a log can't be read; it begins anew");
+                tracing::error!(dir = %read.display(), %error, "a log can't be read; it is put aside and begins anew");
+                put_aside(&read);
                 Kept::default()
             });
             kept.restore(&read, retention)
@@ -129,6 +132,14 @@ async fn remove(dir: &Path) {
     }
 }
 
+/// Keeps what can't be read from being written over.
+fn put_aside(dir: &Path) {
+    let aside = dir.with_extension(format!("unreadable-{}", jiff::Timestamp::now().as_millisecond()));
+    if let Err(error) = fs::rename(dir, &aside) {
+        tracing::error!(dir = %dir.display(), %error, "it can't be put aside either");
+    }
+}
+
 /// Writes what comes until the history or the server ends.
 async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: CancellationToken) {
     loop {
@@ -181,9 +192,10 @@ struct Segments {
 }
 
 /// The segment that is being written.
+///
+/// The file itself is open while a batch is written: there may be more logs than a process may have files.
 struct Open {
     segment: Segment,
-    file: File,
     /// Bytes in the file.
     size: usize,
 }
@@ -218,7 +230,7 @@ impl Segments {
                     tracing::error!(dir = %self.dir.display(), %error, "a log can't be written; lines are lost on disk");
                 }
                 // The last line may be half written. Whatever comes next begins another file, named by its place.
-                if let Some(Open { segment, size: 0, .. }) = self.open.take() {
+                if let Some(Open { segment, size: 0 }) = self.open.take() {
                     self.latest.retain(|kept| *kept != segment);
                     let _ = fs::remove_file(self.dir.join(segment.file_name()));
                 }
@@ -245,8 +257,12 @@ impl Segments {
 
     /// Whether the next line belongs into another file.
     fn is_full(&self, buffered: usize) -> bool {
-        let Some(Open { segment, size, .. }) = &self.open else { return true };
-        let limit = if self.is_beginning(*segment) { self.retention.first } else { self.retention.latest / 2 };
+        let Some(Open { segment, size }) = &self.open else { return true };
+        let limit = if self.is_beginning(*segment) {
+            self.retention.first
+        } else {
+            (self.retention.latest / 2).max(SEGMENT_MIN)
+        };
         size + buffered >= limit
     }
 
@@ -256,8 +272,10 @@ impl Segments {
     }
 
     fn flush(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
-        if let Some(Open { file, size, .. }) = &mut self.open {
-            file.write_all(buffer)?;
+        if let Some(Open { segment, size }) = &mut self.open
+            && !buffer.is_empty()
+        {
+            File::options().append(true).open(self.dir.join(segment.file_name()))?.write_all(buffer)?;
             *size += buffer.len();
         }
         buffer.clear();
@@ -266,19 +284,22 @@ impl Segments {
 
     fn begin(&mut self, segment: Segment) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        // The oldest goes when there is enough without it.
-        while let Some(second) = self.latest.get(1)
-            && segment.passed - second.passed >= self.retention.latest as u64
-        {
-            let oldest = self.latest.pop_front().expect("there are two");
-            fs::remove_file(self.dir.join(oldest.file_name()))?;
-        }
         // What a file of that name holds was never finished.
-        let file = File::create(self.dir.join(segment.file_name()))?;
+        File::create(self.dir.join(segment.file_name()))?;
         if !self.is_beginning(segment) {
             self.latest.push_back(segment);
         }
-        self.open = Some(Open { segment, file, size: 0 });
+        self.open = Some(Open { segment, size: 0 });
+        // The oldest goes when there is enough without it.
+        while let Some(second) = self.latest.get(1)
+            && segment.passed.saturating_sub(second.passed) >= self.retention.latest as u64
+        {
+            let oldest = self.latest.pop_front().expect("there are two");
+            match fs::remove_file(self.dir.join(oldest.file_name())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -286,7 +307,7 @@ impl Segments {
     fn resume(&mut self, segment: Segment, size: usize) -> io::Result<()> {
         let file = File::options().append(true).open(self.dir.join(segment.file_name()))?;
         file.set_len(size as u64)?;
-        self.open = Some(Open { segment, file, size });
+        self.open = Some(Open { segment, size });
         Ok(())
     }
 
@@ -333,7 +354,11 @@ impl Kept {
         }
         found.sort();
         let read = |segment: Segment| {
-            let bytes = fs::read(dir.join(segment.file_name()))?;
+            let path = dir.join(segment.file_name());
+            let bytes = fs::read(&path).unwrap_or_else(|error| {
+                tracing::error!(path = %path.display(), %error, "a part of a log can't be read and is left out");
+                Vec::new()
+            });
             // What comes after the last line end was being written when the server was killed.
             let size = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             let text = String::from_utf8_lossy(&bytes[..size]);
@@ -366,7 +391,10 @@ impl Kept {
         let beginning =
             runs.into_iter().next().filter(|run| run.begin.first == 0).map_or_else(Vec::new, |run| run.lines);
         let beginning = within(beginning, retention.first);
-        let missing = (latest.begin.first - beginning.len() as u64, latest.begin.passed - weight(&beginning));
+        let missing = (
+            latest.begin.first.saturating_sub(beginning.len() as u64),
+            latest.begin.passed.saturating_sub(weight(&beginning)),
+        );
         (History::restored(retention, beginning, missing, latest.lines), segments)
     }
 }

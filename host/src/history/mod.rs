@@ -257,6 +257,11 @@ impl<T: Entry> History<T> {
         Some(entries.total() - furthest)
     }
 
+    /// Bytes of all entries that there ever were.
+    pub fn written(&self) -> u64 {
+        self.lock().total()
+    }
+
     /// Changes whenever a reader that counts for [`Self::lag`] joins, gets on or leaves.
     pub fn progress(&self) -> watch::Receiver<()> {
         self.progress.subscribe()
@@ -267,11 +272,6 @@ impl<T: Entry> History<T> {
         let entries = self.lock();
         let skipped = entries.kept.len().saturating_sub(count);
         entries.kept.iter().skip(skipped).cloned().collect()
-    }
-
-    /// Whether there ever was an entry.
-    pub fn is_empty(&self) -> bool {
-        self.head.borrow().next == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<T>> {

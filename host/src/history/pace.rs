@@ -20,13 +20,42 @@ pub struct Pace<T> {
     patience: Duration,
     /// Until when the writer waits, unless somebody gets on before.
     deadline: Option<Instant>,
+    /// What readers have to get on by at least, if they are not waited for as long as they get on at all.
+    rate: Option<Rate>,
+}
+
+/// The pace that readers have to keep up in the long run for a writer to wait for them.
+#[derive(Debug)]
+struct Rate {
+    bytes_per_second: u64,
+    /// Bytes that had been written when the account was opened.
+    from: u64,
+    /// How long the writer has waited since.
+    waited: Duration,
+}
+
+impl Rate {
+    /// How long the writer may still wait, with so many bytes written: as long as that many bytes take, and `patience`.
+    fn left(&mut self, written: u64, patience: Duration) -> Duration {
+        let bytes = written.saturating_sub(self.from);
+        let earned = patience + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        // Nothing is saved up from times when nobody had to be waited for.
+        self.waited = self.waited.max(earned.saturating_sub(patience));
+        earned.saturating_sub(self.waited)
+    }
 }
 
 impl<T: Entry> Pace<T> {
     /// For the writer of `history`. Readers may be `max_lag` bytes behind before they are waited for, and are waited for
     /// as long as `patience` while none of them gets on.
     pub fn new(history: Arc<History<T>>, max_lag: u64, patience: Duration) -> Self {
-        Self { progress: history.progress(), history, max_lag, patience, deadline: None }
+        Self { progress: history.progress(), history, max_lag, patience, deadline: None, rate: None }
+    }
+
+    /// The same, but readers who in the long run get on more slowly than this are waited for no more.
+    pub fn at_least(self, bytes_per_second: u64) -> Self {
+        let from = self.history.written();
+        Self { rate: Some(Rate { bytes_per_second, from, waited: Duration::ZERO }), ..self }
     }
 
     /// Until when the writer has to wait for readers to get on; `None`: it may go on.
@@ -39,7 +68,11 @@ impl<T: Entry> Pace<T> {
             return None;
         }
         if progress || self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + self.patience);
+            let patience = match &mut self.rate {
+                None => self.patience,
+                Some(rate) => rate.left(self.history.written(), self.patience).min(self.patience),
+            };
+            self.deadline = Some(Instant::now() + patience);
         }
         self.deadline.filter(|deadline| *deadline > Instant::now())
     }
@@ -55,7 +88,11 @@ impl<T: Entry> Pace<T> {
     /// Ready when the writer may go on.
     pub async fn room(&mut self) {
         while let Some(deadline) = self.wait_until() {
+            let since = Instant::now();
             self.progress(Some(deadline)).await;
+            if let Some(rate) = &mut self.rate {
+                rate.waited += since.elapsed();
+            }
         }
     }
 }
@@ -124,5 +161,37 @@ mod tests {
         pace.deadline = Some(Instant::now());
         aside.advance(1);
         assert_eq!(pace.wait_until(), None, "it has been long enough");
+    }
+
+    #[tokio::test]
+    async fn readers_that_get_on_too_slowly_are_not_waited_for_for_ever() {
+        let output = history();
+        let patience = Duration::from_millis(50);
+        let mut pace = Pace::new(Arc::clone(&output), LAG, patience).at_least(1 << 40);
+        let mut reader = output.follow_new();
+        for _ in 0..100 {
+            output.append("x".repeat(10 * 1024).into());
+        }
+        // It gets on all the time, by a little.
+        let slow = tokio::spawn(async move {
+            loop {
+                reader.advance(1);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        tokio::time::timeout(LONG / 60, pace.room()).await.expect("the writer goes on");
+        assert!(output.lag() > Some(LAG), "though the reader is still behind");
+        slow.abort();
+    }
+
+    #[test]
+    fn what_readers_may_take_grows_with_what_is_written_and_is_not_saved_up() {
+        let second = Duration::from_secs(1);
+        let mut rate = Rate { bytes_per_second: 1000, from: 0, waited: Duration::ZERO };
+        assert_eq!(rate.left(0, second), second);
+        rate.waited += second;
+        assert_eq!(rate.left(0, second), Duration::ZERO);
+        assert_eq!(rate.left(500, second), second / 2);
+        assert_eq!(rate.left(1_000_000, second), second);
     }
 }

@@ -4,6 +4,7 @@
 //! long as the lab, those of nodes until the instance is destroyed. Each node is followed by a task of its own.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub const RETENTION: Retention = Retention { first: 256 * 1024, latest: 768 * 10
 const MAX_LAG: u64 = 1024 * 1024;
 /// How long readers are waited for of whom none gets on.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes per second that the fastest reader has to take, or what prints goes on without them: whoever may look at a log
+/// is not to hold up a deploy or a daemon by looking slowly.
+const MIN_RATE: u64 = 256 * 1024;
 
 /// Where the lab's own log is, in the lab's folder of the archive.
 const OWN: &str = "lab";
@@ -40,6 +44,8 @@ pub(super) struct LabLogs {
     archive: Archive,
     /// Read from disk when somebody wants it.
     own: OnceCell<Archived>,
+    /// Whether the lab's own log has ever had a line.
+    has_own: AtomicBool,
     nodes: Mutex<BTreeMap<String, NodeLog>>,
 }
 
@@ -53,7 +59,8 @@ struct NodeLog {
 impl LabLogs {
     /// Those of this lab, as they are kept in `archive`.
     pub(super) fn new(lab: LabId, archive: Archive) -> Self {
-        Self { lab, archive, own: OnceCell::new(), nodes: Mutex::default() }
+        let has_own = archive.has(&[lab.as_str(), OWN]).into();
+        Self { lab, archive, own: OnceCell::new(), has_own, nodes: Mutex::default() }
     }
 
     /// The lab's own.
@@ -65,12 +72,13 @@ impl LabLogs {
 
     /// Whether the lab's own log has ever had a line.
     pub(super) fn has_own(&self) -> bool {
-        self.own.get().is_some_and(|own| !own.history().is_empty()) || self.archive.has(&[self.lab.as_str(), OWN])
+        self.has_own.load(Ordering::Relaxed)
     }
 
     /// Takes lines of the lab's own log.
     pub(super) async fn sink(&self) -> LogSink {
         let log = self.own().await;
+        self.has_own.store(true, Ordering::Relaxed);
         Arc::new(Writer { pace: tokio::sync::Mutex::new(pace(&log)), log })
     }
 
@@ -145,6 +153,8 @@ impl LabLogs {
     /// Closes all logs and removes what is kept of them. Nothing may be written any more.
     pub(super) async fn remove(&self) {
         self.remove_nodes().await;
+        // Opened if it wasn't: whoever asks for it from now on finds it closed.
+        self.own().await.close();
         if let Some(own) = self.own.get() {
             own.close().await;
         }
@@ -157,7 +167,7 @@ impl LabLogs {
 }
 
 fn pace(log: &Arc<LabLog>) -> Pace<Line> {
-    Pace::new(Arc::clone(log), MAX_LAG, PATIENCE)
+    Pace::new(Arc::clone(log), MAX_LAG, PATIENCE).at_least(MIN_RATE)
 }
 
 /// Writes into a lab's own log.
@@ -169,10 +179,11 @@ struct Writer {
 #[async_trait]
 impl LineSink for Writer {
     fn line(&self, text: &str) {
-        // What isn't cut into lines yet would come as one and be cut by whoever keeps it.
-        for line in text.split('\n') {
-            self.log.append(Line::from(line));
-        }
+        // Whatever it is made of, it is lines from here on.
+        let mut lines = Lines::default();
+        let append = |line: &str| self.log.append(Line::from(line));
+        lines.push(text.as_bytes(), append);
+        lines.push(b"\n", append);
     }
 
     async fn room(&self) {
@@ -188,7 +199,8 @@ async fn follow(driver: Arc<dyn RuntimeDriver>, instance: String, node: String, 
         Err(RuntimeError::NoInstance(_)) => return,
         Err(error) => {
             tracing::error!(instance, node, %error, "the log of a node can't be followed");
-            log.append(Line::from(&*format!("[the log can't be followed: {error}]")));
+            let problem = error.to_string().replace('\n', " ");
+            log.append(Line::from(&*format!("[the log can't be followed: {problem}]")));
             return;
         }
     };

@@ -181,7 +181,14 @@ impl Labs {
                 Vec::new()
             }
         };
-        for lab in self.shared.store.labs().await? {
+        let stored = self.shared.store.labs().await?;
+        // A server that was killed while it deleted a lab has left its logs.
+        for id in self.shared.archive.names(&[]) {
+            if !stored.iter().any(|lab| lab.id.as_str() == id) {
+                self.shared.archive.remove(&[&id]).await;
+            }
+        }
+        for lab in stored {
             let revival = self.what_became_of(&lab, &alive).await;
             let (Some(stored), Some(collection)) = (
                 self.shared.store.topology(&lab.topology_id).await?,

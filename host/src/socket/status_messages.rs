@@ -83,7 +83,8 @@ pub(super) fn register(hub: &Hub) {
     access::serve(hub, PATH, Door::Global(Namespace::StatusMessages), message::refuse_input, async |connected| {
         let Connected { hub, peer, session } = connected;
         let (earlier, mut statuses) = hub.statuses.follow();
-        let first_time = hub.greeted.lock().unwrap_or_else(PoisonError::into_inner).insert(session.user.id.clone());
+        let (greeted, id) = (Arc::clone(&hub.greeted), session.user.id.clone());
+        let first_time = !greeted.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
         let visible = Visible { hub, user: session.user };
         if first_time {
             // What the server found when it started happened while nobody could be connected to hear of it.
@@ -91,6 +92,7 @@ pub(super) fn register(hub: &Hub) {
             if !pump::send(&peer, &news, &visible, |_| {}).await {
                 return;
             }
+            greeted.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         }
         pump::live(&peer, &mut statuses, &visible).await;
     });
