@@ -210,6 +210,28 @@ impl Input {
         }
     }
 
+    /// What it is, in a few words for a list: `authorize command deploy, lab-1, by bob`.
+    pub fn headline(&self) -> String {
+        let what = match self {
+            Self::Validate { command, .. } => name_of(&command.kind),
+            Self::Identify { .. } => String::new(),
+            Self::Authorize { action: Action::Command(request), .. } => format!("command {}", name_of(&request.kind)),
+            Self::Authorize { action: Action::Connect(namespace), .. } => format!("connect {}", name_of(namespace)),
+            Self::Authorize { action, .. } => name_of(action),
+            Self::Format { event } => name_of(&event.what),
+        };
+        let (_, object) = self.subject();
+        let asker = self.asker();
+        let mut line = format!("{} {what}", self.function()).trim_end().to_owned();
+        if !object.is_empty() {
+            line.push_str(&format!(", {object}"));
+        }
+        if !asker.is_empty() {
+            line.push_str(&format!(", by {asker}"));
+        }
+        line
+    }
+
     /// Who asks: an id, as far as that is known.
     pub(in crate::plugins) fn asker(&self) -> &str {
         match self {
@@ -299,6 +321,15 @@ impl Occurrence {
 
     fn by(&self) -> Option<&str> {
         self.parts().1.map(String::as_str)
+    }
+}
+
+/// The name of a variant's case.
+fn name_of(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => name,
+        Ok(Value::Object(object)) => object.into_iter().next().map(|(name, _)| name).unwrap_or_default(),
+        _ => String::new(),
     }
 }
 

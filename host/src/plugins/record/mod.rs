@@ -9,6 +9,7 @@
 //! | `mirror`, `input`, `outcome` | arguments and answers of the functions of `wit/`, owned, with their names there |
 //! | `given` | how a short case becomes complete arguments |
 //! | `cases` | cases in YAML and recorded decisions, read with their places; what is expected, and how it differs |
+//! | `report` | how answers compare, in sum; test results as JUnit has them |
 //! | `ask`, `trial` | asking one plugin, one that runs or one that was loaded for this |
 //!
 //! # The form of a record
@@ -36,6 +37,7 @@ mod given;
 mod input;
 pub mod mirror;
 mod outcome;
+mod report;
 mod trial;
 
 use jiff::Timestamp;
@@ -47,6 +49,7 @@ pub use self::cases::{Case, CasesError, Difference, Expect, Place, ReadRecords, 
 pub use self::given::{Given, Problem};
 pub use self::input::{Function, Input, Kind};
 pub use self::outcome::{Answer, Outcome};
+pub use self::report::{Comparison, Percentiles, TestResult, junit};
 pub use self::trial::{Trial, Trials};
 use super::config::{Hook, Mode};
 use super::decision::{self, Refusal};
