@@ -35,6 +35,9 @@ pub(super) enum ApiError {
     /// The policy says no, or failed to decide.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// It is for administrators alone, and the caller is none.
+    #[error("this is for administrators")]
+    NotAdmin,
     /// User name or password is wrong.
     #[error("the user name or the password is wrong")]
     Credentials,
@@ -119,7 +122,7 @@ impl ApiError {
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
             Self::NotJson => (415, 5422),
-            Self::NotLocal => (403, 5403),
+            Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Definition(_) => (400, 3003),
             Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
@@ -203,6 +206,7 @@ mod tests {
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::NotLocal, (403, 5403)),
+            (ApiError::NotAdmin, (403, 5403)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

@@ -212,16 +212,16 @@ impl LabSight {
 }
 
 /// Ready when somebody who was let in may not be there any more, because the lab has changed.
-async fn no_longer_allowed(hub: &Hub, session: &Session, door: &Door) {
-    let Some(LabSight { lab, .. }) = LabSight::of(hub, door) else { return std::future::pending().await };
+async fn no_longer_allowed(hub: Hub, session: Session, door: Door) {
+    let Some(LabSight { lab, .. }) = LabSight::of(&hub, &door) else { return std::future::pending().await };
     let Some(mut changes) = hub.labs.watch(&lab.lab.id) else { return std::future::pending().await };
     // Whoever was let in was judged by the lab as it was then, which may be before this.
     changes.mark_changed();
     let mut failures = 0;
     while changes.changed().await.is_ok() {
         // What it belonged to has gone, and whoever removes it sees to those who are there.
-        let Some(sight) = LabSight::of(hub, door) else { break };
-        match sight.allowed(hub, &session.user).await {
+        let Some(sight) = LabSight::of(&hub, &door) else { break };
+        match sight.allowed(&hub, &session.user).await {
             Ok(()) => failures = 0,
             // So many at once as a change brings may be more than a plugin has time for.
             Err(Refusal::Failed { .. }) if failures < RETRIES => {
@@ -285,24 +285,23 @@ pub(super) fn serve<F>(
             // The middleware has put it there, unless the client has gone already.
             let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
             let Some(session) = session else { return };
-            eprintln!(
-                "SIZES guard {} revoked {} inside {}",
-                size_of_val(&guard(&session)),
-                size_of_val(&no_longer_allowed(&hub, &session, &door)),
-                size_of_val(&inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() }))
-            );
+            // Every byte in here is there once for each namespace of each client, for as long as they are connected: what
+            // is moved would take its place twice, and what is rare is boxed.
+            let mut revoked = match door {
+                Door::Global(_) => None,
+                _ => Some(Box::pin(no_longer_allowed(hub.clone(), session.clone(), door))),
+            };
             let mut guard = pin!(guard(&session));
-            let mut revoked = pin!(no_longer_allowed(&hub, &session, &door));
-            let inside = inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() });
-            tokio::select! {
-                () = &mut guard => return,
-                () = &mut revoked => return namespaces::disconnect(|| peer.socket()).await,
-                () = inside => {}
+            let mut inside = pin!(inside(Connected { hub, peer: peer.clone(), session: session.clone() }));
+            let mut over = false;
+            loop {
+                tokio::select! {
+                    () = &mut guard => return,
+                    () = async { revoked.as_mut().expect("guarded").await }, if revoked.is_some() => break,
+                    () = &mut inside, if !over => over = true,
+                }
             }
-            tokio::select! {
-                () = guard => {}
-                () = revoked => namespaces::disconnect(|| peer.socket()).await,
-            }
+            Box::pin(namespaces::disconnect(|| peer.socket())).await;
         }
     };
     hub.io.ns(path, connected.with(admit));

@@ -45,6 +45,7 @@ use crate::history::{History, Retention};
 use crate::labs::Labs;
 use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
+use crate::metrics::CommandCounts;
 use crate::plugins::PluginHost;
 use crate::plugins::decision::Circumstances;
 use crate::shells::Shells;
@@ -67,6 +68,8 @@ struct Hub {
     namespaces: Arc<Namespaces>,
     logs: Arc<LogNamespaces>,
     transports: Transports,
+    /// What was asked for on `/lab-commands`, counted.
+    commands: Arc<CommandCounts>,
     decisions: Arc<Decisions>,
     /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
     stop: CancellationToken,
@@ -108,6 +111,7 @@ pub fn settings() -> SocketIoBuilder {
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
 /// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
 /// From `stop` on, nobody gets in and no command is begun.
+#[expect(clippy::too_many_arguments, reason = "each is another part of the server, and there is one caller")]
 pub fn layer(
     auth: Arc<Authenticator>,
     plugins: PluginHost,
@@ -115,6 +119,7 @@ pub fn layer(
     shells: Shells,
     notices: mpsc::Receiver<Notice>,
     transports: Transports,
+    commands: Arc<CommandCounts>,
     stop: CancellationToken,
 ) -> SocketIoLayer {
     let (layer, io) = settings().build_layer();
@@ -127,6 +132,7 @@ pub fn layer(
         namespaces: Arc::default(),
         logs: Arc::default(),
         transports,
+        commands,
         decisions: Arc::default(),
         stop,
         updates: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
