@@ -1,5 +1,7 @@
 //! The command line: what can be said on it, and what each command does.
 
+mod replay;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,6 +81,8 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Replay(replay::Command),
 }
 
 /// Does what the command line says.
@@ -113,6 +117,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
+        }
+        Command::Plugin(PluginCommand::Replay(command)) => {
+            telemetry::init(command.log_level());
+            runtime()?.block_on(replay::run(command))
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
             for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {

@@ -10,6 +10,7 @@ mod guests;
 mod hostile;
 mod loading;
 mod observed;
+mod recording;
 mod sample;
 
 use std::path::{Path, PathBuf};

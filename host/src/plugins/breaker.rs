@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::config::BreakerConfig;
 use super::decision::{Action, Command, Event, Namespace};
 use super::plugin::PluginInfo;
+use super::record::Input;
 use crate::auth::{Claims, Identity};
 
 /// So many users, and so many things, are told apart.
@@ -42,6 +43,8 @@ pub(super) enum Asked<'a> {
     Action(&'a Identity, Action<'a>),
     /// How is this event worded?
     Event(&'a Event),
+    /// Any of these, as it was recorded.
+    Recorded(&'a Input),
 }
 
 impl Asked<'_> {
@@ -55,6 +58,7 @@ impl Asked<'_> {
                 None => keys.hash_one(serde_json::to_string(claims).unwrap_or_default()),
             },
             Self::Event(event) => keys.hash_one(event.by.as_ref().map(|user| user.as_str())),
+            Self::Recorded(input) => keys.hash_one(input.asker()),
         }
     }
 
@@ -69,6 +73,7 @@ impl Asked<'_> {
                 keys.hash_one((discriminant(action), kind, about))
             }
             Self::Event(event) => keys.hash_one((discriminant(&event.what), event.lab.lab.id.as_str())),
+            Self::Recorded(input) => keys.hash_one(input.subject()),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Which plugins decide what, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,7 +45,8 @@ impl PluginsConfig {
 pub(super) const BUILTIN: &str = "builtin:";
 
 /// One of the three decisions that plugins make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Is this command valid?
     CommandValidator,
@@ -127,15 +128,15 @@ impl Entry {
 }
 
 /// Whether what a plugin decides counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It does.
     #[default]
     Enforce,
     /// It is asked, counted and logged, and everything goes on as if it weren't there: for trying a plugin out. It is asked
-    /// what was let through by the plugins in force, or whom they recognised and how they worded it, after they have
-    /// answered and with nobody waiting for it; when more of this goes on than there is room for, it is left out.
+    /// what the plugins in force were asked, after they have answered, with nobody waiting for it, and its answer is
+    /// compared with theirs; when more of this goes on than there is room for, it is left out.
     Monitor,
 }
 

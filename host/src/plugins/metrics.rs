@@ -10,6 +10,7 @@ use super::breaker::{Admission, Asked, Breaker, BreakerReport};
 use super::config::Hook;
 use super::decision::{CallFailure, Refusal};
 use super::plugin::{Plugin, PluginInfo};
+use super::record::Input;
 use crate::metrics::{Durations, Histogram, Sharded};
 
 /// The steps that calls are counted in, in microseconds.
@@ -236,7 +237,7 @@ impl Plugin {
     /// A question to this plugin begins.
     pub(super) fn ask<'a>(&'a self, asked: Asked<'a>) -> Asking<'a> {
         // `identify` is the one function that isn't the first of its hook.
-        let function = usize::from(matches!(asked, Asked::Claims(_)));
+        let function = usize::from(matches!(asked, Asked::Claims(_) | Asked::Recorded(Input::Identify { .. })));
         Asking { plugin: self, asked, function, begun: Instant::now(), probe: false.into(), ended: false }
     }
 

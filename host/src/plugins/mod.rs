@@ -13,6 +13,8 @@
 //! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `metrics`, `breaker` | what came of calls, counted; plugins that keep failing |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
+//! | [`decision_log`] | what was decided, line by line |
+//! | [`record`] | decisions as data: kept, compared, asked again |
 //! | `builder`, [`source`] | from source to a component |
 
 mod bindings;
@@ -24,6 +26,7 @@ mod clock;
 pub mod config;
 mod convert;
 pub mod decision;
+pub mod decision_log;
 mod engine;
 mod error;
 mod files;
@@ -32,6 +35,7 @@ mod limits;
 mod loader;
 mod metrics;
 mod plugin;
+pub mod record;
 mod shape;
 mod snapshot;
 pub mod source;
@@ -49,9 +53,11 @@ use futures::future::join_all;
 pub use self::breaker::BreakerReport;
 pub use self::builder::{BuildError, Built, Progress, build, can_build};
 pub use self::config::PluginsConfig;
+pub use self::decision_log::{DecisionLog, DecisionLogConfig};
 pub use self::error::{LoadError, LoadProblem};
 pub use self::metrics::{FunctionReport, Outcome, PluginCounts, PluginReport};
 pub use self::plugin::PluginInfo;
+pub use self::watch::Compared;
 
 use self::chain::Chains;
 use self::config::{Hook, Mode};
@@ -169,6 +175,21 @@ impl PluginHost {
     pub fn reports(&self) -> Vec<PluginReport> {
         let chains = self.chains.load();
         Hook::ALL.into_iter().flat_map(|hook| chains.of(hook)).map(|plugin| plugin.report()).collect()
+    }
+
+    /// Has everything that is decided from now on written down. To be called once, before anything is asked.
+    pub fn log_decisions(&self, log: DecisionLog) {
+        self.engine.log_decisions(log);
+    }
+
+    /// How the answers of watched plugins compare with what was decided, since they were loaded.
+    pub fn compared(&self) -> Vec<(PluginInfo, Compared)> {
+        self.chains.load().compared()
+    }
+
+    /// How many decisions are missing in the decision log.
+    pub fn decisions_dropped(&self) -> u64 {
+        self.engine.decision_log().map_or(0, DecisionLog::dropped)
     }
 
     /// How many components [`Self::load`] found compiled in the cache, and how many it had to compile.

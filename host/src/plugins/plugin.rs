@@ -224,6 +224,11 @@ impl Plugin {
         &self.name
     }
 
+    /// Where its decisions are written down, if they are.
+    pub(super) fn decision_log(&self) -> Option<&super::decision_log::DecisionLog> {
+        self.engine.decision_log()
+    }
+
     /// What as many instances as may run at once take of the engine's pool: calls, memories and tables.
     pub(super) fn needs(&self) -> [u32; 3] {
         let calls = self.budget.concurrency;
@@ -301,6 +306,7 @@ impl Plugin {
         call: Call<'_>,
         answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, CallFailure> {
+        super::record::note_memory(call.store.data().limits.memory());
         if call.store.data().log.is_cut() {
             self.counts.log_was_cut();
         }
