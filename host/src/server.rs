@@ -22,7 +22,8 @@ use crate::history::archive::Archive;
 use crate::http::{self, Api};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
-use crate::plugins::{LoadError, PluginHost};
+use crate::plugins::reload::{self, Sources};
+use crate::plugins::{LoadError, PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
@@ -67,8 +68,13 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A plugin can't be loaded.
-    #[error(transparent)]
-    Plugin(#[from] LoadError),
+    #[error("{}{error}", .config.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default())]
+    Plugin {
+        /// The configuration file.
+        config: Option<PathBuf>,
+        /// Which plugin, and what is wrong.
+        error: LoadError,
+    },
     /// No runtime works here.
     #[error(transparent)]
     Runtime(#[from] Unavailable),
@@ -102,6 +108,7 @@ pub struct Server {
     address: SocketAddr,
     login: Option<Login>,
     auth: Arc<Authenticator>,
+    reloader: Reloader,
     labs: Labs,
     shells: Shells,
     driver: Arc<dyn RuntimeDriver>,
@@ -132,7 +139,10 @@ impl Server {
 
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let store = Store::open(&data.join("antimony.db")).await?;
-        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
+        let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
+        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache"));
+        let plugins = plugins.await.map_err(|error| StartError::Plugin { config: config.file().map(Path::to_owned), error })?;
+        let reloader = sources.start(plugins.clone());
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
             // By its real name: the default is relative.
             hidden: vec![data.canonicalize().map_err(unusable)?],
@@ -163,8 +173,15 @@ impl Server {
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
-        let api =
-            Api { store: store.clone(), labs: labs.clone(), plugins, auth: Arc::clone(&auth), native, open_shells };
+        let api = Api {
+            store: store.clone(),
+            labs: labs.clone(),
+            plugins,
+            reloader: reloader.clone(),
+            auth: Arc::clone(&auth),
+            native,
+            open_shells,
+        };
         let routes = http::router(api).merge(socket::contract::routes());
         let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));
 
@@ -176,7 +193,7 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, labs, shells, driver, store, archive, stop, serving, lock })
+        Ok(Self { address, login, auth, reloader, labs, shells, driver, store, archive, stop, serving, lock })
     }
 
     /// Where it listens.
@@ -192,6 +209,11 @@ impl Server {
     /// Keys of this server, for issuing tokens.
     pub fn auth(&self) -> &Authenticator {
         &self.auth
+    }
+
+    /// Puts other plugins in force.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// Ends the server and everything that can't outlive it.
@@ -213,6 +235,20 @@ impl Server {
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);
     }
+}
+
+/// The configuration file as far as plugins go, each time it is read again. Of the rest is said what needs a restart.
+fn sources(running: Config, base_dir: PathBuf) -> Sources {
+    let config_file = running.file().map(Path::to_owned);
+    let read = move || {
+        let Some(file) = running.file() else { return Ok(running.plugins.clone()) };
+        let config = Config::read(file).map_err(|error| error.to_string())?;
+        for key in running.needs_restart(&config) {
+            tracing::warn!(file = %file.display(), key, "this change takes effect at the next start: only plugins are reloaded");
+        }
+        Ok(config.plugins)
+    };
+    Sources { config_file, base_dir, read: Box::new(read) }
 }
 
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.

@@ -15,6 +15,7 @@ mod filter;
 pub(crate) mod lab_json;
 mod labs;
 pub mod local;
+mod plugins;
 mod topologies;
 mod users;
 
@@ -35,7 +36,7 @@ use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
-use crate::plugins::PluginHost;
+use crate::plugins::{PluginHost, Reloader};
 use crate::store::Store;
 
 /// Longest body of a request, in bytes. The largest that is sent is the definition of a topology.
@@ -50,6 +51,8 @@ pub struct Api {
     pub labs: Labs,
     /// The policy.
     pub plugins: PluginHost,
+    /// Puts another policy in force.
+    pub reloader: Reloader,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
     /// The native login.
@@ -70,6 +73,9 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/plugins", get(plugins::show))
+        .route("/plugins/reload", post(plugins::reload))
+        .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))
         .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
     Router::new()

@@ -7,13 +7,15 @@
 //! | authorize | all; the first denial ends it | refuses |
 //! | format | in order; the first answer counts | the next one, and at last plain wording |
 //!
+//! Where the operator has said so (`on-error: dangerously-allow`), a fault of validate and authorize lets through instead.
+//!
 //! Plugins in monitor mode have no place in these orders: they are asked afterwards, as if they stood at the end, and
 //! nobody waits for them (see `watch`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::config::{Hook, Mode};
+use super::config::{Hook, Mode, OnError};
 use super::convert::{self, Arena};
 use super::decision::{Action, Circumstances, Command, Event, Refusal, ShellInfo, Status};
 use super::plugin::{Plugin, PluginInfo};
@@ -60,6 +62,14 @@ impl Chains {
         }
     }
 
+    /// Whether these are the same plugins, loaded once, in the same order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Hook::ALL.into_iter().all(|hook| {
+            let (ours, theirs) = (self.of(hook), other.of(hook));
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(one, other)| Arc::ptr_eq(one, other))
+        })
+    }
+
     pub(super) fn infos(&self) -> Vec<PluginInfo> {
         Hook::ALL.into_iter().flat_map(|hook| self.of(hook)).map(|plugin| plugin.info.clone()).collect()
     }
@@ -80,7 +90,7 @@ impl Chains {
                 Ok(answer) => Ok(Ok(convert::command_answer(answer, &command).map_err(|fault| plugin.failed(fault))?)),
                 Err(rejection) => Ok(Err(convert::rejected(plugin.name(), rejection))),
             });
-            let verdict = answer.unwrap_or_else(|failure| Err(failed(plugin, failure)));
+            let verdict = answer.unwrap_or_else(|failure| passed_over(plugin, failure).map(|()| command.clone()));
             command = counted(plugin, verdict)?;
         }
         self.validators.watched.validate(&command, user, lab, shell, circumstances);
@@ -126,7 +136,7 @@ impl Chains {
             let verdict = match plugin.authorize(asking.clone(), asked.clone(), figures).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
-                Err(failure) => Err(failed(plugin, failure)),
+                Err(failure) => passed_over(plugin, failure),
             };
             counted(plugin, verdict)?;
         }
@@ -155,6 +165,18 @@ impl Chains {
 
 fn failed(plugin: &Plugin, failure: super::decision::CallFailure) -> Refusal {
     Refusal::Failed { plugin: plugin.name().into(), failure }
+}
+
+/// A failure counts as no, unless the operator wants what the plugin can't judge to be let through.
+fn passed_over(plugin: &Plugin, failure: super::decision::CallFailure) -> Result<(), Refusal> {
+    if plugin.info.on_error != OnError::DangerouslyAllow {
+        return Err(failed(plugin, failure));
+    }
+    tracing::warn!(
+        plugin = plugin.name(), hook = %plugin.info.hook, failure = failure.name(),
+        "LET THROUGH without a decision, because of `on-error: dangerously-allow`"
+    );
+    Ok(())
 }
 
 /// A plugin's verdict, once it is counted.

@@ -12,9 +12,10 @@ use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre
 
 use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
 use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
-use super::config::{Budget, Hook, Mode};
+use super::config::{Budget, Hook, InstanceMode, Mode, OnError};
 use super::decision::CallFailure;
 use super::engine::Engine;
+use super::loader::Origin;
 use super::state::CallState;
 
 /// What is known of a loaded plugin.
@@ -34,12 +35,17 @@ pub struct PluginInfo {
     pub path: String,
     /// Whether what it decides counts.
     pub mode: Mode,
+    /// What becomes of a question that it fails to answer.
+    pub on_error: OnError,
+    /// Whether each call gets an instance of its own.
+    pub instance: InstanceMode,
 }
 
 /// A plugin that is ready to be asked.
 pub(super) struct Plugin {
     pub(super) info: PluginInfo,
     pub(super) counts: Counts,
+    pub(super) origin: Origin,
     name: Arc<str>,
     budget: Budget,
     wasi: bool,
@@ -136,11 +142,14 @@ impl Counts {
 
 /// What of [`Plugin`] its loader knows.
 pub(super) struct Parts {
+    pub(super) origin: Origin,
     pub(super) hook: Hook,
     pub(super) name: Option<String>,
     pub(super) digest: String,
     pub(super) path: String,
     pub(super) mode: Mode,
+    pub(super) on_error: OnError,
+    pub(super) instance: InstanceMode,
     pub(super) budget: Budget,
     pub(super) wasi: bool,
     pub(super) engine: Engine,
@@ -194,8 +203,11 @@ impl Plugin {
                 digest: parts.digest,
                 path: parts.path,
                 mode: parts.mode,
+                on_error: parts.on_error,
+                instance: parts.instance,
             },
             counts: Counts::default(),
+            origin: parts.origin,
             name: parts.hook.name().into(),
             budget: parts.budget,
             wasi: parts.wasi,
@@ -231,8 +243,13 @@ impl Plugin {
         plugin.info.name = name;
         plugin.info.version = line(description.version);
         plugin.info.summary = line(description.summary);
-        plugin.counts = Counts::default();
+        plugin.forget_counts();
         Ok(plugin)
+    }
+
+    /// Counts from nothing again: what it was asked for the sake of being tried doesn't count.
+    pub(super) fn forget_counts(&mut self) {
+        self.counts = Counts::default();
     }
 
     /// The name in messages.

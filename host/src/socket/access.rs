@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,6 +34,11 @@ pub(super) struct Session {
     pub(super) expires: Timestamp,
     /// What carries the socket, and all other namespaces of this client.
     pub(super) transport: Arc<Transport>,
+    token: Arc<str>,
+    /// The plugins that let them in were these, or later ones.
+    generation: u64,
+    /// The same for those that last found the token to stand for this user.
+    confirmed: Arc<AtomicU64>,
     /// Cancelled when the socket has left the namespace.
     gone: CancellationToken,
 }
@@ -53,7 +59,38 @@ pub(super) fn begin_event(socket: &Socket) -> Option<EventInProgress> {
     socket.extensions.get::<Carrier>().map(|Carrier(transport)| transport.begin_event())
 }
 
+/// Whether somebody who was let in is who they were, as the plugins in force see it.
+pub(super) enum Confirmed {
+    /// They are.
+    Same,
+    /// Their token means somebody else now, or nobody.
+    Other,
+    /// A plugin failed to say.
+    Unknown(Refusal),
+}
+
 impl Session {
+    /// Has the token looked at again, if other plugins are in force than when that was done last.
+    pub(super) async fn confirm(&self, hub: &Hub) -> Confirmed {
+        let generation = hub.plugins.generation();
+        if self.confirmed.load(Ordering::Relaxed) >= generation {
+            return Confirmed::Same;
+        }
+        // Whose token has expired by now is on the way out.
+        let Ok(token) = hub.auth.verify_access(&self.token) else { return Confirmed::Other };
+        match hub.plugins.identify(&token.claims).await {
+            Ok(user) if user == *self.user => {
+                self.confirmed.fetch_max(generation, Ordering::Relaxed);
+                Confirmed::Same
+            }
+            Err(refusal @ Refusal::Failed { .. }) => Confirmed::Unknown(refusal),
+            Ok(_) | Err(_) => {
+                tracing::info!(user = %self.user.id, "a client is cut: its token means somebody else to the plugins in force");
+                Confirmed::Other
+            }
+        }
+    }
+
     /// Whether the token has expired.
     pub(super) fn is_over(&self) -> bool {
         self.expires <= Timestamp::now()
@@ -126,6 +163,8 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         Some(Value::String(token)) => token,
         Some(_) => return Err(NotAdmitted::InvalidToken),
     };
+    // Before anything is decided: where other plugins come in between, it is decided again.
+    let generation = hub.plugins.generation();
     let bearer = recognise(hub, socket, &transport, token).await?;
     let result = match door {
         Door::Global(namespace) => {
@@ -141,21 +180,27 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         log_refusal(socket, &refusal);
         NotAdmitted::NoAccess
     })?;
-    let Bearer { user, expires, .. } = bearer;
-    Ok(Session { user, expires, transport, gone: CancellationToken::new() })
+    let Bearer { user, expires, token, .. } = bearer;
+    let confirmed = Arc::new(AtomicU64::new(generation));
+    Ok(Session { user, expires, transport, token, generation, confirmed, gone: CancellationToken::new() })
 }
 
-/// Who a token was found to stand for. A client shows the same for each namespace; it is looked at once per transport.
+/// Who a token was found to stand for. A client shows the same for each namespace; it is looked at once per transport, and
+/// again when other plugins are in force.
 #[derive(Debug, Clone)]
 pub(super) struct Bearer {
-    token: Box<str>,
+    token: Arc<str>,
     user: Arc<Identity>,
     expires: Timestamp,
+    generation: u64,
 }
 
 async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: &str) -> Result<Bearer, NotAdmitted> {
-    let known = transport.bearer();
-    if let Some(known) = known.filter(|known| *known.token == *token && known.expires > Timestamp::now()) {
+    let generation = hub.plugins.generation();
+    let counts = |known: &Bearer| {
+        *known.token == *token && known.generation == generation && known.expires > Timestamp::now()
+    };
+    if let Some(known) = transport.bearer().filter(counts) {
         return Ok(known);
     }
     let verified = hub.auth.verify_access(token).map_err(|error| {
@@ -169,7 +214,7 @@ async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: 
             _ => NotAdmitted::InvalidToken,
         }
     })?;
-    let bearer = Bearer { token: token.into(), user: Arc::new(user), expires: verified.expires };
+    let bearer = Bearer { token: token.into(), user: Arc::new(user), expires: verified.expires, generation };
     transport.set_bearer(bearer.clone());
     Ok(bearer)
 }
@@ -211,27 +256,108 @@ impl LabSight {
     }
 }
 
-/// Ready when somebody who was let in may not be there any more, because the lab has changed.
-async fn no_longer_allowed(hub: &Hub, session: &Session, door: &Door) {
-    let Some(LabSight { lab, .. }) = LabSight::of(hub, door) else { return std::future::pending().await };
-    let Some(mut changes) = hub.labs.watch(&lab.lab.id) else { return std::future::pending().await };
-    // Whoever was let in was judged by the lab as it was then, which may be before this.
-    changes.mark_changed();
+/// What somebody who was let in has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The right to be in this namespace.
+    Access,
+    /// Being who they were: all of their namespaces are somebody else's.
+    Identity,
+}
+
+impl Lost {
+    /// Sees somebody out.
+    async fn leave(self, peer: &Peer, session: &Session) {
+        match self {
+            Self::Access => namespaces::disconnect(|| peer.socket()).await,
+            Self::Identity => session.transport.kill(),
+        }
+    }
+}
+
+/// What came of asking again about somebody who is there.
+enum Again {
+    Allowed,
+    Lost(Lost),
+    /// A plugin failed to say.
+    Failed(Refusal, Lost),
+    /// What the namespace belonged to has gone, and whoever removes it sees to those who are there.
+    Gone,
+}
+
+async fn ask_again(hub: &Hub, session: &Session, door: &Door) -> Again {
+    match session.confirm(hub).await {
+        Confirmed::Same => {}
+        Confirmed::Other => return Again::Lost(Lost::Identity),
+        Confirmed::Unknown(refusal) => return Again::Failed(refusal, Lost::Identity),
+    }
+    let user = &session.user;
+    let result = match door {
+        Door::Global(namespace) => {
+            hub.plugins.authorize(user, Action::Connect(*namespace), hub.circumstances(user)).await
+        }
+        _ => match LabSight::of(hub, door) {
+            Some(sight) => sight.allowed(hub, user).await,
+            None => return Again::Gone,
+        },
+    };
+    match result {
+        Ok(()) => Again::Allowed,
+        Err(refusal @ Refusal::Failed { .. }) => Again::Failed(refusal, Lost::Access),
+        Err(refusal) => {
+            tracing::info!(user = %user.id, %refusal, "a client may not be in a namespace any more");
+            Again::Lost(Lost::Access)
+        }
+    }
+}
+
+/// Ready when somebody who was let in may not be there any more, because the lab has changed or other plugins are in force.
+async fn no_longer_allowed(hub: &Hub, session: &Session, door: &Door) -> Lost {
+    let mut generations = hub.plugins.generations();
+    // Whoever was let in may have been judged by those before.
+    if *generations.borrow_and_update() != session.generation {
+        generations.mark_changed();
+    }
+    let mut lab = None;
+    if !matches!(door, Door::Global(_)) {
+        let changes = LabSight::of(hub, door).and_then(|sight| hub.labs.watch(&sight.lab.lab.id));
+        let Some(mut changes) = changes else { return std::future::pending().await };
+        // They were judged by the lab as it was then, which may be before this.
+        changes.mark_changed();
+        lab = Some(changes);
+    }
     let mut failures = 0;
-    while changes.changed().await.is_ok() {
-        // What it belonged to has gone, and whoever removes it sees to those who are there.
-        let Some(sight) = LabSight::of(hub, door) else { break };
-        match sight.allowed(hub, &session.user).await {
-            Ok(()) => failures = 0,
+    loop {
+        let lab_changed = async {
+            match &mut lab {
+                Some(changes) => changes.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Other plugins concern everybody at once. So that the questions don't get in each other's way, they take turns.
+        let (changed, turn) = tokio::select! {
+            changed = generations.changed() => (changed, hub.turns.acquire().await.ok()),
+            changed = lab_changed => (changed, None),
+        };
+        if changed.is_err() {
+            break;
+        }
+        // Boxed: it is asked seldom, and everybody who is there would have room for it all the time.
+        let again = Box::pin(ask_again(hub, session, door)).await;
+        drop(turn);
+        match again {
+            Again::Allowed => failures = 0,
+            Again::Gone => break,
+            Again::Lost(lost) => return lost,
             // So many at once as a change brings may be more than a plugin has time for.
-            Err(Refusal::Failed { .. }) if failures < RETRIES => {
+            Again::Failed(..) if failures < RETRIES => {
                 failures += 1;
                 tokio::time::sleep(RETRY_AFTER).await;
-                changes.mark_changed();
+                generations.mark_changed();
             }
-            Err(refusal) => {
-                tracing::info!(user = %session.user.id, %refusal, "a client loses sight of a lab");
-                return;
+            Again::Failed(refusal, lost) => {
+                tracing::error!(user = %session.user.id, %refusal, "a client has to go: nobody can say whether it may stay");
+                return lost;
             }
         }
     }
@@ -285,23 +411,17 @@ pub(super) fn serve<F>(
             // The middleware has put it there, unless the client has gone already.
             let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
             let Some(session) = session else { return };
-            eprintln!(
-                "SIZES guard {} revoked {} inside {}",
-                size_of_val(&guard(&session)),
-                size_of_val(&no_longer_allowed(&hub, &session, &door)),
-                size_of_val(&inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() }))
-            );
             let mut guard = pin!(guard(&session));
             let mut revoked = pin!(no_longer_allowed(&hub, &session, &door));
             let inside = inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() });
             tokio::select! {
                 () = &mut guard => return,
-                () = &mut revoked => return namespaces::disconnect(|| peer.socket()).await,
+                lost = &mut revoked => return lost.leave(&peer, &session).await,
                 () = inside => {}
             }
             tokio::select! {
                 () = guard => {}
-                () = revoked => namespaces::disconnect(|| peer.socket()).await,
+                lost = revoked => lost.leave(&peer, &session).await,
             }
         }
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 use tokio::sync::Semaphore;
 
-use super::access::{self, Connected, Door};
+use super::access::{self, Confirmed, Connected, Door, Session};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
 use super::message::{Answers, Argument, Message};
 use super::{Hub, message, pump, shells};
@@ -53,7 +53,10 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
                 Some(argument) => match read(&argument) {
                     Ok(command) => {
                         drop(argument);
-                        carry_out(&hub, &session.user, command).await
+                        match confirm(&hub, &session).await {
+                            Ok(()) => carry_out(&hub, &session.user, command).await,
+                            Err(error) => Err(error),
+                        }
                     }
                     Err(error) => Err(error),
                 },
@@ -64,6 +67,18 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
             ack.answer(&result).await;
         }
     });
+}
+
+/// Whoever sends a command has to be who they were when they connected, also where other plugins have come in force since.
+async fn confirm(hub: &Hub, session: &Session) -> Result<(), WireError> {
+    match session.confirm(hub).await {
+        Confirmed::Same => Ok(()),
+        Confirmed::Unknown(refusal) => Err(refused(&session.user, refusal)),
+        Confirmed::Other => {
+            session.transport.kill();
+            Err(WireError::new(DENIED, "your access token means somebody else by now: connect again"))
+        }
+    }
 }
 
 /// A command as it is on the wire.

@@ -30,7 +30,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::lab_updates::LabUpdate;
@@ -53,6 +53,9 @@ use crate::shells::Shells;
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 /// How long a session may take to join its first namespace. Until then the library keeps it, even if the client has gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many of those who are connected are judged anew at once when other plugins are in force: fewer than a plugin may be
+/// asked at once, so that others are served meanwhile.
+const TURNS: usize = 8;
 /// Bytes of a feed that are kept for readers that are behind.
 const FEED_CAPACITY: usize = 4 * 1024 * 1024;
 
@@ -68,6 +71,8 @@ struct Hub {
     logs: Arc<LogNamespaces>,
     transports: Transports,
     decisions: Arc<Decisions>,
+    /// Taken by whoever has somebody judged again because of other plugins.
+    turns: Arc<Semaphore>,
     /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
     stop: CancellationToken,
     /// What `/lab-updates` tells.
@@ -128,6 +133,7 @@ pub fn layer(
         logs: Arc::default(),
         transports,
         decisions: Arc::default(),
+        turns: Arc::new(Semaphore::new(TURNS)),
         stop,
         updates: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
         statuses: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
@@ -141,6 +147,7 @@ pub fn layer(
     for lab in hub.labs.list() {
         logs::update(&hub, &lab);
     }
+    tokio::spawn(notices::of_plugins(hub.clone()));
     tokio::spawn(notices::run(hub, notices));
     layer
 }
