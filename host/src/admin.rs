@@ -62,7 +62,8 @@ mod tests {
             "enforced": false,
         }]});
         let said = in_words(&state);
-        let expected = "in force is generation 3:\n  auth-policy: quota 1.0 (q.wasm, sha256 0123456789ab…, only watched)";
+        let expected =
+            "in force is generation 3:\n  auth-policy: quota 1.0 (q.wasm, sha256 0123456789ab…, only watched)";
         assert_eq!(said, expected);
     }
 }

@@ -162,8 +162,8 @@ fn read_config(path: Option<&Path>) -> anyhow::Result<(Config, PathBuf)> {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let asked_to_stop = stop_signals()?;
     // From here on, so that a SIGHUP while the server starts doesn't end it.
-    let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
-        .context("SIGHUP can't be handled")?;
+    let mut hangups =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).context("SIGHUP can't be handled")?;
     let server = Server::start(options).await?;
     let reloader = server.reloader().clone();
     let on_hangup = tokio::spawn(async move {

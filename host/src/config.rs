@@ -343,7 +343,8 @@ impl Config {
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let nothing = serde_json::Value::Null;
         let said = |config: &Self, section: &str, key: Option<&str>| {
-            let section = config.source.as_ref().and_then(|source| source.said.get(section)).unwrap_or(&nothing).clone();
+            let section =
+                config.source.as_ref().and_then(|source| source.said.get(section)).unwrap_or(&nothing).clone();
             key.map_or(section.clone(), |key| section.get(key).unwrap_or(&nothing).clone())
         };
         let keys = |value: &serde_json::Value| -> Vec<String> {
@@ -399,9 +400,8 @@ impl Config {
                 error.into_inner()
             })
         });
-        read.map(Option::unwrap_or_default).map_err(|error| {
-            if key.is_empty() || key == "." { error.to_string() } else { format!("{key}: {error}") }
-        })
+        read.map(Option::unwrap_or_default)
+            .map_err(|error| if key.is_empty() || key == "." { error.to_string() } else { format!("{key}: {error}") })
     }
 }
 

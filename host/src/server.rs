@@ -140,8 +140,9 @@ impl Server {
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let store = Store::open(&data.join("antimony.db")).await?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
-        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache"));
-        let plugins = plugins.await.map_err(|error| StartError::Plugin { config: config.file().map(Path::to_owned), error })?;
+        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
+        let plugins =
+            plugins.map_err(|error| StartError::Plugin { config: config.file().map(Path::to_owned), error })?;
         let reloader = sources.start(plugins.clone());
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
             // By its real name: the default is relative.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which plugins decide what, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -46,7 +46,8 @@ impl PluginsConfig {
 pub(super) const BUILTIN: &str = "builtin:";
 
 /// One of the three decisions that plugins make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Is this command valid?
     CommandValidator,
@@ -153,7 +154,8 @@ impl Entry {
         match (hook, self.on_error) {
             (Hook::StatusFormatter, None | Some(OnError::Skip)) => Ok(OnError::Skip),
             (Hook::StatusFormatter, Some(_)) => {
-                Err("in the list of formatters only `skip` is possible: no message is lost for want of its wording".into())
+                Err("in the list of formatters only `skip` is possible: no message is lost for want of its wording"
+                    .into())
             }
             (_, None | Some(OnError::Refuse)) => Ok(OnError::Refuse),
             (_, Some(OnError::DangerouslyAllow)) => Ok(OnError::DangerouslyAllow),
@@ -258,7 +260,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
 }
 
 /// Whether what a plugin decides counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It does.

@@ -45,9 +45,9 @@ pub enum GoldenFailure {
 /// [`GoldenFailure`] for the first case that isn't decided as it should be.
 pub(super) async fn check(plugin: &Plugin, path: &Path) -> Result<(), GoldenFailure> {
     let file = path.to_owned();
-    let cases = tokio::task::spawn_blocking(move || record::read_cases(&file)).await.unwrap_or_else(|error| {
-        Err(CasesError::Invalid(path.to_owned(), error.to_string()))
-    })?;
+    let cases = tokio::task::spawn_blocking(move || record::read_cases(&file))
+        .await
+        .unwrap_or_else(|error| Err(CasesError::Invalid(path.to_owned(), error.to_string())))?;
     if cases.is_empty() {
         return Err(GoldenFailure::Empty(path.to_owned()));
     }

@@ -12,6 +12,7 @@
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
 //! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
+//! | [`record`] | decisions as data: kept, compared, asked again |
 //! | [`reload`], [`golden`] | other plugins while the server runs; what they have to decide before they are put in force |
 //! | `builder`, [`source`] | from source to a component |
 
@@ -31,6 +32,7 @@ mod host;
 mod limits;
 mod loader;
 mod plugin;
+pub mod record;
 pub mod reload;
 mod shape;
 mod snapshot;
@@ -114,7 +116,9 @@ impl PluginHost {
                 let origin = loader::Origin::of(base_dir, entry).await;
                 match known.iter().find(|plugin| plugin.origin.is_same(&origin)) {
                     Some(same) => Ok(Arc::clone(same)),
-                    None => loader::load(&self.engine, &self.snapshots, base_dir, hook, index + 1, entry).await.map(Arc::new),
+                    None => loader::load(&self.engine, &self.snapshots, base_dir, hook, index + 1, entry)
+                        .await
+                        .map(Arc::new),
                 }
             });
             // All of them, also when one has failed: what others are doing on their threads would panic when the program

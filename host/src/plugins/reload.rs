@@ -74,7 +74,9 @@ pub struct ReloadFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RollbackError {
     /// Nothing was in force before, or it was gone back to already.
-    #[error("there is nothing to go back to: no other plugins were in force since the server's start or the last rollback")]
+    #[error(
+        "there is nothing to go back to: no other plugins were in force since the server's start or the last rollback"
+    )]
     NothingBefore,
     /// The server is ending.
     #[error("the server is shutting down")]
@@ -122,7 +124,8 @@ impl Prepared {
         let (commands, queue) = mpsc::channel(QUEUE);
         let Self { sources, config, digests } = self;
         let files = files(&sources, [&config]);
-        let keeper = Keeper { host, sources, config, previous: None, files, tried: digests, stats: None, settled: false };
+        let keeper =
+            Keeper { host, sources, config, previous: None, files, tried: digests, stats: None, settled: false };
         tokio::spawn(keeper.run(queue));
         Reloader { commands }
     }
@@ -224,8 +227,10 @@ impl Keeper {
             Ok(candidate) => candidate,
             Err(failure) => {
                 tracing::error!(
-                    plugin = failure.plugin, path = failure.path.as_ref().map(|path| path.display().to_string()),
-                    error = failure.message, "the plugins could not be reloaded, and those that are in force stay so"
+                    plugin = failure.plugin,
+                    path = failure.path.as_ref().map(|path| path.display().to_string()),
+                    error = failure.message,
+                    "the plugins could not be reloaded, and those that are in force stay so"
                 );
                 self.host.state.send_modify(|state| state.last_error = Some(failure.clone()));
                 return Err(failure);
@@ -258,8 +263,7 @@ impl Keeper {
         tried.extend(digests(others.cloned().collect()).await);
         self.tried = tried;
         let config_file = self.sources.config_file.clone();
-        let config =
-            read.map_err(|message| ReloadFailure { at, message, plugin: None, path: config_file.clone() })?;
+        let config = read.map_err(|message| ReloadFailure { at, message, plugin: None, path: config_file.clone() })?;
         let current = self.host.chains.load_full();
         let loaded = self.host.load_chains(&config, &self.sources.base_dir, Some(&current)).await;
         let chains = loaded.map_err(|error| {

@@ -225,10 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_imported_has_to_be_granted_where_the_operator_says_what_is() {
-        let both = component(
-            &["wasi:cli/environment@0.2.3", "antimony:plugin/logging@0.1.0"],
-            &[LIFECYCLE, POLICY],
-        );
+        let both = component(&["wasi:cli/environment@0.2.3", "antimony:plugin/logging@0.1.0"], &[LIFECYCLE, POLICY]);
         let shape = inspect(&both, Hook::AuthPolicy).unwrap();
         let check = |grants| shape.check_grants(&Entry { grants, ..Entry::new("p.wasm") });
         assert!(check(None).is_ok());

@@ -197,9 +197,8 @@ pub(super) struct Bearer {
 
 async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: &str) -> Result<Bearer, NotAdmitted> {
     let generation = hub.plugins.generation();
-    let counts = |known: &Bearer| {
-        *known.token == *token && known.generation == generation && known.expires > Timestamp::now()
-    };
+    let counts =
+        |known: &Bearer| *known.token == *token && known.generation == generation && known.expires > Timestamp::now();
     if let Some(known) = transport.bearer().filter(counts) {
         return Ok(known);
     }

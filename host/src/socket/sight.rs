@@ -78,9 +78,8 @@ impl Decisions {
     /// The decision that counts at `now`, made or not.
     fn of(&self, key: Key, lab: &Arc<LabSnapshot>, generation: u64, now: Instant) -> Arc<Decision> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = |known: &Decision| {
-            Arc::ptr_eq(&known.lab, lab) && known.generation == generation && known.is_fresh(now)
-        };
+        let counts =
+            |known: &Decision| Arc::ptr_eq(&known.lab, lab) && known.generation == generation && known.is_fresh(now);
         if let Some(known) = kept.decisions.get(&key).filter(|known| counts(known)) {
             return Arc::clone(known);
         }
