@@ -19,6 +19,7 @@ mod node_logs;
 mod plugins;
 mod policy;
 mod protocol;
+mod reload;
 mod restart;
 mod shells;
 mod specification;

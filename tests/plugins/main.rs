@@ -9,6 +9,7 @@ mod crafted;
 mod guests;
 mod hostile;
 mod loading;
+mod reload;
 mod recording;
 mod sample;
 
