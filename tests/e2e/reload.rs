@@ -103,7 +103,8 @@ async fn policy_changes_by_file_signal_and_request_while_clients_stay_connected(
     operated.set(DENY);
     operated.generation(&admin, 2).await;
     refused("exam week").await;
-    expect_data(&mut updates, "the word that all labs may look otherwise", |data| data["payload"]["labId"].is_null()).await;
+    expect_data(&mut updates, "the word that all labs may look otherwise", |data| data["payload"]["labId"].is_null())
+        .await;
 
     // By a signal. What needs a restart is said in the log.
     operated.write(&format!("{}shell: {{ userLimit: 3 }}\n", Operated::config("{}")));
@@ -163,7 +164,11 @@ async fn a_broken_candidate_keeps_the_old_policy_and_every_place_says_so() {
         ("sha256", None, entry(&format!("sha256: {}", "0".repeat(64)))),
         ("students list their shells", None, entry("golden: golden.yml")),
         ("plugins.auth-policy[0].on-error", None, entry("on-error: ignore")),
-        ("is a plugin for status-formatter", None, Operated::config(DENY).replace("policy.wasm", "builtin:status-formatter")),
+        (
+            "is a plugin for status-formatter",
+            None,
+            Operated::config(DENY).replace("policy.wasm", "builtin:status-formatter"),
+        ),
     ];
     for (why, component, config) in broken {
         if let Some(bytes) = component {

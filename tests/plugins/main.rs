@@ -9,8 +9,8 @@ mod crafted;
 mod guests;
 mod hostile;
 mod loading;
-mod reload;
 mod recording;
+mod reload;
 mod sample;
 
 use std::path::{Path, PathBuf};

@@ -146,7 +146,10 @@ async fn a_candidate_that_is_not_as_it_should_be_leaves_everything_as_it_was() {
         (Entry::new("builtin:status-formatter"), "plugin for status-formatter"),
         (Entry { sha256: Some(digest), ..good.clone() }, "sha256: the configuration expects 0000"),
         (Entry { settings: json!({"denyy": []}), ..good.clone() }, "refused its settings: unknown field `denyy`"),
-        (Entry { grants: Some(vec![Grant::Wasi]), ..guests::entry("deploy-freeze").unwrap() }, "grants: it imports logging"),
+        (
+            Entry { grants: Some(vec![Grant::Wasi]), ..guests::entry("deploy-freeze").unwrap() },
+            "grants: it imports logging",
+        ),
         (Entry { on_error: Some(OnError::Skip), ..good.clone() }, "on-error: `skip` is for formatters"),
         (Entry { golden: vec!["golden.yml".into()], ..good.clone() }, "case \"ada lists her shells\""),
         (Entry { golden: vec!["nowhere.yml".into()], ..good.clone() }, "nowhere.yml"),

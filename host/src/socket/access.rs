@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
 use socketioxide::extract::{SocketRef, TryData};
@@ -266,9 +267,9 @@ enum Lost {
 
 impl Lost {
     /// Sees somebody out.
-    async fn leave(self, peer: &Peer, session: &Session) {
+    async fn leave(self, socket: impl Fn() -> Option<SocketRef>, session: &Session) {
         match self {
-            Self::Access => namespaces::disconnect(|| peer.socket()).await,
+            Self::Access => namespaces::disconnect(socket).await,
             Self::Identity => session.transport.kill(),
         }
     }
@@ -280,8 +281,6 @@ enum Again {
     Lost(Lost),
     /// A plugin failed to say.
     Failed(Refusal, Lost),
-    /// What the namespace belonged to has gone, and whoever removes it sees to those who are there.
-    Gone,
 }
 
 async fn ask_again(hub: &Hub, session: &Session, door: &Door) -> Again {
@@ -297,7 +296,8 @@ async fn ask_again(hub: &Hub, session: &Session, door: &Door) -> Again {
         }
         _ => match LabSight::of(hub, door) {
             Some(sight) => sight.allowed(hub, user).await,
-            None => return Again::Gone,
+            // What the namespace belonged to has gone, and whoever removes it sees to those who are there.
+            None => Ok(()),
         },
     };
     match result {
@@ -310,57 +310,88 @@ async fn ask_again(hub: &Hub, session: &Session, door: &Door) -> Again {
     }
 }
 
-/// Ready when somebody who was let in may not be there any more, because the lab has changed or other plugins are in force.
-async fn no_longer_allowed(hub: &Hub, session: &Session, door: &Door) -> Lost {
-    let mut generations = hub.plugins.generations();
-    // Whoever was let in may have been judged by those before.
-    if *generations.borrow_and_update() != session.generation {
-        generations.mark_changed();
-    }
-    let mut lab = None;
-    if !matches!(door, Door::Global(_)) {
-        let changes = LabSight::of(hub, door).and_then(|sight| hub.labs.watch(&sight.lab.lab.id));
-        let Some(mut changes) = changes else { return std::future::pending().await };
-        // They were judged by the lab as it was then, which may be before this.
-        changes.mark_changed();
-        lab = Some(changes);
-    }
+/// Judges somebody again who is there; `None`: they may stay. `of_many`: everybody else is judged as well.
+async fn judge_again(hub: &Hub, session: &Session, door: &Door, of_many: bool) -> Option<Lost> {
     let mut failures = 0;
     loop {
-        let lab_changed = async {
-            match &mut lab {
-                Some(changes) => changes.changed().await,
-                None => std::future::pending().await,
-            }
-        };
-        // Other plugins concern everybody at once. So that the questions don't get in each other's way, they take turns.
-        let (changed, turn) = tokio::select! {
-            changed = generations.changed() => (changed, hub.turns.acquire().await.ok()),
-            changed = lab_changed => (changed, None),
-        };
-        if changed.is_err() {
-            break;
-        }
-        // Boxed: it is asked seldom, and everybody who is there would have room for it all the time.
-        let again = Box::pin(ask_again(hub, session, door)).await;
+        // They take turns, so that nobody has to go because a plugin was asked too much at once.
+        let turn = if of_many { hub.turns.acquire().await.ok() } else { None };
+        let again = ask_again(hub, session, door).await;
         drop(turn);
         match again {
-            Again::Allowed => failures = 0,
-            Again::Gone => break,
-            Again::Lost(lost) => return lost,
+            Again::Allowed => return None,
+            Again::Lost(lost) => return Some(lost),
             // So many at once as a change brings may be more than a plugin has time for.
             Again::Failed(..) if failures < RETRIES => {
                 failures += 1;
                 tokio::time::sleep(RETRY_AFTER).await;
-                generations.mark_changed();
             }
             Again::Failed(refusal, lost) => {
                 tracing::error!(user = %session.user.id, %refusal, "a client has to go: nobody can say whether it may stay");
-                return lost;
+                return Some(lost);
             }
         }
     }
+}
+
+/// Ready when somebody who was let in may not be there, because other plugins were put in force while they came.
+async fn once_more(hub: Hub, session: Session, door: Door) -> Lost {
+    match judge_again(&hub, &session, &door, true).await {
+        Some(lost) => lost,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when somebody who was let in may not be there any more, because the lab has changed or other plugins are in force.
+async fn no_longer_allowed(hub: Hub, session: Session, door: Door) -> Lost {
+    let changes = LabSight::of(&hub, &door).and_then(|sight| hub.labs.watch(&sight.lab.lab.id));
+    let Some(mut changes) = changes else { return std::future::pending().await };
+    let mut generations = hub.plugins.generations();
+    // Whoever was let in was judged by the lab and by the plugins as they were then, which may be before this.
+    changes.mark_changed();
+    if *generations.borrow_and_update() != session.generation {
+        generations.mark_changed();
+    }
+    loop {
+        let (changed, of_many) = tokio::select! {
+            changed = changes.changed() => (changed, false),
+            changed = generations.changed() => (changed, true),
+        };
+        if changed.is_err() {
+            break;
+        }
+        // Boxed: it happens seldom, and everybody who is there would have room for it all the time.
+        if let Some(lost) = Box::pin(judge_again(&hub, &session, &door, of_many)).await {
+            return lost;
+        }
+    }
     std::future::pending().await
+}
+
+/// Has everybody in the global namespaces judged again whenever other plugins are in force: nothing is kept for that in
+/// each of them. Runs until the server ends.
+pub(super) async fn judge_again_when_plugins_change(hub: Hub) {
+    let mut generations = hub.plugins.generations();
+    loop {
+        tokio::select! {
+            () = hub.stop.cancelled() => return,
+            // It can't end before the hub does.
+            changed = generations.changed() => if changed.is_err() { return },
+        }
+        for (path, namespace) in super::GLOBAL {
+            let there = hub.io.of(path).map(|of| of.sockets()).unwrap_or_default();
+            let there: Vec<_> =
+                there.iter().filter_map(|socket| Some((socket.id, socket.extensions.get::<Session>()?))).collect();
+            let (hub, door) = (&hub, &Door::Global(namespace));
+            let each = futures::stream::iter(there).for_each_concurrent(super::TURNS, async |(id, session)| {
+                if let Some(lost) = judge_again(hub, &session, door, true).await {
+                    // Looked up again: it may have gone meanwhile.
+                    lost.leave(|| hub.io.of(path).and_then(|of| of.get_socket(id)), &session).await;
+                }
+            });
+            each.await;
+        }
+    }
 }
 
 fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
@@ -410,18 +441,26 @@ pub(super) fn serve<F>(
             // The middleware has put it there, unless the client has gone already.
             let session = peer.socket().and_then(|socket| socket.extensions.get::<Session>());
             let Some(session) = session else { return };
+            // Every byte in here is there once for each namespace of each client, for as long as they are connected: what
+            // is moved would take its place twice, and what is rare is boxed.
+            let mut revoked = if let Door::Global(_) = door {
+                // `judge_again_when_plugins_change` sees to them, but not to those who came while it did that.
+                let missed = session.generation != hub.plugins.generation();
+                missed.then(|| once_more(hub.clone(), session.clone(), door).boxed())
+            } else {
+                Some(no_longer_allowed(hub.clone(), session.clone(), door).boxed())
+            };
             let mut guard = pin!(guard(&session));
-            let mut revoked = pin!(no_longer_allowed(&hub, &session, &door));
-            let inside = inside(Connected { hub: hub.clone(), peer: peer.clone(), session: session.clone() });
-            tokio::select! {
-                () = &mut guard => return,
-                lost = &mut revoked => return lost.leave(&peer, &session).await,
-                () = inside => {}
-            }
-            tokio::select! {
-                () = guard => {}
-                lost = revoked => lost.leave(&peer, &session).await,
-            }
+            let mut inside = pin!(inside(Connected { hub, peer: peer.clone(), session: session.clone() }));
+            let mut over = false;
+            let lost = loop {
+                tokio::select! {
+                    () = &mut guard => return,
+                    lost = async { revoked.as_mut().expect("guarded").await }, if revoked.is_some() => break lost,
+                    () = &mut inside, if !over => over = true,
+                }
+            };
+            Box::pin(lost.leave(|| peer.socket(), &session)).await;
         }
     };
     hub.io.ns(path, connected.with(admit));

@@ -21,7 +21,7 @@ use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal}
 use crate::runtime::NodeAction;
 
 /// Its path.
-const PATH: &str = "/lab-commands";
+pub(super) const PATH: &str = "/lab-commands";
 /// Commands of one connection that may be carried out at once, until their answers are on their way.
 const IN_FLIGHT: usize = 64;
 

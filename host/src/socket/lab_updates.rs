@@ -14,7 +14,7 @@ use crate::labs::model::LabSnapshot;
 use crate::plugins::decision::{Namespace, Refusal};
 
 /// Its path.
-const PATH: &str = "/lab-updates";
+pub(super) const PATH: &str = "/lab-updates";
 
 /// What has changed.
 #[derive(Debug)]

@@ -46,13 +46,20 @@ use crate::labs::Labs;
 use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
 use crate::plugins::PluginHost;
-use crate::plugins::decision::Circumstances;
+use crate::plugins::decision::{Circumstances, Namespace};
 use crate::shells::Shells;
 
 /// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 /// How long a session may take to join its first namespace. Until then the library keeps it, even if the client has gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The namespaces that are always there.
+const GLOBAL: [(&str, Namespace<'static>); 4] = [
+    (lab_commands::PATH, Namespace::LabCommands),
+    (lab_updates::PATH, Namespace::LabUpdates),
+    (status_messages::PATH, Namespace::StatusMessages),
+    (shell_commands::PATH, Namespace::ShellCommands),
+];
 /// How many of those who are connected are judged anew at once when other plugins are in force: fewer than a plugin may be
 /// asked at once, so that others are served meanwhile.
 const TURNS: usize = 8;
@@ -147,6 +154,7 @@ pub fn layer(
     for lab in hub.labs.list() {
         logs::update(&hub, &lab);
     }
+    tokio::spawn(access::judge_again_when_plugins_change(hub.clone()));
     tokio::spawn(notices::of_plugins(hub.clone()));
     tokio::spawn(notices::run(hub, notices));
     layer

@@ -18,7 +18,7 @@ use crate::history::{Entry, FollowEnd, Follower};
 const BATCH: usize = 256;
 /// How long lines of a log are gathered after some were sent. A line that comes when it has been quiet for so long goes out
 /// at once. Sending is paid for by the flush rather than by the line: under load this makes it several times cheaper.
-const LINES_GATHER: Duration = Duration::from_millis(20);
+const LINES_GATHER: Duration = Duration::from_millis(25);
 
 /// Name of the event that carries live data, on every namespace.
 pub(super) const DATA: &str = "data";
@@ -33,7 +33,7 @@ pub(super) async fn backlog_then_live<T: Entry + Serialize, S: Selection<T>>(
     mut follower: Follower<T>,
     selection: &S,
 ) {
-    match emit(peer, BACKLOG, &backlog).await {
+    match Box::pin(emit(peer, BACKLOG, &backlog)).await {
         Ok(()) => {}
         Err(why) => return cut(peer, why),
     }
@@ -81,7 +81,7 @@ pub(super) async fn live<T: Entry, S: Selection<T>>(peer: &Peer, follower: &mut 
                 let Some(gap) = selection.gap(follower.skip_dropped()) else {
                     return cut(peer, Undeliverable::Stuck);
                 };
-                match emit(peer, DATA, &gap).await {
+                match Box::pin(emit(peer, DATA, &gap)).await {
                     Ok(()) => continue,
                     Err(why) => return cut(peer, why),
                 }
@@ -110,7 +110,8 @@ pub(super) async fn send<T, S: Selection<T>>(
             && !emit_now(peer, DATA, &message)
         {
             passed(std::mem::take(&mut untold));
-            if let Err(why) = emit(peer, DATA, &message).await {
+            // Boxed, like whatever is rare in what every client has one of.
+            if let Err(why) = Box::pin(emit(peer, DATA, &message)).await {
                 cut(peer, why);
                 return false;
             }

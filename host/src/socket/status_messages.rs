@@ -15,7 +15,7 @@ use crate::plugins::ReloadFailure;
 use crate::plugins::decision::{Event, Namespace, Occurrence, Severity, Status};
 
 /// Its path.
-const PATH: &str = "/status-messages";
+pub(super) const PATH: &str = "/status-messages";
 
 /// Something that happened, and how it was worded.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
@@ -170,7 +170,7 @@ pub async fn watch(State(transports): State<Transports>, request: Request, next:
     }
     let Some(session) = query_value(request.uri().query().unwrap_or_default(), "sid") else {
         // The session is made by this request; `admit` finds out which connection it came by.
-        return next.run(request).await;
+        return next.run(detached(request)).await;
     };
     let transport = transports.of(session);
     if is_web_socket(&request)
@@ -184,6 +184,27 @@ pub async fn watch(State(transports): State<Transports>, request: Request, next:
         () = transport.killed() => unknown_session(),
         answer = answer => answer,
     }
+}
+
+/// The same request with head fields of its own. Those that the server hands out are parts of the buffer that it read them
+/// into, 16 KiB which would stay for as long as the session, since the library keeps the head of the request that began it.
+fn detached(request: Request) -> Request {
+    let (mut head, body) = request.into_parts();
+    if let Ok(uri) = head.uri.to_string().parse() {
+        head.uri = uri;
+    }
+    let copy = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        let mut copied = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        copied.set_sensitive(value.is_sensitive());
+        Some((name, copied))
+    };
+    let mut headers = HeaderMap::with_capacity(head.headers.len());
+    for (name, value) in head.headers.iter().filter_map(copy) {
+        headers.append(name, value);
+    }
+    head.headers = headers;
+    Request::from_parts(head, body)
 }
 
 /// What Engine.IO answers for a session that it doesn't know; clients then begin another one.

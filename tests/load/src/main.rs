@@ -243,6 +243,11 @@ async fn compare(cli: Cli, server: PathBuf, places: Places) -> anyhow::Result<()
     if let Some(out) = cli.out {
         std::fs::write(&out, text).with_context(|| format!("write {}", out.display()))?;
     }
+    for (contestant, column) in contestants.iter().zip(&columns) {
+        let wrong = [Figure::Lost, Figure::Disordered].map(|figure| column.value(figure).unwrap_or(0.0));
+        let ours = matches!(contestant.kind, Kind::Antimony);
+        anyhow::ensure!(!ours || wrong == [0.0; 2], "{} lost, doubled or disordered messages", column.name);
+    }
     Ok(())
 }
 

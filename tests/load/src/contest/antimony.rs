@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use antimony_host::client::Api;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use http::Method;
 use serde_json::json;
 
 use crate::connection::Connection;
+
+/// How often a deploy is tried when the server says to try again.
+const ATTEMPTS: usize = 100;
 
 /// A lab of the server, and its topology.
 #[derive(Debug, Clone)]
@@ -111,13 +114,21 @@ async fn change(lab: &Lab, address: SocketAddr, token: &str, exec: &str) -> anyh
 async fn deploy(lab: &Lab, address: SocketAddr, token: &str) -> anyhow::Result<()> {
     let mut client = Connection::open(address).await?;
     client.join("/lab-commands", token).await?;
-    client.send(&format!(r#"42/lab-commands,0["data",{{"labId":"{}","command":0}}]"#, lab.id)).await?;
-    loop {
-        let message = client.next().await?;
-        if message.starts_with(b"43/lab-commands,0") {
-            let answer = String::from_utf8_lossy(message);
-            ensure!(answer.contains("payload"), "the lab can't be deployed: {answer}");
-            return Ok(());
+    for attempt in 0..ATTEMPTS {
+        let ack = format!("3/lab-commands,{attempt}[");
+        client.send(&format!(r#"42/lab-commands,{attempt}["data",{{"labId":"{}","command":0}}]"#, lab.id)).await?;
+        let answer = loop {
+            let message = client.next().await?;
+            if message.strip_prefix(b"4").is_some_and(|packet| packet.starts_with(ack.as_bytes())) {
+                break String::from_utf8_lossy(message).into_owned();
+            }
+        };
+        // The lab may not have heard yet of its changed topology; it says so then.
+        if answer.contains("try again") {
+            continue;
         }
+        ensure!(answer.contains("payload"), "the lab can't be deployed: {answer}");
+        return Ok(());
     }
+    bail!("the lab can't be deployed: {ATTEMPTS} times it said to try again")
 }

@@ -14,7 +14,7 @@ use crate::contest::{Contestant, Running};
 /// Room for what is read at once, per client.
 const ROOM: usize = 64 * 1024;
 /// How long nothing may come before what is missing counts as lost.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long it may take until the first line comes.
 const BEGINNING: Duration = Duration::from_secs(60);
 /// How often the slowest client is looked for.
