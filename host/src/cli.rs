@@ -1,5 +1,7 @@
 //! The command line: what can be said on it, and what each command does.
 
+mod replay;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -93,6 +95,8 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Replay(replay::Command),
 }
 
 /// Does what the command line says.
@@ -139,6 +143,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Plugin(PluginCommand::Rollback(server)) => {
             print_line(&runtime()?.block_on(admin::rollback(&server))?);
             Ok(())
+        }
+        Command::Plugin(PluginCommand::Replay(command)) => {
+            telemetry::init("error");
+            runtime()?.block_on(replay::run(command))
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
             for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {

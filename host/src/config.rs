@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::history::Retention;
 use crate::labs::LOG_RETENTION;
-use crate::plugins::PluginsConfig;
+use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::shells::{Commands, LoginCommands, ShellOptions};
 
 /// Names the user that the native login accepts.
@@ -82,6 +82,9 @@ pub struct Config {
     pub logs: LogsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
+    /// Where it is written down what they decide. Spelled as in `plugins`.
+    #[serde(rename = "decision-log", alias = "decisionLog")]
+    pub decision_log: DecisionLogConfig,
     general: GeneralConfig,
     database: DatabaseConfig,
     #[serde(alias = "filesystem")]
@@ -367,11 +370,12 @@ impl Config {
     /// The JSON schema of the file: what keys there are, what they mean, and what they can be.
     pub fn schema() -> serde_json::Value {
         let mut schema = schemars::schema_for!(Self);
-        // The other spelling of the key that deployments in the field have.
-        if let Some(keys) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut)
-            && let Some(section) = keys.get("fileSystem").cloned()
-        {
-            keys.insert("filesystem".to_owned(), section);
+        // The other spellings that are taken.
+        if let Some(keys) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
+            for (key, alias) in [("fileSystem", "filesystem"), ("decision-log", "decisionLog")] {
+                let section = keys.get(key).cloned().expect("it is a section");
+                keys.insert(alias.to_owned(), section);
+            }
         }
         schema.to_value()
     }

@@ -23,7 +23,7 @@ use crate::http::{self, Api};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
 use crate::plugins::reload::{self, Sources};
-use crate::plugins::{LoadError, PluginHost, Reloader};
+use crate::plugins::{DecisionLog, LoadError, PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
@@ -114,6 +114,7 @@ pub struct Server {
     driver: Arc<dyn RuntimeDriver>,
     store: Store,
     archive: Archive,
+    decisions: Option<DecisionLog>,
     /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -144,6 +145,11 @@ impl Server {
         let plugins =
             plugins.map_err(|error| StartError::Plugin { config: config.file().map(Path::to_owned), error })?;
         let reloader = sources.start(plugins.clone());
+        let decisions = DecisionLog::open(&config.decision_log, &data)
+            .map_err(|error| StartError::Data { path: data.join(&config.decision_log.path), error })?;
+        if let Some(log) = &decisions {
+            plugins.log_decisions(log.clone());
+        }
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
             // By its real name: the default is relative.
             hidden: vec![data.canonicalize().map_err(unusable)?],
@@ -194,7 +200,21 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, reloader, labs, shells, driver, store, archive, stop, serving, lock })
+        Ok(Self {
+            address,
+            login,
+            auth,
+            reloader,
+            labs,
+            shells,
+            driver,
+            store,
+            archive,
+            decisions,
+            stop,
+            serving,
+            lock,
+        })
     }
 
     /// Where it listens.
@@ -232,6 +252,9 @@ impl Server {
         }
         // What the runtime said at last is worth keeping too.
         self.archive.close().await;
+        if let Some(log) = self.decisions {
+            log.close().await;
+        }
         self.store.close().await;
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);

@@ -122,6 +122,9 @@ pub struct Entry {
     #[serde(default, deserialize_with = "one_or_several")]
     #[schemars(with = "OneOrSeveral")]
     pub golden: Vec<String>,
+    /// When it is no longer asked, since it keeps failing.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
 }
 
 impl Entry {
@@ -138,6 +141,7 @@ impl Entry {
             instance: InstanceMode::default(),
             grants: None,
             golden: Vec::new(),
+            breaker: BreakerConfig::default(),
         }
     }
 
@@ -267,8 +271,8 @@ pub enum Mode {
     #[default]
     Enforce,
     /// It is asked, counted and logged, and everything goes on as if it weren't there: for trying a plugin out. It is asked
-    /// what was let through by the plugins in force, or whom they recognised and how they worded it, after they have
-    /// answered and with nobody waiting for it; when more of this goes on than there is room for, it is left out.
+    /// what the plugins in force were asked, after they have answered, with nobody waiting for it, and its answer is
+    /// compared with theirs; when more of this goes on than there is room for, it is left out.
     Monitor,
 }
 
@@ -309,6 +313,22 @@ impl Default for Budget {
     }
 }
 
+/// When a plugin that keeps failing is no longer asked. See `breaker` for what that means to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BreakerConfig {
+    /// After so many faults in a row. 0: it is always asked.
+    pub failures: u32,
+    /// After how long one question is put to it all the same, to see whether it works again, in milliseconds.
+    pub cool_down_ms: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 10, cool_down_ms: 5_000 }
+    }
+}
+
 impl Budget {
     /// How long a call may compute.
     pub fn time(&self) -> Duration {
@@ -344,11 +364,12 @@ mod tests {
     #[test]
     fn an_entry_reads_as_it_is_documented() {
         let text = r#"{"auth-policy": [{"path": "a.wasm", "name": "mine", "settings": {"k": 1}, "mode": "monitor",
-            "budget": {"time-ms": 5}}]}"#;
+            "budget": {"time-ms": 5}, "breaker": {"failures": 0}}]}"#;
         let config: PluginsConfig = serde_json::from_str(text).unwrap();
         let entry = &config.auth_policy[0];
         assert_eq!((entry.mode, entry.budget.time_ms, entry.budget.concurrency), (Mode::Monitor, 5, 32));
         assert_eq!(entry.settings_json(), r#"{"k":1}"#);
+        assert_eq!(entry.breaker, BreakerConfig { failures: 0, cool_down_ms: 5_000 });
         assert_eq!(config.command_validator, PluginsConfig::default().command_validator);
     }
 

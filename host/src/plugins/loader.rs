@@ -17,7 +17,7 @@ use super::snapshot::Snapshots;
 /// What a plugin was loaded from: two of the same would be the same plugin.
 #[derive(Debug)]
 pub(super) struct Origin {
-    entry: Entry,
+    pub(super) entry: Entry,
     /// The contents of its files; `None`: one can't be read.
     files: Option<[u8; 32]>,
 }
@@ -128,6 +128,7 @@ async fn prepare(
         on_error,
         instance: entry.instance,
         budget: entry.budget,
+        breaker: entry.breaker,
         wasi: shape.wasi,
         engine: engine.clone(),
         pre,
@@ -138,7 +139,7 @@ async fn prepare(
     for golden in &entry.golden {
         super::golden::check(&plugin, &base_dir.join(golden)).await.map_err(LoadProblem::Golden)?;
     }
-    plugin.forget_counts();
+    plugin.forget_trials();
     Ok(plugin)
 }
 
