@@ -42,13 +42,13 @@ fn in_words(state: &Value) -> String {
     let plugins = state["plugins"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let line = |plugin: &Value| {
-        let digest: String = text(&plugin["sha256"]).chars().take(12).collect();
+        let digest: String = text(&plugin["digest"]).chars().take(12).collect();
         let [hook, name, version, path] = ["hook", "name", "version", "path"].map(|key| text(&plugin[key]));
-        let mode = if plugin["enforced"] == true { "" } else { ", only watched" };
+        let mode = if plugin["mode"] == "enforce" { "" } else { ", only watched" };
         format!("\n  {hook}: {name} {version} ({path}, sha256 {digest}…{mode})")
     };
     let lines: String = plugins.iter().map(line).collect();
-    format!("in force is generation {}:{lines}", state["generation"])
+    format!("in force is generation {}:{lines}", state["reload"]["generation"])
 }
 
 #[cfg(test)]
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn what_is_in_force_is_told_line_by_line() {
-        let state = serde_json::json!({"generation": 3, "plugins": [{
-            "hook": "auth-policy", "name": "quota", "version": "1.0", "path": "q.wasm", "sha256": "0123456789abcdef",
-            "enforced": false,
+        let state = serde_json::json!({"reload": {"generation": 3}, "plugins": [{
+            "hook": "auth-policy", "name": "quota", "version": "1.0", "path": "q.wasm", "digest": "0123456789abcdef",
+            "mode": "monitor",
         }]});
         let said = in_words(&state);
         let expected =

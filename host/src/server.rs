@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
 use crate::config::{Config, ConfigError, Login, native_login};
 use crate::history::archive::Archive;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
+use crate::metrics::CommandCounts;
 use crate::plugins::reload::{self, Sources};
 use crate::plugins::{DecisionLog, LoadError, PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
@@ -164,6 +165,7 @@ impl Server {
 
         let stop = CancellationToken::new();
         let transports = Transports::default();
+        let commands = Arc::<CommandCounts>::default();
         let socket = socket::layer(
             Arc::clone(&auth),
             plugins.clone(),
@@ -171,6 +173,7 @@ impl Server {
             shells.clone(),
             notices,
             transports.clone(),
+            Arc::clone(&commands),
             stop.clone(),
         );
         let open_shells = {
@@ -180,6 +183,13 @@ impl Server {
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
             NativeLogin::new(login.username.clone(), login.password.clone(), false)
         });
+        let (all_shells, sessions) = (shells.clone(), transports.clone());
+        let observed = Observed {
+            commands,
+            sessions: Arc::new(move || sessions.count()),
+            shells: Arc::new(move || all_shells.total()),
+            runtime: Arc::clone(&driver),
+        };
         let api = Api {
             store: store.clone(),
             labs: labs.clone(),
@@ -188,6 +198,7 @@ impl Server {
             auth: Arc::clone(&auth),
             native,
             open_shells,
+            observed,
         };
         let routes = http::router(api).merge(socket::contract::routes());
         let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));

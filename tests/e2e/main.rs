@@ -17,6 +17,7 @@ mod harness;
 mod interop;
 mod isolation;
 mod node_logs;
+mod observability;
 mod plugins;
 mod policy;
 mod protocol;

@@ -70,7 +70,7 @@ impl Operated {
     }
 
     async fn generation(&self, admin: &Client, wanted: u64) -> Value {
-        self.state(admin, |state| state["generation"] == wanted).await
+        self.state(admin, |state| state["reload"]["generation"] == wanted).await
     }
 
     /// `antimony-host plugin rollback`, or `reload`, as an operator types it.
@@ -125,7 +125,7 @@ async fn policy_changes_by_file_signal_and_request_while_clients_stay_connected(
     let forbidden = member.api.get("/plugins").await.unwrap_err();
     assert_eq!(forbidden.refusal(), Some((403, 5403)));
     let answer = admin.api.request(reqwest::Method::POST, &format!("/api{path}"), None).await.unwrap();
-    assert_eq!((&answer["generation"], &answer["lastError"]), (&json!(4), &Value::Null));
+    assert_eq!((&answer["reload"]["generation"], &answer["reload"]["lastError"]), (&json!(4), &Value::Null));
     assert_eq!(answer["plugins"][1]["name"], "obedient", "{answer}");
     refused("holidays").await;
 
@@ -134,7 +134,7 @@ async fn policy_changes_by_file_signal_and_request_while_clients_stay_connected(
     let said = String::from_utf8_lossy(&back.stdout).into_owned();
     assert!(back.status.success() && said.contains("generation 5") && said.contains("obedient"), "{back:?}");
     assert_eq!(may().await, Ok(json!([])));
-    assert_eq!(admin.api.get("/plugins").await.unwrap()["rolledBack"], true);
+    assert_eq!(admin.api.get("/plugins").await.unwrap()["reload"]["rolledBack"], true);
     let twice = operated.ask("rollback", &admin.token).await;
     assert!(!twice.status.success() && String::from_utf8_lossy(&twice.stderr).contains("nothing to go back to"));
     // And by its own wish to what the files say.
@@ -175,10 +175,14 @@ async fn a_broken_candidate_keeps_the_old_policy_and_every_place_says_so() {
             std::fs::write(&operated.policy, bytes).unwrap();
         }
         operated.write(&config);
-        let state = operated.state(&admin, |state| says(&state["lastError"]["message"], why)).await;
-        assert_eq!(state["generation"], 1, "{state}");
+        let state = operated.state(&admin, |state| says(&state["reload"]["lastError"]["message"], why)).await;
+        assert_eq!(state["reload"]["generation"], 1, "{state}");
         let message = expect_data(&mut told, why, |data| says(&data["payload"]["logContent"], why)).await;
         assert_eq!(message["payload"]["severity"], 3, "{message}");
+        let ready = reqwest::get(format!("{}/readyz", operated.server.url)).await.unwrap();
+        assert_eq!(ready.status().as_u16(), 200, "the old policy is as good as it was");
+        let ready = ready.text().await.unwrap();
+        assert!(ready.contains("could not be reloaded") && !ready.contains("config.yml"), "{ready}");
         assert!(operated.server.log().contains(why), "the log says {why:?}");
         assert_eq!(code_of(member.command(&lab, 5, json!({})).await), 5403, "the old policy is in force");
     }
@@ -189,7 +193,7 @@ async fn a_broken_candidate_keeps_the_old_policy_and_every_place_says_so() {
 
     operated.set("{}");
     let state = operated.generation(&admin, 2).await;
-    assert_eq!(state["lastError"], Value::Null);
+    assert_eq!(state["reload"]["lastError"], Value::Null);
     assert_eq!(member.command(&lab, 5, json!({})).await, Ok(json!([])));
     // Nobody else has heard of any of this.
     if User::Myself.can_run_labs("what members hear of reloads") {

@@ -9,6 +9,7 @@ mod crafted;
 mod guests;
 mod hostile;
 mod loading;
+mod observed;
 mod recording;
 mod reload;
 mod sample;

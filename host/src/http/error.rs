@@ -37,6 +37,9 @@ pub(super) enum ApiError {
     /// The policy says no, or failed to decide.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// It is for administrators alone, and the caller is none.
+    #[error("this is for administrators")]
+    NotAdmin,
     /// User name or password is wrong.
     #[error("the user name or the password is wrong")]
     Credentials,
@@ -72,9 +75,6 @@ pub(super) enum ApiError {
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
-    /// It is for administrators.
-    #[error("only administrators may do this")]
-    AdminOnly,
     /// The plugins that the configuration names can't be put in force.
     #[error("the plugins stay as they were: {0}")]
     Reload(#[from] ReloadFailure),
@@ -130,7 +130,7 @@ impl ApiError {
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
             Self::NotJson => (415, 5422),
-            Self::NotLocal | Self::AdminOnly => (403, 5403),
+            Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Reload(_) | Self::Rollback(_) => (400, 5000),
             Self::Definition(_) => (400, 3003),
             Self::Lab(_) => (400, 5000),
@@ -215,8 +215,8 @@ mod tests {
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::NotLocal, (403, 5403)),
-            (ApiError::AdminOnly, (403, 5403)),
             (RollbackError::NothingBefore.into(), (400, 5000)),
+            (ApiError::NotAdmin, (403, 5403)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

@@ -3,18 +3,21 @@
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
 //! put to the policy as it is. `error` is the one place where an error becomes a status and a code, `extract` says who
-//! calls and reads bodies, `access` asks the policy.
+//! calls and reads bodies, `access` asks the policy. `health`, `metrics` and `plugins` are for operators.
 //!
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
 mod collections;
 mod error;
+mod exposition;
 mod extract;
 mod filter;
+mod health;
 pub(crate) mod lab_json;
 mod labs;
 pub mod local;
+mod metrics;
 mod plugins;
 mod topologies;
 mod users;
@@ -23,7 +26,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +39,9 @@ use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
+use crate::metrics::CommandCounts;
 use crate::plugins::{PluginHost, Reloader};
+use crate::runtime::RuntimeDriver;
 use crate::store::Store;
 
 /// Longest body of a request, in bytes. The largest that is sent is the definition of a topology.
@@ -59,12 +64,30 @@ pub struct Api {
     pub native: NativeLogin,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
+    /// What else operators look at.
+    pub observed: Observed,
+}
+
+/// What operators look at and the rest of the API doesn't need. Cheap to clone.
+#[derive(Clone)]
+pub struct Observed {
+    /// Commands of all users, counted.
+    pub commands: Arc<CommandCounts>,
+    /// Says how many Socket.IO sessions there are.
+    pub sessions: Arc<dyn Fn() -> usize + Send + Sync>,
+    /// Says how many shells are open.
+    pub shells: Arc<dyn Fn() -> u32 + Send + Sync>,
+    /// What runs the labs.
+    pub runtime: Arc<dyn RuntimeDriver>,
 }
 
 /// All routes.
 pub fn router(api: Api) -> Router {
     let routes = Router::new()
-        .route("/healthz", get(healthz))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::show))
+        .route("/plugins", get(plugins::list))
         .route("/users/login/config", get(users::login_config))
         .route("/users/login/native", post(users::log_in))
         .route("/users/login/refresh", get(users::refresh))
@@ -73,7 +96,6 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
-        .route("/plugins", get(plugins::show))
         .route("/plugins/reload", post(plugins::reload))
         .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))
@@ -137,12 +159,6 @@ impl From<&User> for UserJson {
     fn from(user: &User) -> Self {
         Self { id: user.id.to_string(), name: user.name.clone() }
     }
-}
-
-/// Whether the server works: it answers, and so does its database.
-async fn healthz(State(api): State<Api>) -> Answer<&'static str> {
-    api.store.ping().await?;
-    answer("ok")
 }
 
 async fn no_such_route(uri: Uri) -> ApiError {

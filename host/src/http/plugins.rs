@@ -1,24 +1,43 @@
-//! The plugins in force, for administrators: which they are, other ones, and the ones before.
+//! `/plugins`: the plugins in use and what came of asking them; other ones, and the ones before. For administrators, as the
+//! auth policy recognises them.
+
+use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::extract::Caller;
+use super::metrics::mode_name;
 use super::{Answer, Api};
-use crate::plugins::config::{Hook, Mode};
 use crate::plugins::reload::Trigger;
-use crate::plugins::{PluginInfo, ReloadFailure, ReloadState};
+use crate::plugins::{BreakerReport, FunctionReport, PluginReport, ReloadFailure, ReloadState};
 
-/// What is in force, and what went wrong since.
+impl Caller {
+    /// That the caller is an administrator.
+    ///
+    /// # Errors
+    /// [`ApiError::NotAdmin`].
+    pub(super) fn require_admin(&self) -> Result<(), ApiError> {
+        if self.identity.admin { Ok(()) } else { Err(ApiError::NotAdmin) }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct PluginsJson {
+    /// By hook, in the order in which they are asked.
+    plugins: Vec<PluginJson>,
+    reload: ReloadJson,
+}
+
+/// How the plugins in force came to be, and what went wrong since.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct StateJson {
+struct ReloadJson {
     generation: u64,
     last_success: String,
     rolled_back: bool,
     last_error: Option<FailureJson>,
-    plugins: Vec<PluginJson>,
 }
 
 #[derive(Serialize)]
@@ -29,71 +48,121 @@ struct FailureJson {
     path: Option<String>,
 }
 
+impl From<ReloadState> for ReloadJson {
+    fn from(ReloadState { generation, last_success, rolled_back, last_error }: ReloadState) -> Self {
+        Self {
+            generation,
+            last_success: last_success.to_string(),
+            rolled_back,
+            last_error: last_error.map(|ReloadFailure { at, message, plugin, path }| FailureJson {
+                at: at.to_string(),
+                message,
+                plugin,
+                path: path.map(|path| path.display().to_string()),
+            }),
+        }
+    }
+}
+
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct PluginJson {
     hook: &'static str,
     name: String,
     version: String,
+    summary: String,
+    digest: String,
     path: String,
-    sha256: String,
-    enforced: bool,
+    mode: &'static str,
+    calls: u64,
+    refusals: u64,
+    failures: u64,
+    log_cut: u64,
+    functions: Vec<FunctionJson>,
+    breaker: BreakerJson,
 }
 
-impl StateJson {
-    fn of(api: &Api, state: ReloadState) -> Self {
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FunctionJson {
+    name: &'static str,
+    /// Those that came about.
+    outcomes: BTreeMap<&'static str, u64>,
+    /// In microseconds; absent as long as it wasn't called.
+    mean_micros: Option<f64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BreakerJson {
+    open: bool,
+    faults_in_a_row: u32,
+    users: usize,
+    opened: u64,
+}
+
+impl From<BreakerReport> for BreakerJson {
+    fn from(BreakerReport { open, faults_in_a_row, users, opened }: BreakerReport) -> Self {
+        Self { open, faults_in_a_row, users, opened }
+    }
+}
+
+impl From<FunctionReport> for FunctionJson {
+    fn from(FunctionReport { function, outcomes, times }: FunctionReport) -> Self {
+        let outcomes = outcomes.into_iter().filter(|(_, count)| *count > 0);
+        #[expect(clippy::cast_precision_loss, reason = "a mean of so many calls is no less exact")]
+        let mean = (times.count() > 0).then(|| times.sum.as_secs_f64() * 1e6 / times.count() as f64);
         Self {
-            generation: state.generation,
-            last_success: state.last_success.to_string(),
-            rolled_back: state.rolled_back,
-            last_error: state.last_error.map(FailureJson::from),
-            plugins: api.plugins.loaded().into_iter().map(PluginJson::from).collect(),
+            name: function,
+            outcomes: outcomes.map(|(outcome, count)| (outcome.name(), count)).collect(),
+            mean_micros: mean,
         }
     }
 }
 
-impl From<ReloadFailure> for FailureJson {
-    fn from(failure: ReloadFailure) -> Self {
-        let ReloadFailure { at, message, plugin, path } = failure;
-        Self { at: at.to_string(), message, plugin, path: path.map(|path| path.display().to_string()) }
-    }
-}
-
-impl From<PluginInfo> for PluginJson {
-    fn from(info: PluginInfo) -> Self {
+impl From<PluginReport> for PluginJson {
+    fn from(PluginReport { info, counts, functions, log_cut, breaker }: PluginReport) -> Self {
         Self {
-            hook: Hook::name(info.hook),
+            hook: info.hook.name(),
             name: info.name,
             version: info.version,
+            summary: info.summary,
+            digest: info.digest,
             path: info.path,
-            sha256: info.digest,
-            enforced: info.mode == Mode::Enforce,
+            mode: mode_name(info.mode),
+            calls: counts.calls,
+            refusals: counts.refusals,
+            failures: counts.failures,
+            log_cut,
+            functions: functions.into_iter().map(FunctionJson::from).collect(),
+            breaker: breaker.into(),
         }
     }
 }
 
-/// Administrators alone, as the policy in force regards them.
-fn check_admin(caller: &Caller) -> Result<(), ApiError> {
-    if caller.identity.admin { Ok(()) } else { Err(ApiError::AdminOnly) }
-}
-
-/// `GET /plugins`.
-pub(super) async fn show(State(api): State<Api>, caller: Caller) -> Answer<StateJson> {
-    check_admin(&caller)?;
-    super::answer(StateJson::of(&api, api.plugins.reload_state()))
+/// `GET /plugins`
+pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
+    caller.require_admin()?;
+    super::answer(state(&api))
 }
 
 /// `POST /plugins/reload`: reads the configuration again and puts its plugins in force. Nothing changes where they can't be.
-pub(super) async fn reload(State(api): State<Api>, caller: Caller) -> Answer<StateJson> {
-    check_admin(&caller)?;
+pub(super) async fn reload(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
+    caller.require_admin()?;
     tracing::info!(user = %caller.identity.id, "a reload of the plugins is asked for");
-    let state = api.reloader.reload(Trigger::Request).await?;
-    super::answer(StateJson::of(&api, state))
+    api.reloader.reload(Trigger::Request).await?;
+    super::answer(state(&api))
 }
 
 /// `POST /plugins/rollback`: puts the plugins in force that were before.
-pub(super) async fn rollback(State(api): State<Api>, caller: Caller) -> Answer<StateJson> {
-    check_admin(&caller)?;
+pub(super) async fn rollback(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
+    caller.require_admin()?;
     tracing::info!(user = %caller.identity.id, "a rollback of the plugins is asked for");
-    let state = api.reloader.rollback().await?;
-    super::answer(StateJson::of(&api, state))
+    api.reloader.rollback().await?;
+    super::answer(state(&api))
+}
+
+fn state(api: &Api) -> PluginsJson {
+    let plugins = api.plugins.reports().into_iter().map(PluginJson::from).collect();
+    PluginsJson { plugins, reload: api.plugins.reload_state().into() }
 }

@@ -199,6 +199,11 @@ impl Shells {
         self.inner.places.lock().unwrap_or_else(PoisonError::into_inner).get(owner).copied().unwrap_or(0)
     }
 
+    /// How many shells all users have open or are opening.
+    pub fn total(&self) -> u32 {
+        self.inner.places.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
     /// Closes every open shell, lets no more be opened, and waits until their processes have ended.
     pub async fn close_all(&self) {
         let sessions: Vec<_> = self.sessions_mut(|sessions| {

@@ -5,11 +5,14 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use socketioxide::extract::SocketRef;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::access::{self, Confirmed, Connected, Door, Session};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
@@ -17,6 +20,7 @@ use super::message::{Answers, Argument, Message};
 use super::{Hub, message, pump, shells};
 use crate::auth::Identity;
 use crate::labs::model::{LabId, ShellId};
+use crate::metrics::kind_name;
 use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
 use crate::runtime::NodeAction;
 
@@ -40,10 +44,13 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
         let place = Arc::clone(&places).try_acquire_owned();
         let argument = argument.filter(|_| place.is_ok());
         async move {
+            let begun = Instant::now();
             let Ok(_place) = place else {
                 let message = format!("{IN_FLIGHT} commands are being carried out for this connection: wait for one");
+                hub.commands.record(None, Some(GENERIC), begun.elapsed());
                 return answers.give(ack, Err(WireError::new(GENERIC, message))).await;
             };
+            let mut kind = None;
             let result = match argument {
                 _ if session.is_over() => {
                     Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
@@ -53,16 +60,19 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
                 Some(argument) => match read(&argument) {
                     Ok(command) => {
                         drop(argument);
+                        kind = Some(command.kind);
                         match confirm(&hub, &session).await {
-                            Ok(()) => carry_out(&hub, &session.user, command).await,
+                            Ok(()) => traced(&hub, &session.user, command).await,
                             Err(error) => Err(error),
                         }
                     }
                     Err(error) => Err(error),
                 },
             };
-            if let Err(error) = &result {
-                tracing::debug!(user = %session.user.id, code = error.code, message = error.message, "a command failed");
+            let code = result.as_ref().err().map(|error| error.code);
+            hub.commands.record(kind, code, begun.elapsed());
+            if let (Err(error), None) = (&result, kind) {
+                tracing::debug!(user = %session.user.id, code = error.code, message = error.message, "no command was read");
             }
             ack.answer(&result).await;
         }
@@ -130,6 +140,27 @@ fn read(argument: &Argument) -> Result<Command, WireError> {
         node: request.node.filter(|node| !node.is_empty()),
         shell_id: request.shell_id.filter(|id| !id.is_empty()).map(ShellId::from),
     })
+}
+
+/// Longest part of an id from a client that goes into the log, in bytes.
+const LOGGED: usize = 64;
+
+/// Carries a command out, within a span that everything which is logged meanwhile belongs to.
+async fn traced(hub: &Hub, user: &Identity, command: Command) -> Result<Value, WireError> {
+    let (begun, kind) = (Instant::now(), kind_name(command.kind));
+    let lab = command.lab_id.as_str();
+    // As the client sent it: quoted, since it may hold anything, and cut, since it may be long.
+    let lab = &lab[..lab.floor_char_boundary(LOGGED)];
+    let span = tracing::info_span!("command", user = %user.id, ?lab, kind, code = Empty, micros = Empty);
+    let result = carry_out(hub, user, command).instrument(span.clone()).await;
+    let code = result.as_ref().err().map_or(0, |error| error.code);
+    span.record("code", code);
+    span.record("micros", u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+    span.in_scope(|| match &result {
+        Ok(_) => tracing::debug!("a command was carried out"),
+        Err(error) => tracing::debug!(message = error.message, "a command failed"),
+    });
+    result
 }
 
 async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value, WireError> {

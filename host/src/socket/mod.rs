@@ -45,6 +45,7 @@ use crate::history::{History, Retention};
 use crate::labs::Labs;
 use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
+use crate::metrics::CommandCounts;
 use crate::plugins::PluginHost;
 use crate::plugins::decision::{Circumstances, Namespace};
 use crate::shells::Shells;
@@ -77,6 +78,8 @@ struct Hub {
     namespaces: Arc<Namespaces>,
     logs: Arc<LogNamespaces>,
     transports: Transports,
+    /// What was asked for on `/lab-commands`, counted.
+    commands: Arc<CommandCounts>,
     decisions: Arc<Decisions>,
     /// Taken by whoever has somebody judged again because of other plugins.
     turns: Arc<Semaphore>,
@@ -120,6 +123,7 @@ pub fn settings() -> SocketIoBuilder {
 /// The Socket.IO side of the server, as a layer for the router. `notices` is a subscription that began before the labs
 /// were opened, so that nothing is missed; `transports` are those that [`transport::watch`] around this layer sees.
 /// From `stop` on, nobody gets in and no command is begun.
+#[expect(clippy::too_many_arguments, reason = "each is another part of the server, and there is one caller")]
 pub fn layer(
     auth: Arc<Authenticator>,
     plugins: PluginHost,
@@ -127,6 +131,7 @@ pub fn layer(
     shells: Shells,
     notices: mpsc::Receiver<Notice>,
     transports: Transports,
+    commands: Arc<CommandCounts>,
     stop: CancellationToken,
 ) -> SocketIoLayer {
     let (layer, io) = settings().build_layer();
@@ -139,6 +144,7 @@ pub fn layer(
         namespaces: Arc::default(),
         logs: Arc::default(),
         transports,
+        commands,
         decisions: Arc::default(),
         turns: Arc::new(Semaphore::new(TURNS)),
         stop,

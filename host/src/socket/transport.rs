@@ -52,6 +52,11 @@ pub struct Transports {
 }
 
 impl Transports {
+    /// How many sessions clients have at present.
+    pub fn count(&self) -> usize {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The transport of the session with this id. It is remembered for as long as somebody holds it: requests while
     /// they run, web sockets while they are open, sockets in a namespace while they are there.
     pub(super) fn of(&self, session: &str) -> Arc<Transport> {
