@@ -272,7 +272,7 @@ async fn ends(namespace: &mut antimony_host::client::Namespace) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_decided_about_a_lab_does_not_outlive_the_policy() {
+async fn a_lab_that_the_new_policy_hides_is_not_told_of_any_more() {
     let Some(operated) = Operated::start("decisions that are kept", "{}").await else { return };
     let admin = operated.server.admin().await;
     let lab = admin.create_lab("course", ONE_NODE).await;
@@ -290,7 +290,7 @@ async fn what_was_decided_about_a_lab_does_not_outlive_the_policy() {
     rename("two").await;
     operated.set("{ deny: [list-shells], reason: exam }");
     operated.generation(&admin, 3).await;
-    // What came between was decided by the policy of then, although the lab could be seen just before.
+    // Nothing came between, although the lab could be seen just before.
     let next = next(&mut updates).await;
     assert!(next.data()["payload"]["labId"].is_null(), "{next:?}");
 }
