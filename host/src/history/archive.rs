@@ -140,8 +140,10 @@ async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: Ca
             () = closing.cancelled(), if !last => continue,
             () = std::future::ready(()), if last => return,
         };
+        let full;
         match lines {
             Ok(lines) => {
+                full = lines.len() == BATCH;
                 let (number, count) = (follower.position(), lines.len());
                 let written = tokio::task::spawn_blocking(move || {
                     segments.write(number, &lines);
@@ -151,10 +153,15 @@ async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: Ca
                 segments = same;
                 follower.advance(count);
             }
-            Err(FollowEnd::FellBehind) => segments.missed(follower.skip_dropped()),
+            Err(FollowEnd::FellBehind) => {
+                follower.skip_dropped();
+                segments.missed_until(follower.passed());
+                continue;
+            }
             Err(FollowEnd::Closed) => return,
         }
-        if !closing.is_cancelled() {
+        // Where lines come faster than that, there is nothing to gather.
+        if !full && !closing.is_cancelled() {
             let _ = tokio::time::timeout(GATHER, closing.cancelled()).await;
         }
     }
@@ -283,11 +290,12 @@ impl Segments {
         Ok(())
     }
 
-    /// Lines that came too fast were never seen.
-    fn missed(&mut self, bytes: u64) {
-        tracing::warn!(dir = %self.dir.display(), bytes, "the disk is too slow for a log; lines are lost on disk");
+    /// Lines that came too fast were never seen; so many bytes have passed by in all.
+    fn missed_until(&mut self, passed: u64) {
+        let bytes = passed.saturating_sub(self.passed);
+        tracing::warn!(dir = %self.dir.display(), bytes, "a log comes faster than it is written; lines are lost on disk");
         self.open = None;
-        self.passed += bytes;
+        self.passed = passed;
     }
 }
 
@@ -487,5 +495,28 @@ mod tests {
             assert!(!file.contains('/') && !file.starts_with('.'), "{file}");
             assert_eq!(decode(&file).as_deref(), Some(name));
         }
+    }
+
+    #[tokio::test]
+    async fn how_much_was_missed_is_counted_from_what_was_written() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (history, mut segments) = Kept::default().restore(dir.path(), RETENTION);
+        let history = Arc::new(history);
+        let mut follower = history.follow_aside();
+        let append = |range| {
+            for line in numbers(range) {
+                history.append(Line::from(&*line));
+            }
+        };
+        append(0..50);
+        let lines = follower.next(BATCH).await.expect("they are there");
+        segments.write(follower.position(), &lines);
+        // All of them, and some more, are dropped before the writer can say that they are written.
+        append(50..500);
+        follower.advance(lines.len());
+        assert!(matches!(follower.next(BATCH).await, Err(FollowEnd::FellBehind)));
+        follower.skip_dropped();
+        segments.missed_until(follower.passed());
+        assert_eq!(segments.passed, follower.position() * 20, "each line weighs 20");
     }
 }

@@ -62,7 +62,7 @@ pub struct History<T> {
     entries: Mutex<Entries<T>>,
     /// Number of the next entry, and whether there will be one. Readers wait on it.
     head: watch::Sender<Head>,
-    /// Changes whenever a reader joins, gets on or leaves.
+    /// Changes whenever a reader for whom somebody may wait joins, gets on or leaves.
     progress: watch::Sender<()>,
     retention: Retention,
 }
@@ -125,7 +125,10 @@ impl<T: Entry> Entries<T> {
 
     /// Lets go of what is neither among the latest nor still to be read by somebody who isn't too far behind.
     fn trim(&mut self, retention: Retention) {
-        let read_by_all = self.readers.values().map(|reader| reader.next).min().unwrap_or(u64::MAX);
+        // Asked only where it makes a difference.
+        let nexts = || self.readers.values().map(|reader| reader.next);
+        let read_by_all = if retention.behind > retention.latest { nexts().min() } else { None };
+        let read_by_all = read_by_all.unwrap_or(u64::MAX);
         while self.bytes > retention.latest
             && self.kept.len() > 1
             && (self.first < read_by_all || self.bytes > retention.behind)
@@ -133,8 +136,7 @@ impl<T: Entry> Entries<T> {
             self.drop_one(retention.first);
         }
         // Whoever is behind has to be looked for among all readers, so that this is not done for each entry.
-        let slack = if self.bytes > retention.latest { retention.latest / 8 } else { 0 };
-        self.trim_at = retention.behind.min(self.bytes + slack).max(retention.latest);
+        self.trim_at = retention.behind.min(self.bytes + retention.latest / 8).max(retention.latest);
     }
 
     /// Lets go of the first entry of the latest; it stays where the beginning has room for it.
@@ -218,6 +220,10 @@ impl<T: Entry> History<T> {
     /// The entries that are kept, and a follower that starts right behind them.
     pub fn follow(self: &Arc<Self>) -> (Vec<T>, Follower<T>) {
         let mut entries = self.lock();
+        // What was kept for readers that have read it since is no part of the backlog.
+        if entries.bytes > self.retention.latest {
+            entries.trim(self.retention);
+        }
         let backlog = entries.backlog();
         let follower = self.join(&mut entries, true);
         (backlog, follower)
@@ -238,7 +244,9 @@ impl<T: Entry> History<T> {
         entries.next_reader += 1;
         let (next, passed) = (entries.next(), entries.total());
         entries.readers.insert(id, Reader { next, passed, counts });
-        self.progress.send_replace(());
+        if counts {
+            self.progress.send_replace(());
+        }
         Follower { next, head: self.head.subscribe(), id, history: Arc::clone(self) }
     }
 
@@ -249,7 +257,7 @@ impl<T: Entry> History<T> {
         Some(entries.total() - furthest)
     }
 
-    /// Changes whenever a reader joins, gets on or leaves.
+    /// Changes whenever a reader that counts for [`Self::lag`] joins, gets on or leaves.
     pub fn progress(&self) -> watch::Receiver<()> {
         self.progress.subscribe()
     }
@@ -337,12 +345,24 @@ impl<T: Entry> Follower<T> {
         // What has been dropped meanwhile isn't counted, until the reader finds out that it fell behind.
         let end = range.end.min(entries.kept.len());
         let bytes: usize = entries.kept.range(range.start.min(end)..end).map(Entry::weight).sum();
-        if let Some(reader) = entries.readers.get_mut(&self.id) {
-            reader.passed += bytes as u64;
-            reader.next = self.next;
+        let (first, dropped) = (entries.first, entries.passed);
+        let reader = entries.readers.get_mut(&self.id).expect("readers are there for as long as their followers");
+        if reader.next < first && self.next >= first {
+            // It was overtaken on the way and has caught up: some of its entries can't be counted any more, but all that
+            // were dropped can.
+            reader.passed = dropped;
         }
+        reader.passed += bytes as u64;
+        reader.next = self.next;
+        let counts = reader.counts;
         drop(guard);
-        self.history.progress.send_replace(());
+        self.tell(counts);
+    }
+
+    /// How many bytes it has passed on, or passed over, since the beginning.
+    fn passed(&self) -> u64 {
+        let entries = self.history.lock();
+        entries.readers.get(&self.id).map_or(0, |reader| reader.passed)
     }
 
     /// Goes on with the first entry that is kept, where the one that would be next is kept no longer. Answers the bytes
@@ -359,18 +379,28 @@ impl<T: Entry> Follower<T> {
         let skipped = dropped.saturating_sub(reader.passed);
         reader.passed = reader.passed.max(dropped);
         reader.next = self.next;
+        let counts = reader.counts;
         drop(guard);
-        self.history.progress.send_replace(());
+        self.tell(counts);
         skipped
+    }
+}
+
+impl<T> Follower<T> {
+    /// Says that it has got on or leaves, unless it is somebody for whom nobody waits.
+    fn tell(&self, counts: bool) {
+        if counts {
+            self.history.progress.send_replace(());
+        }
     }
 }
 
 impl<T> Drop for Follower<T> {
     fn drop(&mut self) {
         let mut entries = self.history.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.readers.remove(&self.id);
+        let counts = entries.readers.remove(&self.id).is_some_and(|reader| reader.counts);
         drop(entries);
-        self.history.progress.send_replace(());
+        self.tell(counts);
     }
 }
 
@@ -468,6 +498,40 @@ mod tests {
         assert_eq!(texts(&follower.next(10).await.expect("one")), ["a"]);
         follower.advance(1);
         assert_eq!(follower.next(10).await, Err(FollowEnd::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_was_overtaken_while_it_passed_entries_on_is_not_behind_once_it_has_all() {
+        let weight = line("0").weight();
+        let history = Arc::new(History::new(Retention::latest(4 * weight)));
+        let mut slow = history.follow_new();
+        for number in 0..4 {
+            history.append(line(&number.to_string()));
+        }
+        let batch = slow.next(10).await.expect("four entries");
+        // Two that it is passing on are dropped meanwhile.
+        history.append(line("4"));
+        history.append(line("5"));
+        slow.advance(batch.len());
+        assert_eq!(history.lag(), Some(2 * weight as u64));
+        let batch = slow.next(10).await.expect("nothing was dropped that it hadn't taken");
+        slow.advance(batch.len());
+        assert_eq!(history.lag(), Some(0));
+    }
+
+    #[tokio::test]
+    async fn what_everybody_has_read_is_kept_no_longer_than_the_latest() {
+        let weight = line("0").weight();
+        let retention = Retention { first: 0, latest: 2 * weight, behind: 100 * weight };
+        let history = Arc::new(History::new(retention));
+        let mut reader = history.follow_new();
+        for _ in 0..50 {
+            history.append(line("0"));
+        }
+        let batch = reader.next(100).await.expect("all");
+        reader.advance(batch.len());
+        drop(reader);
+        assert_eq!(history.follow().0.len(), 2);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -109,4 +109,20 @@ mod tests {
         reader.advance(1);
         assert!(pace.wait_until() > first, "it looks again");
     }
+
+    #[test]
+    fn whoever_nobody_waits_for_is_no_reason_to_wait_longer() {
+        let output = history();
+        let mut pace = Pace::new(Arc::clone(&output), LAG, LONG);
+        let (_stuck, mut aside) = (output.follow_new(), output.follow_aside());
+        for _ in 0..3 {
+            output.append("x".repeat(300 * 1024).into());
+        }
+        let first = pace.wait_until();
+        aside.advance(1);
+        assert_eq!(pace.wait_until(), first, "waited for is somebody else");
+        pace.deadline = Some(Instant::now());
+        aside.advance(1);
+        assert_eq!(pace.wait_until(), None, "it has been long enough");
+    }
 }

@@ -148,7 +148,10 @@ impl Transport {
         *line.carries.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(self));
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|known| known.strong_count() > 0);
-        connections.push(Arc::downgrade(line));
+        // This is said anew with each namespace that the client asks for, as often as it likes.
+        if !connections.iter().any(|known| known.as_ptr() == Arc::as_ptr(line)) {
+            connections.push(Arc::downgrade(line));
+        }
         drop(connections);
         // It may have been killed just before, without this one.
         if self.killed.is_cancelled() {
@@ -446,6 +449,16 @@ mod tests {
         assert_eq!(transports.live.lock().expect("no panic").len(), 1, "its connection is still open");
         drop(web_socket);
         assert!(transports.live.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn a_connection_is_known_once_however_many_namespaces_it_carries() {
+        let transport = Transports::default().of("a");
+        let connection = Connection(Arc::default());
+        for _ in 0..3 {
+            transport.carried_by(&connection);
+        }
+        assert_eq!(transport.connections.lock().expect("no panic").len(), 1);
     }
 
     #[test]

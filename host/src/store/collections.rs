@@ -43,7 +43,7 @@ impl Store {
             "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
              FROM collections c JOIN users u ON u.id = c.creator_id ORDER BY c.name, c.id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         Ok(rows.into_iter().map(Collection::from).collect())
     }
@@ -58,7 +58,7 @@ impl Store {
              FROM collections c JOIN users u ON u.id = c.creator_id WHERE c.id = $1",
         )
         .bind(id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?;
         Ok(row.map(Collection::from))
     }
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::Database`].
     pub async fn insert_collection(&self, collection: &Collection) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writes.begin().await?;
         users::ensure(&mut transaction, &collection.creator).await?;
         sqlx::query(
             "INSERT INTO collections (id, name, public_write, public_deploy, creator_id) VALUES ($1, $2, $3, $4, $5)",
@@ -95,7 +95,7 @@ impl Store {
             .bind(&collection.name)
             .bind(i32::from(collection.public_write))
             .bind(i32::from(collection.public_deploy))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
         found(done.rows_affected(), "collection", collection.id.as_str())
@@ -109,7 +109,7 @@ impl Store {
         let in_use = || StoreError::InUse { what: "collection", users: "topologies" };
         let done = sqlx::query("DELETE FROM collections WHERE id = $1")
             .bind(id.as_str())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|error| write_error(error, in_use, in_use))?;
         found(done.rows_affected(), "collection", id.as_str())

@@ -92,7 +92,7 @@ impl Store {
              l.instance_state, l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
              JOIN users u ON u.id = l.creator_id ORDER BY l.start_time, l.id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         rows.into_iter().map(Lab::try_from).collect()
     }
@@ -109,7 +109,7 @@ impl Store {
              JOIN users u ON u.id = l.creator_id WHERE l.id = $1",
         )
         .bind(id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?;
         row.map(Lab::try_from).transpose()
     }
@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such topology, [`StoreError::Database`].
     pub async fn insert_lab(&self, lab: &Lab) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writes.begin().await?;
         users::ensure(&mut transaction, &lab.creator).await?;
         let statement = sqlx::query(
             "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
@@ -157,7 +157,7 @@ impl Store {
         .bind(lab.end_time.map(|end| end.as_millisecond()))
         .bind(lab.topology_id.as_str())
         .bind(i32::from(lab.start_pending))
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|error| write_error(error, || no_topology(lab), || no_topology(lab)))?;
         found(done.rows_affected(), "lab", lab.id.as_str())
@@ -175,7 +175,7 @@ impl Store {
         )
         .bind(id.as_str().to_owned());
         let done = bind_instance(statement, instance)
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|error| write_error(error, || instance_taken(instance), || instance_taken(instance)))?;
         found(done.rows_affected(), "lab", id.as_str())
@@ -189,7 +189,7 @@ impl Store {
         let done = sqlx::query("UPDATE labs SET start_pending = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(i32::from(pending))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await?;
         found(done.rows_affected(), "lab", id.as_str())
     }
@@ -199,7 +199,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Database`].
     pub async fn delete_lab(&self, id: &LabId) -> Result<(), StoreError> {
-        let done = sqlx::query("DELETE FROM labs WHERE id = $1").bind(id.as_str()).execute(&self.pool).await?;
+        let done = sqlx::query("DELETE FROM labs WHERE id = $1").bind(id.as_str()).execute(&self.writes).await?;
         found(done.rows_affected(), "lab", id.as_str())
     }
 }

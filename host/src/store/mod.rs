@@ -24,8 +24,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a writer waits for another one.
+/// How long a connection waits for another program that has locked the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a query waits for its turn before the disk counts as broken.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many queries read at once.
+const READERS: u32 = 4;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,10 @@ pub enum StoreError {
 /// Handle to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
+    reads: SqlitePool,
+    /// One connection: writers wait for their turn here. Left to SQLite they would try their luck again and again, and on
+    /// a busy machine one would go without it for as long as it may take.
+    writes: SqlitePool,
 }
 
 impl Store {
@@ -96,12 +104,16 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
-        let pool = pool.map_err(|error| fail(sentence(&error)))?;
-        let store = Self { pool };
+        let connect = async |connections| {
+            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(TURN_TIMEOUT);
+            pool.connect_with(options.clone()).await.map_err(|error| fail(sentence(&error)))
+        };
+        // The one that writes first: it makes what readers look for.
+        let writes = connect(1).await?;
+        let store = Self { reads: connect(READERS).await?, writes };
         let ready = store.prepare().await;
         if ready.is_err() {
-            store.pool.close().await;
+            store.close().await;
         }
         ready.map_err(fail)?;
         Ok(store)
@@ -117,7 +129,7 @@ impl Store {
         let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
         let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
         let pool = pool.connect_with(options).await.map_err(|error| fail(sentence(&error)))?;
-        let store = Self { pool };
+        let store = Self { reads: pool.clone(), writes: pool };
         store.prepare().await.map_err(fail)?;
         Ok(store)
     }
@@ -127,18 +139,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&self.reads).await?;
         Ok(())
     }
 
     /// Waits for running queries and closes the database. Handles that are left answer with errors.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.reads.close().await;
+        self.writes.close().await;
     }
 
     /// Says what is wrong with the database, or brings its schema up to date.
     async fn prepare(&self) -> Result<(), String> {
-        let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&self.pool).await;
+        let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&self.writes).await;
         match check.as_deref() {
             Ok("ok") => {}
             Ok(damage) => {
@@ -147,7 +160,7 @@ impl Store {
             }
             Err(error) => return Err(sentence(error)),
         }
-        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+        MIGRATIONS.run(&self.writes).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => {
                 format!("it was written by a newer version of this program (schema {version}); run that version")
             }

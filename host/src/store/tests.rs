@@ -277,7 +277,7 @@ async fn a_database_of_a_newer_version_is_refused() {
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', 1, x'00', 0)",
     )
-    .execute(&store.pool)
+    .execute(&store.writes)
     .await
     .expect("inserts");
     store.close().await;

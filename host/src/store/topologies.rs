@@ -48,7 +48,7 @@ impl Store {
             "SELECT t.id, t.name, t.collection_id, t.definition, t.sync_url, t.last_deploy_failed, t.creator_id, \
              u.name AS creator_name FROM topologies t JOIN users u ON u.id = t.creator_id ORDER BY t.name, t.id",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reads)
         .await?;
         Ok(rows.into_iter().map(StoredTopology::from).collect())
     }
@@ -63,7 +63,7 @@ impl Store {
              u.name AS creator_name FROM topologies t JOIN users u ON u.id = t.creator_id WHERE t.id = $1",
         )
         .bind(id.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reads)
         .await?;
         Ok(row.map(StoredTopology::from))
     }
@@ -73,7 +73,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when there is no such collection, [`StoreError::Database`].
     pub async fn insert_topology(&self, topology: &StoredTopology) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writes.begin().await?;
         users::ensure(&mut transaction, &topology.creator).await?;
         sqlx::query(
             "INSERT INTO topologies (id, name, collection_id, definition, sync_url, last_deploy_failed, creator_id) \
@@ -109,7 +109,7 @@ impl Store {
         .bind(topology.collection_id.as_str())
         .bind(&topology.definition)
         .bind(&topology.sync_url)
-        .execute(&self.pool)
+        .execute(&self.writes)
         .await
         .map_err(|error| write_error(error, || taken(topology), || no_collection(topology)))?;
         if done.rows_affected() == 0 && self.topology(&topology.id).await?.is_some() {
@@ -126,7 +126,7 @@ impl Store {
         let done = sqlx::query("UPDATE topologies SET last_deploy_failed = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(i32::from(failed))
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await?;
         found(done.rows_affected(), "topology", id.as_str())
     }
@@ -139,7 +139,7 @@ impl Store {
         let in_use = || StoreError::InUse { what: "topology", users: "labs" };
         let done = sqlx::query("DELETE FROM topologies WHERE id = $1")
             .bind(id.as_str())
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await
             .map_err(|error| write_error(error, in_use, in_use))?;
         found(done.rows_affected(), "topology", id.as_str())

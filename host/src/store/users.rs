@@ -14,7 +14,7 @@ impl Store {
         sqlx::query("INSERT INTO users (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = excluded.name")
             .bind(user.id.as_str())
             .bind(&user.name)
-            .execute(&self.pool)
+            .execute(&self.writes)
             .await?;
         Ok(())
     }
@@ -26,7 +26,7 @@ impl Store {
     pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
         let name = sqlx::query_scalar::<_, String>("SELECT name FROM users WHERE id = $1")
             .bind(id.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reads)
             .await?;
         Ok(name.map(|name| User { id: id.clone(), name }))
     }
