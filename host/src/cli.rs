@@ -145,7 +145,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Plugin(PluginCommand::Replay(command)) => {
-            telemetry::init("error");
+            telemetry::init(command.log_level());
             runtime()?.block_on(replay::run(command))
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {

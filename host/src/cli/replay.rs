@@ -75,6 +75,13 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// What is shown of the plugins' own log: of one decision all, of many only what is wrong.
+    pub(super) fn log_level(&self) -> &'static str {
+        if matches!(self, Self::Run { .. }) { "info" } else { "error" }
+    }
+}
+
 /// A component and how it is set up.
 #[derive(Debug, Args)]
 pub(super) struct PluginArgs {

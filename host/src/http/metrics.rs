@@ -74,6 +74,18 @@ fn of_plugins(text: &mut Exposition, plugins: &PluginHost) {
         }
     });
 
+    let help = "How the answers of plugins in mode monitor compare with what was decided";
+    let mut family = text.counters("antimony_plugin_watched_total", help);
+    for (info, compared) in plugins.compared() {
+        for (answer, count) in compared.named() {
+            let labels = [("hook", info.hook.name()), ("plugin", &info.name), ("answer", answer)];
+            family.sample(&labels, count);
+        }
+    }
+
+    let help = "Decisions that are missing in the decision log, since more were made than could be written";
+    text.counters("antimony_decision_log_dropped_total", help).sample(&[], plugins.decisions_dropped());
+
     let help = "Calls of which some log lines were dropped, since they were more than the budget allows";
     let mut family = text.counters("antimony_plugin_log_cut_total", help);
     each(&mut |report, labels| _ = family.sample(labels, report.log_cut));

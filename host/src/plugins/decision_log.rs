@@ -140,6 +140,11 @@ impl DecisionLog {
         self.put(record);
     }
 
+    /// How many decisions are missing in the log so far.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
     /// Writes down what is in the queue, and ends. Returns when the file holds it.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
@@ -226,6 +231,7 @@ fn write(mut files: Files, messages: &Receiver<Message>, shared: &Shared) {
         }
     };
     let mut flushed = Instant::now();
+    let mut noted = 0;
     loop {
         let message = match messages.recv_timeout(FLUSH) {
             Ok(message) => Some(message),
@@ -240,9 +246,10 @@ fn write(mut files: Files, messages: &Receiver<Message>, shared: &Shared) {
             Some(Message::Close(done)) => Some(done),
             None => None,
         };
-        let dropped = shared.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 && files.write(&Line::Dropped { time: Timestamp::now(), dropped }).is_err() {
-            shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+        let all = shared.dropped.load(Ordering::Relaxed);
+        // What can't be noted now is noted with the next.
+        if all > noted && files.write(&Line::Dropped { time: Timestamp::now(), dropped: all - noted }).is_ok() {
+            noted = all;
         }
         if close.is_some() || flushed.elapsed() >= FLUSH {
             failed(files.flush());
@@ -406,7 +413,7 @@ mod tests {
         log.close().await;
         writer.join().unwrap();
         let mut records = read_records(&path).unwrap();
-        assert_eq!((records.by_ref().count(), records.dropped()), (3, 7));
+        assert_eq!((records.by_ref().count(), records.dropped(), log.dropped()), (3, 7, 7));
     }
 
     #[test]

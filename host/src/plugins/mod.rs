@@ -261,6 +261,11 @@ impl PluginHost {
         self.chains.load().compared()
     }
 
+    /// How many decisions are missing in the decision log.
+    pub fn decisions_dropped(&self) -> u64 {
+        self.engine.decision_log().map_or(0, DecisionLog::dropped)
+    }
+
     /// How many components [`Self::load`] found compiled in the cache, and how many it had to compile.
     pub fn cache_use(&self) -> (usize, usize) {
         self.engine.cache_use()

@@ -28,7 +28,8 @@ pub(crate) fn hex_digest(digest: impl AsRef<[u8]>) -> String {
 /// The digest of a plugin's source, as `sha256:…`: every file of `dir` that goes into the component, those of `wit`,
 /// what its workspace's manifest says for it, the locked versions of what it depends on, and the builder.
 ///
-/// Left out is what a build makes (`target`, `node_modules`, components, lock files), what is hidden, and prose. The
+/// Left out is what a build makes (`target`, `node_modules`, components, lock files), what is hidden, prose, and the cases
+/// that it is tested with (`cases.yml`). The
 /// order of the files is that of their names, so that the digest is the same on every machine.
 ///
 /// # Errors
@@ -138,7 +139,7 @@ fn collect(dir: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let made = matches!(name.as_str(), "target" | "node_modules" | "__pycache__" | "Cargo.lock");
-        if made || name.starts_with('.') || name.ends_with(".wasm") || name.ends_with(".md") {
+        if made || name.starts_with('.') || name.ends_with(".wasm") || name.ends_with(".md") || name == "cases.yml" {
             continue;
         }
         let path = entry.path();
@@ -195,7 +196,9 @@ mod tests {
         write(&wit, "types.wit", "package a:b;");
         let before = digest(&dir, Some(&wit)).unwrap();
 
-        for made in ["target/x", "plugin.wasm", "Cargo.lock", ".hidden", "README.md", "node_modules/a/b.js"] {
+        for made in
+            ["target/x", "plugin.wasm", "Cargo.lock", ".hidden", "README.md", "cases.yml", "node_modules/a/b.js"]
+        {
             write(&dir, made, "anything");
         }
         assert_eq!(digest(&dir, Some(&wit)).unwrap(), before);

@@ -65,6 +65,20 @@ pub struct Compared {
     pub left_out: u64,
 }
 
+impl Compared {
+    /// The same, each figure with its name in metrics.
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("same", self.same),
+            ("stricter", self.stricter),
+            ("laxer", self.laxer),
+            ("otherwise", self.otherwise),
+            ("failed", self.failed),
+            ("left-out", self.left_out),
+        ]
+    }
+}
+
 impl Watched {
     pub(super) fn new(plugins: Vec<Arc<Plugin>>) -> Self {
         let calls = (CALLS / plugins.len().max(1)).max(1);
@@ -114,7 +128,6 @@ impl One {
             (_, _, false, true) => &self.counts.laxer,
             _ => &self.counts.otherwise,
         };
-        count.fetch_add(1, Ordering::Relaxed);
         if !same {
             let (hook, function) = (self.plugin.info.hook, input.function());
             tracing::info!(
@@ -128,6 +141,8 @@ impl One {
         {
             log.watched(&self.plugin, number, input.clone(), answer, in_force.clone());
         }
+        // Last, so that whoever sees the count finds the line.
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

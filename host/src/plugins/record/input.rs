@@ -59,7 +59,6 @@ impl std::fmt::Display for Function {
 /// All arguments of a call. Written as an object of them, by their names in `wit/`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "always handled one at a time")]
 #[expect(missing_docs, reason = "each case is the function of the same name in wit/, with its arguments")]
 pub enum Input {
     Validate { command: Command, context: Context },

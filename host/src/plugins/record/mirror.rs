@@ -315,7 +315,6 @@ variant! {
     Namespace = policy::Namespace<'a> {
         LabCommands, LabUpdates, StatusMessages, ShellCommands, LabLog(Lab), NodeLog(NodeLog), Shell(ShellInLab),
     }
-    #[expect(clippy::large_enum_variant, reason = "one per recorded decision, and most are of the large kind")]
     Action = policy::Action<'a> {
         Connect(Namespace),
         Command(CommandRequest),
@@ -381,7 +380,6 @@ record! {
 }
 
 variant! {
-    #[expect(clippy::large_enum_variant, reason = "one per recorded decision, and all are of a similar kind")]
     Occurrence = formatter::Occurrence<'a> {
         LabDeploying(LabEvent),
         LabDeployed(LabEvent),
