@@ -11,8 +11,9 @@ use clap::{Parser, Subcommand};
 
 use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
+use crate::plugins::reload::Trigger;
 use crate::server::{Options, SIGNING_KEY, Server};
-use crate::{demo, telemetry};
+use crate::{admin, demo, telemetry};
 
 /// Where the data is kept unless `--data` says otherwise.
 const DEFAULT_DATA: &str = "antimony-data";
@@ -66,13 +67,26 @@ enum Command {
     },
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
+    /// Work with the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Work with plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
 }
 
 #[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON schema of the configuration file, for editors and checks
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
 enum PluginCommand {
+    /// Have a running server read its configuration again and put its plugins in force
+    Reload(admin::ServerArgs),
+    /// Have a running server put the plugins in force again that were before
+    Rollback(admin::ServerArgs),
     /// Build a plugin from source into a component
     Build {
         /// Folder of the plugin, or a folder that holds those of several
@@ -118,6 +132,18 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
         }
+        Command::Config(ConfigCommand::Schema) => {
+            print_line(&format!("{:#}", Config::schema()));
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Reload(server)) => {
+            print_line(&runtime()?.block_on(admin::reload(&server))?);
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Rollback(server)) => {
+            print_line(&runtime()?.block_on(admin::rollback(&server))?);
+            Ok(())
+        }
         Command::Plugin(PluginCommand::Replay(command)) => {
             telemetry::init(command.log_level());
             runtime()?.block_on(replay::run(command))
@@ -143,10 +169,21 @@ fn read_config(path: Option<&Path>) -> anyhow::Result<(Config, PathBuf)> {
 
 async fn serve(options: Options) -> anyhow::Result<()> {
     let asked_to_stop = stop_signals()?;
+    // From here on, so that a SIGHUP while the server starts doesn't end it.
+    let mut hangups =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).context("SIGHUP can't be handled")?;
     let server = Server::start(options).await?;
+    let reloader = server.reloader().clone();
+    let on_hangup = tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            // What came of it is in the log.
+            let _ = reloader.reload(Trigger::Signal).await;
+        }
+    });
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
     print_line(&format!("listening on http://{}", server.address()));
     asked_to_stop.await;
+    on_hangup.abort();
     end(server).await
 }
 

@@ -4,11 +4,12 @@
 //! Documented keys that nothing uses yet are taken and named in a warning ([`Config::unused`]), so that the file of an
 //! operator is good as it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::history::Retention;
@@ -68,7 +69,7 @@ pub enum ConfigError {
 }
 
 /// The configuration file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
     /// Where the server listens.
@@ -89,6 +90,15 @@ pub struct Config {
     #[serde(alias = "filesystem")]
     file_system: FileSystemConfig,
     containerlab: ContainerlabConfig,
+    #[serde(skip)]
+    source: Option<Source>,
+}
+
+/// Where a configuration was read from, and what stood there.
+#[derive(Debug, Clone)]
+struct Source {
+    file: PathBuf,
+    said: serde_json::Value,
 }
 
 /// What a key that nothing uses yet is set to: anything.
@@ -98,10 +108,10 @@ type Unused = Option<serde::de::IgnoredAny>;
 macro_rules! unused_section {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Default, Deserialize)]
+        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         struct $name {
-            $(#[serde(rename = $key)] $field: Unused,)+
+            $(#[serde(rename = $key)] #[schemars(with = "serde_json::Value")] $field: Unused,)+
         }
 
         impl $name {
@@ -145,7 +155,7 @@ unused_section! {
 }
 
 /// `server:`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServerConfig {
     /// Address or host name to listen on.
@@ -176,16 +186,22 @@ impl ServerConfig {
 }
 
 /// `auth:`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// Whether one may log in with user name and password.
     pub enable_native: bool,
+    #[schemars(with = "serde_json::Value")]
     enable_open_id: Unused,
+    #[schemars(with = "serde_json::Value")]
     open_id_issuer: Unused,
+    #[schemars(with = "serde_json::Value")]
     open_id_client_id: Unused,
+    #[schemars(with = "serde_json::Value")]
     open_id_client_secret: Unused,
+    #[schemars(with = "serde_json::Value")]
     open_id_redirect_host: Unused,
+    #[schemars(with = "serde_json::Value")]
     open_id_admin_groups: Unused,
 }
 
@@ -219,17 +235,19 @@ impl Default for AuthConfig {
 }
 
 /// `shell:`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ShellConfig {
     /// How many shells a user may have open at once.
     pub user_limit: u32,
     /// After how many seconds without input or output a shell is closed. At most [`MAX_SHELL_TIMEOUT`].
     #[serde(deserialize_with = "shell_timeout")]
+    #[schemars(range(max = MAX_SHELL_TIMEOUT))]
     pub timeout: u64,
     /// What is run in nodes of a kind, or in those of all others under `default`: command lines of which the first is taken
     /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`].
     #[serde(deserialize_with = "shell_commands")]
+    #[schemars(with = "HashMap<String, Vec<String>>")]
     pub commands: HashMap<String, Commands>,
 }
 
@@ -281,7 +299,7 @@ impl ShellConfig {
 }
 
 /// `logs:`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LogsConfig {
     /// How many bytes of the beginning of each log are kept.
@@ -312,7 +330,54 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-        Self::parse(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
+        let config = Self::parse(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })?;
+        // It has been read once without any mistake, so that nothing is lost by taking a mistake here for nothing.
+        let said = serde_saphyr::from_str(&text).unwrap_or_default();
+        Ok(Self { source: Some(Source { file: path.to_owned(), said }), ..config })
+    }
+
+    /// The file that it was read from.
+    pub fn file(&self) -> Option<&Path> {
+        self.source.as_ref().map(|source| source.file.as_path())
+    }
+
+    /// The keys, such as `server.port`, that say something else in another reading of the file and count only from the next
+    /// start on: all but those of the plugins.
+    pub fn needs_restart(&self, other: &Self) -> Vec<String> {
+        let nothing = serde_json::Value::Null;
+        let said = |config: &Self, section: &str, key: Option<&str>| {
+            let section =
+                config.source.as_ref().and_then(|source| source.said.get(section)).unwrap_or(&nothing).clone();
+            key.map_or(section.clone(), |key| section.get(key).unwrap_or(&nothing).clone())
+        };
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
+        };
+        let sections = [self, other].into_iter().filter_map(|config| config.source.as_ref());
+        let sections: BTreeSet<String> = sections.flat_map(|source| keys(&source.said)).collect();
+        let mut changed = BTreeSet::new();
+        for section in sections.into_iter().filter(|section| section != "plugins") {
+            let (before, after) = (said(self, &section, None), said(other, &section, None));
+            for key in [keys(&before), keys(&after)].concat() {
+                if said(self, &section, Some(&key)) != said(other, &section, Some(&key)) {
+                    changed.insert(format!("{section}.{key}"));
+                }
+            }
+        }
+        changed.into_iter().collect()
+    }
+
+    /// The JSON schema of the file: what keys there are, what they mean, and what they can be.
+    pub fn schema() -> serde_json::Value {
+        let mut schema = schemars::schema_for!(Self);
+        // The other spellings that are taken.
+        if let Some(keys) = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
+            for (key, alias) in [("fileSystem", "filesystem"), ("decision-log", "decisionLog")] {
+                let section = keys.get(key).cloned().expect("it is a section");
+                keys.insert(alias.to_owned(), section);
+            }
+        }
+        schema.to_value()
     }
 
     /// Keys that are set although nothing uses them yet, such as `general.provider`.
@@ -330,8 +395,17 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
+        // The key is told apart from the error, which only knows the place.
+        let mut key = String::new();
         // A file that holds comments only says nothing, which is fine.
-        serde_saphyr::from_str::<Option<Self>>(text).map(Option::unwrap_or_default).map_err(|error| error.to_string())
+        let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+            serde_path_to_error::deserialize::<_, Option<Self>>(deserializer).map_err(|error| {
+                key = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        read.map(Option::unwrap_or_default)
+            .map_err(|error| if key.is_empty() || key == "." { error.to_string() } else { format!("{key}: {error}") })
     }
 }
 
@@ -425,6 +499,79 @@ mod tests {
         for (text, key) in [("database:\n  hots: db\n", "hots"), ("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
             let error = Config::parse(text).expect_err("misspelt");
             assert!(error.contains(key) && error.contains('2'), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_plugin_is_named_with_its_key_and_place() {
+        for (line, key) in [
+            ("mod: monitor", "mod"),
+            ("mode: monitr", "plugins.auth-policy[1].mode"),
+            ("on-error: ignore", "plugins.auth-policy[1].on-error"),
+            ("instance: hot", "plugins.auth-policy[1].instance"),
+            ("grants: [files]", "plugins.auth-policy[1].grants[0]"),
+            ("sha256: abc", "plugins.auth-policy[1].sha256"),
+            ("budget: { time-ms: -1 }", "plugins.auth-policy[1].budget.time-ms"),
+        ] {
+            let text = format!("plugins:\n  auth-policy:\n    - path: a.wasm\n    - path: b.wasm\n      {line}\n");
+            let error = Config::parse(&text).expect_err(line);
+            assert!(error.contains(key) && error.contains('5'), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_restart_changes_is_told_from_what_a_reload_does() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("antimony.yml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            Config::read(&path).expect("valid")
+        };
+        let before = read("server: { port: 1 }\nlogs: { firstBytes: 5 }\nplugins: {}\n");
+        assert_eq!(before.file(), Some(path.as_path()));
+        assert!(before.needs_restart(&read("logs: { firstBytes: 5 }\nserver: { port: 1 }\n")).is_empty());
+        let after = read("server: { port: 2 }\nshell: { userLimit: 1 }\nplugins: { status-formatter: [] }\n");
+        assert_eq!(before.needs_restart(&after), ["logs.firstBytes", "server.port", "shell.userLimit"]);
+    }
+
+    #[test]
+    fn the_schema_takes_what_the_server_takes() {
+        let schema = Config::schema();
+        let mut schemas = boon::Schemas::new();
+        let mut compiler = boon::Compiler::new();
+        compiler.add_resource("antimony.json", schema).expect("a schema");
+        let index = compiler.compile("antimony.json", &mut schemas).expect("a schema that compiles");
+        let check = |text: &str| {
+            let value: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+            schemas.validate(&value, index).map_err(|error| error.to_string())
+        };
+        let example = include_str!("../../examples/antimony.yml");
+        Config::parse(example).expect("the example is valid");
+        check(example).expect("the example fits the schema");
+        for text in [
+            "server: { port: 3000 }",
+            "filesystem: { run: x }",
+            "fileSystem: { run: x }",
+            "auth: { openIdAdminGroups: [a] }",
+            "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
+            "plugins: { auth-policy: [{ path: a, golden: [b, c], settings: 5, budget: { wall-clock-ms: 7 } }] }",
+        ] {
+            Config::parse(text).expect(text);
+            check(text).expect(text);
+        }
+        for text in [
+            "server: { prot: 3000 }",
+            "server: { port: many }",
+            "server: { port: 70000 }",
+            "shell: { timeout: 99999999 }",
+            "plugins: { auth-policy: [{ name: a }] }",
+            "plugins: { auth-policy: [{ path: a, sha256: b }] }",
+            "plugins: { auth-policy: [{ path: a, grants: [files] }] }",
+            "plugins: { auth-policy: [{ path: a, on-error: ignore }] }",
+            "plugins: { auth-policies: [] }",
+        ] {
+            Config::parse(text).expect_err(text);
+            check(text).expect_err(text);
         }
     }
 

@@ -5,7 +5,7 @@
 //! | module | owns | knows |
 //! |---|---|---|
 //! | [`server`] | start, wiring, ordered shutdown | everything |
-//! | [`cli`] | the commands | `server`, `client` |
+//! | [`cli`], `admin` | the commands | `server`, `client` |
 //! | [`config`] | the configuration file and its defaults | |
 //! | [`auth`] | keys, tokens, identities | |
 //! | [`topology`] | containerlab's topology format | |
@@ -30,6 +30,7 @@
 //! - One task owns each piece of mutable state and is reached through a bounded channel; no lock is held across an
 //!   await.
 
+mod admin;
 pub mod auth;
 pub mod cli;
 pub mod client;

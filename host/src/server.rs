@@ -24,7 +24,8 @@ use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
 use crate::metrics::CommandCounts;
-use crate::plugins::{DecisionLog, LoadError, PluginHost};
+use crate::plugins::reload::{self, Sources};
+use crate::plugins::{DecisionLog, LoadError, PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
@@ -69,8 +70,13 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A plugin can't be loaded.
-    #[error(transparent)]
-    Plugin(#[from] LoadError),
+    #[error("{}{error}", .config.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default())]
+    Plugin {
+        /// The configuration file.
+        config: Option<PathBuf>,
+        /// Which plugin, and what is wrong.
+        error: LoadError,
+    },
     /// No runtime works here.
     #[error(transparent)]
     Runtime(#[from] Unavailable),
@@ -104,6 +110,7 @@ pub struct Server {
     address: SocketAddr,
     login: Option<Login>,
     auth: Arc<Authenticator>,
+    reloader: Reloader,
     labs: Labs,
     shells: Shells,
     driver: Arc<dyn RuntimeDriver>,
@@ -136,7 +143,11 @@ impl Server {
 
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let store = Store::open(&data.join("antimony.db")).await?;
-        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
+        let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
+        let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
+        let plugins =
+            plugins.map_err(|error| StartError::Plugin { config: config.file().map(Path::to_owned), error })?;
+        let reloader = sources.start(plugins.clone());
         let decisions = DecisionLog::open(&config.decision_log, &data)
             .map_err(|error| StartError::Data { path: data.join(&config.decision_log.path), error })?;
         if let Some(log) = &decisions {
@@ -185,6 +196,7 @@ impl Server {
             store: store.clone(),
             labs: labs.clone(),
             plugins,
+            reloader: reloader.clone(),
             auth: Arc::clone(&auth),
             native,
             open_shells,
@@ -201,7 +213,21 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, labs, shells, driver, store, archive, decisions, stop, serving, lock })
+        Ok(Self {
+            address,
+            login,
+            auth,
+            reloader,
+            labs,
+            shells,
+            driver,
+            store,
+            archive,
+            decisions,
+            stop,
+            serving,
+            lock,
+        })
     }
 
     /// Where it listens.
@@ -217,6 +243,11 @@ impl Server {
     /// Keys of this server, for issuing tokens.
     pub fn auth(&self) -> &Authenticator {
         &self.auth
+    }
+
+    /// Puts other plugins in force.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// Ends the server and everything that can't outlive it.
@@ -251,6 +282,20 @@ fn allow_many_files() {
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// The configuration file as far as plugins go, each time it is read again. Of the rest is said what needs a restart.
+fn sources(running: Config, base_dir: PathBuf) -> Sources {
+    let config_file = running.file().map(Path::to_owned);
+    let read = move || {
+        let Some(file) = running.file() else { return Ok(running.plugins.clone()) };
+        let config = Config::read(file).map_err(|error| error.to_string())?;
+        for key in running.needs_restart(&config) {
+            tracing::warn!(file = %file.display(), key, "this change takes effect at the next start: only plugins are reloaded");
+        }
+        Ok(config.plugins)
+    };
+    Sources { config_file, base_dir, read: Box::new(read) }
 }
 
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.

@@ -21,6 +21,7 @@ mod observability;
 mod plugins;
 mod policy;
 mod protocol;
+mod reload;
 mod restart;
 mod shells;
 mod specification;

@@ -11,6 +11,7 @@ mod hostile;
 mod loading;
 mod observed;
 mod recording;
+mod reload;
 mod sample;
 
 use std::path::{Path, PathBuf};

@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::auth::TokenError;
 use crate::labs::LabError;
+use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
+use crate::plugins::reload::RollbackError;
 use crate::store::StoreError;
 use crate::topology::TopologyError;
 
@@ -73,6 +75,12 @@ pub(super) enum ApiError {
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
+    /// The plugins that the configuration names can't be put in force.
+    #[error("the plugins stay as they were: {0}")]
+    Reload(#[from] ReloadFailure),
+    /// There are no plugins to go back to.
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
@@ -123,6 +131,7 @@ impl ApiError {
             Self::TooLarge => (413, 5422),
             Self::NotJson => (415, 5422),
             Self::NotLocal | Self::NotAdmin => (403, 5403),
+            Self::Reload(_) | Self::Rollback(_) => (400, 5000),
             Self::Definition(_) => (400, 3003),
             Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
@@ -206,6 +215,7 @@ mod tests {
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::NotLocal, (403, 5403)),
+            (RollbackError::NothingBefore.into(), (400, 5000)),
             (ApiError::NotAdmin, (403, 5403)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::metrics::mode_name;
 use super::{Answer, Api};
-use crate::plugins::PluginHost;
+use crate::plugins::{PluginHost, ReloadFailure};
 
 /// How long a part of the server may take to answer before it counts as not there.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,9 +34,14 @@ pub(super) struct Reloads {
 }
 
 /// The one place that asks for it.
-pub(super) fn reloads(_plugins: &PluginHost) -> Reloads {
-    // Plugins are loaded when the server starts, and a server that couldn't load them isn't there.
-    Reloads { generation: 1, last_error: None }
+pub(super) fn reloads(plugins: &PluginHost) -> Reloads {
+    let state = plugins.reload_state();
+    // What exactly went wrong names files and settings, and is for administrators.
+    let error = |failure: ReloadFailure| {
+        let which = failure.plugin.unwrap_or_else(|| "the configuration".into());
+        format!("{which} could not be reloaded at {}; /plugins and the server's log say more", failure.at)
+    };
+    Reloads { generation: state.generation, last_error: state.last_error.map(error) }
 }
 
 #[derive(Serialize)]

@@ -40,7 +40,7 @@ use crate::auth::{Authenticator, NativeLogin};
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
-use crate::plugins::PluginHost;
+use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::store::Store;
 
@@ -56,6 +56,8 @@ pub struct Api {
     pub labs: Labs,
     /// The policy.
     pub plugins: PluginHost,
+    /// Puts another policy in force.
+    pub reloader: Reloader,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
     /// The native login.
@@ -94,6 +96,8 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/plugins/reload", post(plugins::reload))
+        .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))
         .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
     Router::new()

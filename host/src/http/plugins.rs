@@ -1,4 +1,5 @@
-//! `/plugins`: the plugins in use and what came of asking them. For administrators, as the auth policy recognises them.
+//! `/plugins`: the plugins in use and what came of asking them; other ones, and the ones before. For administrators, as the
+//! auth policy recognises them.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +8,10 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::extract::Caller;
-use super::health::{Reloads, reloads};
 use super::metrics::mode_name;
 use super::{Answer, Api};
-use crate::plugins::{BreakerReport, FunctionReport, PluginReport};
+use crate::plugins::reload::Trigger;
+use crate::plugins::{BreakerReport, FunctionReport, PluginReport, ReloadFailure, ReloadState};
 
 impl Caller {
     /// That the caller is an administrator.
@@ -26,7 +27,41 @@ impl Caller {
 pub(super) struct PluginsJson {
     /// By hook, in the order in which they are asked.
     plugins: Vec<PluginJson>,
-    reload: Reloads,
+    reload: ReloadJson,
+}
+
+/// How the plugins in force came to be, and what went wrong since.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ReloadJson {
+    generation: u64,
+    last_success: String,
+    rolled_back: bool,
+    last_error: Option<FailureJson>,
+}
+
+#[derive(Serialize)]
+struct FailureJson {
+    at: String,
+    message: String,
+    plugin: Option<String>,
+    path: Option<String>,
+}
+
+impl From<ReloadState> for ReloadJson {
+    fn from(ReloadState { generation, last_success, rolled_back, last_error }: ReloadState) -> Self {
+        Self {
+            generation,
+            last_success: last_success.to_string(),
+            rolled_back,
+            last_error: last_error.map(|ReloadFailure { at, message, plugin, path }| FailureJson {
+                at: at.to_string(),
+                message,
+                plugin,
+                path: path.map(|path| path.display().to_string()),
+            }),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -108,6 +143,26 @@ impl From<PluginReport> for PluginJson {
 /// `GET /plugins`
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
     caller.require_admin()?;
+    super::answer(state(&api))
+}
+
+/// `POST /plugins/reload`: reads the configuration again and puts its plugins in force. Nothing changes where they can't be.
+pub(super) async fn reload(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
+    caller.require_admin()?;
+    tracing::info!(user = %caller.identity.id, "a reload of the plugins is asked for");
+    api.reloader.reload(Trigger::Request).await?;
+    super::answer(state(&api))
+}
+
+/// `POST /plugins/rollback`: puts the plugins in force that were before.
+pub(super) async fn rollback(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
+    caller.require_admin()?;
+    tracing::info!(user = %caller.identity.id, "a rollback of the plugins is asked for");
+    api.reloader.rollback().await?;
+    super::answer(state(&api))
+}
+
+fn state(api: &Api) -> PluginsJson {
     let plugins = api.plugins.reports().into_iter().map(PluginJson::from).collect();
-    super::answer(PluginsJson { plugins, reload: reloads(&api.plugins) })
+    PluginsJson { plugins, reload: api.plugins.reload_state().into() }
 }

@@ -7,13 +7,15 @@
 //! | authorize | all; the first denial ends it | refuses |
 //! | format | in order; the first answer counts | the next one, and at last plain wording |
 //!
+//! Where the operator has said so (`on-error: dangerously-allow`), a fault of validate and authorize lets through instead.
+//!
 //! Plugins in monitor mode have no place in these orders: they are asked the same afterwards, each as if it were alone, and
 //! nobody waits for them (see `watch`). What is decided goes to the decision log, where there is one.
 
 use std::sync::Arc;
 
 use super::breaker::Asked;
-use super::config::{Hook, Mode};
+use super::config::{Hook, Mode, OnError};
 use super::convert::{self, Arena};
 use super::decision::{Action, Circumstances, Command, Event, Refusal, ShellInfo, Status};
 use super::decision_log::Question;
@@ -67,6 +69,14 @@ impl Chains {
         }
     }
 
+    /// Whether these are the same plugins, loaded once, in the same order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Hook::ALL.into_iter().all(|hook| {
+            let (ours, theirs) = (self.of(hook), other.of(hook));
+            ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(one, other)| Arc::ptr_eq(one, other))
+        })
+    }
+
     pub(super) fn infos(&self) -> Vec<PluginInfo> {
         Hook::ALL.into_iter().flat_map(|hook| self.of(hook)).map(|plugin| plugin.info.clone()).collect()
     }
@@ -114,13 +124,16 @@ impl Chains {
                 Ok(answer) => Ok(Ok(convert::command_answer(answer, &command).map_err(|fault| plugin.failed(fault))?)),
                 Err(rejection) => Ok(Err(convert::rejected(plugin.name(), rejection))),
             });
-            let verdict = answer.unwrap_or_else(|failure| Err(failed(plugin, failure)));
+            let failure = answer.as_ref().err().cloned();
+            let verdict = answer.unwrap_or_else(|failure| passed_over(plugin, failure).map(|()| command.clone()));
             if let Some(note) = note {
-                let outcome = record::Outcome::validated(&(&command).into(), &verdict);
+                let decided = || record::Outcome::validated(&(&command).into(), &verdict);
+                let outcome = failure.as_ref().map_or_else(decided, record::Outcome::from);
                 note.decided(Input::validate(&convert::command(&command), context), outcome);
             }
             let unchanged = verdict.as_ref().is_ok_and(|answer| *answer == command);
-            command = ended(asking, verdict, if unchanged { Outcome::Allow } else { Outcome::Rewrite })?;
+            let yes = if unchanged { Outcome::Allow } else { Outcome::Rewrite };
+            command = ended(asking, verdict, failure.as_ref().map_or(yes, Outcome::from))?;
         }
         Ok(command)
     }
@@ -176,15 +189,20 @@ impl Chains {
         for plugin in &self.policies.in_force {
             let note = question.note(plugin);
             let asked_of_it = plugin.ask(Asked::Action(user, action));
-            let verdict = match plugin.authorize(&asked_of_it, asking.clone(), asked.clone(), figures).await {
+            let answer = plugin.authorize(&asked_of_it, asking.clone(), asked.clone(), figures).await;
+            let failure = answer.as_ref().err().cloned();
+            let verdict = match answer {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(denial)) => Err(convert::denied(plugin.name(), denial)),
-                Err(failure) => Err(failed(plugin, failure)),
+                Err(failure) => passed_over(plugin, failure),
             };
             if let Some(note) = note {
-                note.decided(Input::authorize(&asking, &asked, figures), record::Outcome::authorized(&verdict));
+                // What is let through although the plugin failed is written down and counted as the failure that it is.
+                let outcome =
+                    failure.as_ref().map_or_else(|| record::Outcome::authorized(&verdict), record::Outcome::from);
+                note.decided(Input::authorize(&asking, &asked, figures), outcome);
             }
-            all = ended(asked_of_it, verdict, Outcome::Allow);
+            all = ended(asked_of_it, verdict, failure.as_ref().map_or(Outcome::Allow, Outcome::from));
             if all.is_err() {
                 break;
             }
@@ -233,6 +251,18 @@ impl Chains {
 
 fn failed(plugin: &Plugin, failure: super::decision::CallFailure) -> Refusal {
     Refusal::Failed { plugin: plugin.name().into(), failure }
+}
+
+/// A failure counts as no, unless the operator wants what the plugin can't judge to be let through.
+fn passed_over(plugin: &Plugin, failure: super::decision::CallFailure) -> Result<(), Refusal> {
+    if plugin.info.on_error != OnError::DangerouslyAllow {
+        return Err(failed(plugin, failure));
+    }
+    tracing::warn!(
+        plugin = plugin.name(), hook = %plugin.info.hook, failure = failure.name(),
+        "LET THROUGH without a decision, because of `on-error: dangerously-allow`"
+    );
+    Ok(())
 }
 
 /// A plugin's verdict, once it is counted; `yes` is what it amounts to where it is no refusal.

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which plugins decide what, in the order in which they are asked.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PluginsConfig {
     /// The pipeline that commands go through.
@@ -86,11 +87,14 @@ impl std::fmt::Display for Hook {
 }
 
 /// One plugin in a list.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Entry {
     /// The component: `builtin:` and the name of a bundled one, or a file, relative to the configuration file.
     pub path: String,
+    /// What the SHA-256 of the component has to be, in hexadecimal. It is checked before anything of it is compiled.
+    #[serde(default)]
+    pub sha256: Option<Sha256Hex>,
     /// A name for logs, metrics and refusals, instead of the one that the plugin gives itself.
     #[serde(default)]
     pub name: Option<String>,
@@ -100,9 +104,24 @@ pub struct Entry {
     /// Whether what it decides counts.
     #[serde(default)]
     pub mode: Mode,
+    /// What becomes of a question that the plugin fails to answer. Unless it is set: `refuse`, and `skip` in the list of
+    /// formatters.
+    #[serde(default)]
+    pub on_error: Option<OnError>,
+    /// Whether each call gets an instance of its own.
+    #[serde(default)]
+    pub instance: InstanceMode,
     /// What a call may cost.
     #[serde(default)]
     pub budget: Budget,
+    /// What of the host it may import. Unless it is set: all that there is, which is `[logging, wasi]`. A component that
+    /// imports anything else is refused.
+    #[serde(default)]
+    pub grants: Option<Vec<Grant>>,
+    /// Files of cases, relative to the configuration file, that the plugin has to decide as they say before it is used.
+    #[serde(default, deserialize_with = "one_or_several")]
+    #[schemars(with = "OneOrSeveral")]
+    pub golden: Vec<String>,
     /// When it is no longer asked, since it keeps failing.
     #[serde(default)]
     pub breaker: BreakerConfig,
@@ -117,7 +136,37 @@ impl Entry {
             settings: serde_json::Value::Null,
             mode: Mode::default(),
             budget: Budget::default(),
+            sha256: None,
+            on_error: None,
+            instance: InstanceMode::default(),
+            grants: None,
+            golden: Vec::new(),
             breaker: BreakerConfig::default(),
+        }
+    }
+
+    /// Whether the plugin may import this.
+    pub fn is_granted(&self, grant: Grant) -> bool {
+        self.grants.as_ref().is_none_or(|grants| grants.contains(&grant))
+    }
+
+    /// What becomes of a question that the plugin fails to answer, when it stands in the list of `hook`.
+    ///
+    /// # Errors
+    /// When it is set to what isn't possible there; says what is.
+    pub fn on_error(&self, hook: Hook) -> Result<OnError, String> {
+        match (hook, self.on_error) {
+            (Hook::StatusFormatter, None | Some(OnError::Skip)) => Ok(OnError::Skip),
+            (Hook::StatusFormatter, Some(_)) => {
+                Err("in the list of formatters only `skip` is possible: no message is lost for want of its wording"
+                    .into())
+            }
+            (_, None | Some(OnError::Refuse)) => Ok(OnError::Refuse),
+            (_, Some(OnError::DangerouslyAllow)) => Ok(OnError::DangerouslyAllow),
+            (_, Some(OnError::Skip)) => Err(format!(
+                "`skip` is for formatters. Here it would let through what {hook} is there to refuse, whenever the plugin \
+                 fails; if that is what you want, say `dangerously-allow`"
+            )),
         }
     }
 
@@ -127,8 +176,95 @@ impl Entry {
     }
 }
 
+/// The SHA-256 of a component: 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9A-Fa-f]{64}$"))]
+pub struct Sha256Hex(String);
+
+impl Sha256Hex {
+    /// In lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(format!("sha256: {text:?} is not 64 hexadecimal digits, as `sha256sum` prints them"))
+    }
+}
+
+/// What becomes of a question that a plugin fails to answer: it trapped, exceeded its budget, or answered nonsense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// It counts as no. What validators and policies do unless told otherwise.
+    Refuse,
+    /// It is as if the plugin weren't there: the next formatter is asked, and at last there is plain wording. What
+    /// formatters do.
+    Skip,
+    /// For validators and policies: whoever makes the plugin fail gets past it. A command goes on as it was, and an action
+    /// counts as allowed by this policy; the others of the list are still asked. Each time is logged as a warning. Who
+    /// somebody is, is never guessed: a policy that fails to identify a token refuses it all the same, so that such an
+    /// entry belongs behind the one that identifies people.
+    DangerouslyAllow,
+}
+
+/// Whether each call of a plugin gets an instance of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceMode {
+    /// It does, and nothing can leak from one call into the next.
+    #[default]
+    PerCall,
+    /// Instances are used again, which is faster where a fresh one takes long, as with JavaScript and Python. The plugin may
+    /// remember what it was asked before.
+    Warm,
+}
+
+/// Something of the host that plugins may import.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grant {
+    /// `antimony:plugin/logging`: lines in the server's log, within `log-bytes`.
+    Logging,
+    /// WASI 0.2 with nothing behind it: no files, environment, network or streams, clocks that stand still. What is built
+    /// from JavaScript and Python imports it.
+    Wasi,
+}
+
+impl std::fmt::Display for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Logging => "logging",
+            Self::Wasi => "wasi",
+        })
+    }
+}
+
+/// One text, or a list of texts.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum OneOrSeveral {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(match OneOrSeveral::deserialize(deserializer)? {
+        OneOrSeveral::One(one) => vec![one],
+        OneOrSeveral::Several(several) => several,
+    })
+}
+
 /// Whether what a plugin decides counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It does.
@@ -141,7 +277,7 @@ pub enum Mode {
 }
 
 /// What a plugin's calls may cost. Each overrun has its own [`CallFailure`](super::decision::CallFailure).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Budget {
     /// How long a call may compute, in milliseconds. Counted are the 1 ms ticks that find it computing, so that a call
@@ -178,7 +314,7 @@ impl Default for Budget {
 }
 
 /// When a plugin that keeps failing is no longer asked. See `breaker` for what that means to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BreakerConfig {
     /// After so many faults in a row. 0: it is always asked.
@@ -235,6 +371,44 @@ mod tests {
         assert_eq!(entry.settings_json(), r#"{"k":1}"#);
         assert_eq!(entry.breaker, BreakerConfig { failures: 0, cool_down_ms: 5_000 });
         assert_eq!(config.command_validator, PluginsConfig::default().command_validator);
+    }
+
+    #[test]
+    fn what_becomes_of_a_failed_question_depends_on_the_hook() {
+        let said = |on_error| Entry { on_error, ..Entry::new("p.wasm") };
+        assert_eq!(said(None).on_error(Hook::AuthPolicy), Ok(OnError::Refuse));
+        assert_eq!(said(None).on_error(Hook::CommandValidator), Ok(OnError::Refuse));
+        assert_eq!(said(None).on_error(Hook::StatusFormatter), Ok(OnError::Skip));
+        assert!(said(Some(OnError::Refuse)).on_error(Hook::StatusFormatter).is_err());
+        for hook in [Hook::AuthPolicy, Hook::CommandValidator] {
+            let why = said(Some(OnError::Skip)).on_error(hook).unwrap_err();
+            assert!(why.contains("dangerously-allow"), "{why}");
+            assert_eq!(said(Some(OnError::DangerouslyAllow)).on_error(hook), Ok(OnError::DangerouslyAllow));
+        }
+    }
+
+    #[test]
+    fn a_digest_that_is_none_is_refused_with_its_key() {
+        let entry = |digest: &str| serde_json::from_str::<Entry>(&format!(r#"{{"path": "p", "sha256": "{digest}"}}"#));
+        let error = entry("abc").unwrap_err().to_string();
+        assert!(error.contains("sha256") && error.contains("abc"), "{error}");
+        assert_eq!(entry(&"AB".repeat(32)).unwrap().sha256.unwrap().as_str(), "ab".repeat(32));
+    }
+
+    #[test]
+    fn golden_cases_are_one_file_or_several() {
+        let entry = |golden: &str| {
+            serde_json::from_str::<Entry>(&format!(r#"{{"path": "p", "golden": {golden}}}"#)).unwrap().golden
+        };
+        assert_eq!(entry(r#""a.yml""#), ["a.yml"]);
+        assert_eq!(entry(r#"["a.yml", "b.yml"]"#), ["a.yml", "b.yml"]);
+    }
+
+    #[test]
+    fn everything_that_there_is_is_granted_unless_the_operator_says_less() {
+        let entry = |grants| Entry { grants, ..Entry::new("p") };
+        assert!(entry(None).is_granted(Grant::Wasi));
+        assert!(!entry(Some(vec![Grant::Logging])).is_granted(Grant::Wasi));
     }
 
     #[test]

@@ -32,7 +32,7 @@ const QUEUE: usize = 1024;
 const FLUSH: Duration = Duration::from_millis(200);
 
 /// `decision-log:` of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DecisionLogConfig {
     /// Whether there is one.

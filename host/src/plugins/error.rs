@@ -1,7 +1,8 @@
 //! Why plugins couldn't be loaded: for the operator, in sentences that name the plugin, the file and the cause.
 
-use super::config::{Budget, Hook};
+use super::config::{Budget, Grant, Hook};
 use super::decision::CallFailure;
+use super::golden::GoldenFailure;
 
 /// Why the plugins of a configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,23 @@ pub enum LoadProblem {
     /// A budget that can't be granted.
     #[error("budget: {0}")]
     Budget(String),
+    /// It isn't the component that the operator means.
+    #[error("sha256: the configuration expects {expected}, and the file is {found}")]
+    Digest {
+        /// As it is configured.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// What is to become of its failures isn't possible in this list.
+    #[error("on-error: {0}")]
+    OnError(String),
+    /// It imports what its entry doesn't grant.
+    #[error("grants: it imports {0}, which its `grants` do not name")]
+    NotGranted(Grant),
+    /// It doesn't decide as it has to.
+    #[error("golden: {0}")]
+    Golden(GoldenFailure),
     /// It isn't WebAssembly at all.
     #[error("is not a WebAssembly component (it does not begin like one)")]
     NotWasm,

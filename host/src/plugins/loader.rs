@@ -14,6 +14,34 @@ use super::plugin::{Export, Needs, Parts, Plugin};
 use super::shape;
 use super::snapshot::Snapshots;
 
+/// What a plugin was loaded from: two of the same would be the same plugin.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) entry: Entry,
+    /// The contents of its files; `None`: one can't be read.
+    files: Option<[u8; 32]>,
+}
+
+impl Origin {
+    /// What loading this entry now would load, or something older if its files change meanwhile.
+    pub(super) async fn of(base_dir: &Path, entry: &Entry) -> Self {
+        let mut hasher = Sha256::new();
+        let mut readable = true;
+        for path in std::iter::once(&entry.path).chain(&entry.golden) {
+            match read(base_dir, path).await {
+                Ok(content) => hasher.update(Sha256::digest(&content)),
+                Err(_) => readable = false,
+            }
+        }
+        Self { entry: entry.clone(), files: readable.then(|| hasher.finalize().into()) }
+    }
+
+    /// Whether loading either makes the same plugin.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.entry == other.entry && self.files.is_some() && self.files == other.files
+    }
+}
+
 /// Loads one plugin. `place` counts from 1.
 pub(super) async fn load(
     engine: &Engine,
@@ -66,8 +94,15 @@ async fn prepare(
     entry: &Entry,
 ) -> Result<Plugin, LoadProblem> {
     check_budget(&entry.budget, MAX_MEMORY, MAX_TABLE, CALLS)?;
+    let origin = Origin::of(base_dir, entry).await;
+    let on_error = entry.on_error(hook).map_err(LoadProblem::OnError)?;
     let bytes = read(base_dir, &entry.path).await?;
+    let digest = super::source::hex_digest(Sha256::digest(&bytes));
+    if let Some(expected) = entry.sha256.as_ref().filter(|expected| expected.as_str() != digest) {
+        return Err(LoadProblem::Digest { expected: expected.as_str().into(), found: digest });
+    }
     let shape = shape::inspect(&bytes, hook)?;
+    shape.check_grants(entry)?;
     let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await?;
 
     let compiler = engine.wasmtime().clone();
@@ -83,12 +118,15 @@ async fn prepare(
     let required = required.ok_or_else(|| LoadProblem::Contract("it imports modules".into()))?;
     let needs = Needs { memories: required.num_memories, tables: required.num_tables };
     let export = Export::find(hook, &component).map_err(LoadProblem::Contract)?;
-    Plugin::new(Parts {
+    let mut plugin = Plugin::new(Parts {
+        origin,
         hook,
         name: entry.name.clone(),
-        digest: super::source::hex_digest(Sha256::digest(&bytes)),
+        digest,
         path: entry.path.clone(),
         mode: entry.mode,
+        on_error,
+        instance: entry.instance,
         budget: entry.budget,
         breaker: entry.breaker,
         wasi: shape.wasi,
@@ -97,7 +135,12 @@ async fn prepare(
         export,
         needs,
     })
-    .await
+    .await?;
+    for golden in &entry.golden {
+        super::golden::check(&plugin, &base_dir.join(golden)).await.map_err(LoadProblem::Golden)?;
+    }
+    plugin.forget_trials();
+    Ok(plugin)
 }
 
 async fn read(base_dir: &Path, path: &str) -> Result<Cow<'static, [u8]>, LoadProblem> {

@@ -15,6 +15,7 @@
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
 //! | [`decision_log`] | what was decided, line by line |
 //! | [`record`] | decisions as data: kept, compared, asked again |
+//! | [`reload`], [`golden`] | other plugins while the server runs; what they have to decide before they are put in force |
 //! | `builder`, [`source`] | from source to a component |
 
 mod bindings;
@@ -30,12 +31,14 @@ pub mod decision_log;
 mod engine;
 mod error;
 mod files;
+pub mod golden;
 mod host;
 mod limits;
 mod loader;
 mod metrics;
 mod plugin;
 pub mod record;
+pub mod reload;
 mod shape;
 mod snapshot;
 pub mod source;
@@ -49,6 +52,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::watch as channel;
 
 pub use self::breaker::BreakerReport;
 pub use self::builder::{BuildError, Built, Progress, build, can_build};
@@ -57,10 +62,11 @@ pub use self::decision_log::{DecisionLog, DecisionLogConfig};
 pub use self::error::{LoadError, LoadProblem};
 pub use self::metrics::{FunctionReport, Outcome, PluginCounts, PluginReport};
 pub use self::plugin::PluginInfo;
+pub use self::reload::{ReloadFailure, ReloadState, Reloader};
 pub use self::watch::Compared;
 
 use self::chain::Chains;
-use self::config::{Hook, Mode};
+use self::config::{Hook, Mode, OnError};
 use self::decision::{Action, Circumstances, Command, Event, Refusal, ShellInfo, Status};
 use self::engine::Engine;
 use self::plugin::Plugin;
@@ -73,7 +79,11 @@ use crate::labs::model::LabSnapshot;
 #[derive(Clone)]
 pub struct PluginHost {
     engine: Engine,
+    snapshots: Snapshots,
     chains: Arc<ArcSwap<Chains>>,
+    /// Counted on after the chains were swapped: whoever sees a generation asks its plugins, or later ones.
+    generations: Arc<channel::Sender<u64>>,
+    state: Arc<channel::Sender<ReloadState>>,
 }
 
 impl PluginHost {
@@ -86,33 +96,97 @@ impl PluginHost {
     /// # Errors
     /// [`LoadError`] for the first plugin that can't be used, naming it, its file and what is wrong.
     pub async fn load(config: &PluginsConfig, base_dir: &Path, cache_dir: &Path) -> Result<Self, LoadError> {
+        let first = ReloadState { generation: 1, last_success: Timestamp::now(), rolled_back: false, last_error: None };
+        let host = Self {
+            engine: Engine::start(cache_dir)?,
+            snapshots: Snapshots::new(cache_dir),
+            chains: Arc::new(ArcSwap::from_pointee(Chains::new(Vec::new(), Vec::new(), Vec::new()))),
+            generations: Arc::new(channel::Sender::new(first.generation)),
+            state: Arc::new(channel::Sender::new(first)),
+        };
+        let chains = host.load_chains(config, base_dir, None).await?;
+        host.chains.store(Arc::new(chains));
+        Ok(host)
+    }
+
+    /// Loads the plugins of a configuration beside those in force, of which those are carried over that are the same.
+    async fn load_chains(
+        &self,
+        config: &PluginsConfig,
+        base_dir: &Path,
+        in_force: Option<&Chains>,
+    ) -> Result<Chains, LoadError> {
         if !config.auth_policy.iter().any(|entry| entry.mode == Mode::Enforce) {
             return Err(LoadError::NoPolicy);
         }
-        let engine = Engine::start(cache_dir)?;
-        let snapshots = Snapshots::new(cache_dir);
         let list = async |hook: Hook| -> Result<Vec<Arc<Plugin>>, LoadError> {
-            let entries = config.entries(hook).iter().enumerate();
-            let loads =
-                entries.map(|(index, entry)| loader::load(&engine, &snapshots, base_dir, hook, index + 1, entry));
+            let known = in_force.map(|chains| chains.of(hook)).unwrap_or_default();
+            let loads = config.entries(hook).iter().enumerate().map(async |(index, entry)| {
+                let origin = loader::Origin::of(base_dir, entry).await;
+                match known.iter().find(|plugin| plugin.origin.is_same(&origin)) {
+                    Some(same) => Ok(Arc::clone(same)),
+                    None => loader::load(&self.engine, &self.snapshots, base_dir, hook, index + 1, entry)
+                        .await
+                        .map(Arc::new),
+                }
+            });
             // All of them, also when one has failed: what others are doing on their threads would panic when the program
             // ends for want of that one.
-            let plugins: Vec<Plugin> = join_all(loads).await.into_iter().collect::<Result<_, _>>()?;
+            let plugins: Vec<Arc<Plugin>> = join_all(loads).await.into_iter().collect::<Result<_, _>>()?;
             let mut names = HashSet::new();
             if let Some(twice) = plugins.iter().find(|plugin| !names.insert(plugin.name())) {
                 return Err(LoadError::SameName { hook, name: twice.name().into() });
             }
-            Ok(plugins.into_iter().map(Arc::new).collect())
+            Ok(plugins)
         };
         let (validators, policies, formatters) =
             tokio::join!(list(Hook::CommandValidator), list(Hook::AuthPolicy), list(Hook::StatusFormatter));
         let chains = Chains::new(validators?, policies?, formatters?);
         let all = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook).iter().enumerate());
         loader::check_pool(all.map(|(index, plugin)| (index + 1, &**plugin)))?;
-        for info in chains.infos() {
+        let is_known = |plugin: &Arc<Plugin>| {
+            in_force.is_some_and(|known| known.of(plugin.info.hook).iter().any(|known| Arc::ptr_eq(known, plugin)))
+        };
+        let new = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook)).filter(|&plugin| !is_known(plugin));
+        for Plugin { info, .. } in new.map(|plugin| &**plugin) {
             tracing::info!(hook = %info.hook, plugin = info.name, version = info.version, path = info.path, "loaded a plugin");
+            if info.on_error == OnError::DangerouslyAllow {
+                tracing::warn!(hook = %info.hook, plugin = info.name, "whoever makes this plugin fail gets past it: on-error is dangerously-allow");
+            }
         }
-        Ok(Self { engine, chains: Arc::new(ArcSwap::from_pointee(chains)) })
+        Ok(chains)
+    }
+
+    /// Has these plugins asked from now on. Calls under way end on those that they began with.
+    fn put_in_force(&self, chains: Arc<Chains>) {
+        self.chains.store(chains);
+        let mut generation = 0;
+        self.generations.send_modify(|current| {
+            *current += 1;
+            generation = *current;
+        });
+        self.state.send_modify(|state| state.generation = generation);
+    }
+
+    /// Counts the sets of plugins that were put in force, from 1. A decision that was made before it was counted on may
+    /// not be what the plugins in force would decide.
+    pub fn generation(&self) -> u64 {
+        *self.generations.borrow()
+    }
+
+    /// The same as it changes.
+    pub fn generations(&self) -> channel::Receiver<u64> {
+        self.generations.subscribe()
+    }
+
+    /// How the plugins in force came to be, and what went wrong since.
+    pub fn reload_state(&self) -> ReloadState {
+        self.state.borrow().clone()
+    }
+
+    /// The same as it changes.
+    pub fn reload_states(&self) -> channel::Receiver<ReloadState> {
+        self.state.subscribe()
     }
 
     /// Is this command valid, and what does it mean? What is to be authorized and carried out is the answer.

@@ -14,10 +14,11 @@ use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre
 use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
 use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
 use super::breaker::Breaker;
-use super::config::{BreakerConfig, Budget, Hook, Mode};
+use super::config::{BreakerConfig, Budget, Hook, InstanceMode, Mode, OnError};
 use super::decision::CallFailure;
 use super::engine::Engine;
 use super::limits::SlowLane;
+use super::loader::Origin;
 use super::metrics::{Asking, Counts};
 use super::state::CallState;
 
@@ -38,12 +39,17 @@ pub struct PluginInfo {
     pub path: String,
     /// Whether what it decides counts.
     pub mode: Mode,
+    /// What becomes of a question that it fails to answer.
+    pub on_error: OnError,
+    /// Whether each call gets an instance of its own.
+    pub instance: InstanceMode,
 }
 
 /// A plugin that is ready to be asked.
 pub(super) struct Plugin {
     pub(super) info: PluginInfo,
     pub(super) counts: Counts,
+    pub(super) origin: Origin,
     pub(super) breaker: Breaker,
     lane: SlowLane,
     name: Arc<str>,
@@ -113,11 +119,14 @@ impl Export {
 
 /// What of [`Plugin`] its loader knows.
 pub(super) struct Parts {
+    pub(super) origin: Origin,
     pub(super) hook: Hook,
     pub(super) name: Option<String>,
     pub(super) digest: String,
     pub(super) path: String,
     pub(super) mode: Mode,
+    pub(super) on_error: OnError,
+    pub(super) instance: InstanceMode,
     pub(super) budget: Budget,
     pub(super) breaker: BreakerConfig,
     pub(super) wasi: bool,
@@ -177,8 +186,11 @@ impl Plugin {
                 digest: parts.digest,
                 path: parts.path,
                 mode: parts.mode,
+                on_error: parts.on_error,
+                instance: parts.instance,
             },
             counts: Counts::default(),
+            origin: parts.origin,
             breaker: Breaker::new(parts.breaker),
             lane: parts.engine.lane().of_one_plugin(),
             name: parts.hook.name().into(),
@@ -217,6 +229,12 @@ impl Plugin {
         plugin.info.version = line(description.version);
         plugin.info.summary = line(description.summary);
         Ok(plugin)
+    }
+
+    /// As if nobody had asked it anything: what it was asked to be tried out doesn't count.
+    pub(super) fn forget_trials(&mut self) {
+        self.counts = Counts::default();
+        self.breaker = Breaker::new(self.origin.entry.breaker);
     }
 
     /// The name in messages.

@@ -5,7 +5,7 @@
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::config::Hook;
+use super::config::{Entry, Grant, Hook};
 use super::error::LoadProblem;
 
 /// The version of the contract that this server knows.
@@ -20,18 +20,32 @@ const PACKAGE: &str = "antimony:plugin/";
 pub(super) struct Shape {
     /// Whether it imports anything of WASI.
     pub(super) wasi: bool,
+    /// Whether it imports `logging`.
+    logging: bool,
+}
+
+impl Shape {
+    /// Whether everything that it imports is granted by its entry.
+    pub(super) fn check_grants(self, entry: &Entry) -> Result<(), LoadProblem> {
+        let missing = [(self.logging, Grant::Logging), (self.wasi, Grant::Wasi)];
+        match missing.into_iter().find(|&(imported, grant)| imported && !entry.is_granted(grant)) {
+            Some((_, grant)) => Err(LoadProblem::NotGranted(grant)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Says what is wrong with `bytes` as a plugin of `hook`.
 pub(super) fn inspect(bytes: &[u8], hook: Hook) -> Result<Shape, LoadProblem> {
     let names = Names::read(bytes)?;
-    let mut wasi = false;
+    let (mut wasi, mut logging) = (false, false);
     for import in &names.imports {
         if let Some(interface) = import.strip_prefix(PACKAGE) {
             check_version(interface)?;
             if !matches!(base(interface), "logging" | "types") {
                 return Err(LoadProblem::Import(import.clone()));
             }
+            logging |= base(interface) == "logging";
         } else if import.starts_with("wasi:") && version(import).is_some_and(|version| version.starts_with("0.2.")) {
             wasi = true;
         } else {
@@ -52,7 +66,7 @@ pub(super) fn inspect(bytes: &[u8], hook: Hook) -> Result<Shape, LoadProblem> {
     if !exported("lifecycle") {
         return Err(missing(hook, "lifecycle"));
     }
-    Ok(Shape { wasi })
+    Ok(Shape { wasi, logging })
 }
 
 fn missing(expected: Hook, interface: &str) -> LoadProblem {
@@ -207,6 +221,19 @@ mod tests {
         assert!(version("0.2.0").contains("too new"), "{}", version("0.2.0"));
         assert!(version("1.0.0").contains("too new"));
         assert!(version("0.0.9").contains("too old"));
+    }
+
+    #[test]
+    fn what_is_imported_has_to_be_granted_where_the_operator_says_what_is() {
+        let both = component(&["wasi:cli/environment@0.2.3", "antimony:plugin/logging@0.1.0"], &[LIFECYCLE, POLICY]);
+        let shape = inspect(&both, Hook::AuthPolicy).unwrap();
+        let check = |grants| shape.check_grants(&Entry { grants, ..Entry::new("p.wasm") });
+        assert!(check(None).is_ok());
+        assert!(check(Some(vec![Grant::Wasi, Grant::Logging])).is_ok());
+        for (grants, missing) in [(vec![Grant::Logging], "wasi"), (vec![Grant::Wasi], "logging"), (vec![], "logging")] {
+            let text = check(Some(grants)).unwrap_err().to_string();
+            assert!(text.starts_with("grants") && text.contains(missing), "{text}");
+        }
     }
 
     #[test]

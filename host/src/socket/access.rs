@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::Value;
 use socketioxide::extract::{SocketRef, TryData};
@@ -33,6 +35,11 @@ pub(super) struct Session {
     pub(super) expires: Timestamp,
     /// What carries the socket, and all other namespaces of this client.
     pub(super) transport: Arc<Transport>,
+    token: Arc<str>,
+    /// The plugins that let them in were these, or later ones.
+    generation: u64,
+    /// The same for those that last found the token to stand for this user.
+    confirmed: Arc<AtomicU64>,
     /// Cancelled when the socket has left the namespace.
     gone: CancellationToken,
 }
@@ -53,7 +60,38 @@ pub(super) fn begin_event(socket: &Socket) -> Option<EventInProgress> {
     socket.extensions.get::<Carrier>().map(|Carrier(transport)| transport.begin_event())
 }
 
+/// Whether somebody who was let in is who they were, as the plugins in force see it.
+pub(super) enum Confirmed {
+    /// They are.
+    Same,
+    /// Their token means somebody else now, or nobody.
+    Other,
+    /// A plugin failed to say.
+    Unknown(Refusal),
+}
+
 impl Session {
+    /// Has the token looked at again, if other plugins are in force than when that was done last.
+    pub(super) async fn confirm(&self, hub: &Hub) -> Confirmed {
+        let generation = hub.plugins.generation();
+        if self.confirmed.load(Ordering::Relaxed) >= generation {
+            return Confirmed::Same;
+        }
+        // Whose token has expired by now is on the way out.
+        let Ok(token) = hub.auth.verify_access(&self.token) else { return Confirmed::Other };
+        match hub.plugins.identify(&token.claims).await {
+            Ok(user) if user == *self.user => {
+                self.confirmed.fetch_max(generation, Ordering::Relaxed);
+                Confirmed::Same
+            }
+            Err(refusal @ Refusal::Failed { .. }) => Confirmed::Unknown(refusal),
+            Ok(_) | Err(_) => {
+                tracing::info!(user = %self.user.id, "a client is cut: its token means somebody else to the plugins in force");
+                Confirmed::Other
+            }
+        }
+    }
+
     /// Whether the token has expired.
     pub(super) fn is_over(&self) -> bool {
         self.expires <= Timestamp::now()
@@ -126,6 +164,8 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         Some(Value::String(token)) => token,
         Some(_) => return Err(NotAdmitted::InvalidToken),
     };
+    // Before anything is decided: where other plugins come in between, it is decided again.
+    let generation = hub.plugins.generation();
     let bearer = recognise(hub, socket, &transport, token).await?;
     let result = match door {
         Door::Global(namespace) => {
@@ -141,21 +181,26 @@ async fn admit(hub: &Hub, socket: &SocketRef, auth: Value, door: &Door) -> Resul
         log_refusal(socket, &refusal);
         NotAdmitted::NoAccess
     })?;
-    let Bearer { user, expires, .. } = bearer;
-    Ok(Session { user, expires, transport, gone: CancellationToken::new() })
+    let Bearer { user, expires, token, .. } = bearer;
+    let confirmed = Arc::new(AtomicU64::new(generation));
+    Ok(Session { user, expires, transport, token, generation, confirmed, gone: CancellationToken::new() })
 }
 
-/// Who a token was found to stand for. A client shows the same for each namespace; it is looked at once per transport.
+/// Who a token was found to stand for. A client shows the same for each namespace; it is looked at once per transport, and
+/// again when other plugins are in force.
 #[derive(Debug, Clone)]
 pub(super) struct Bearer {
-    token: Box<str>,
+    token: Arc<str>,
     user: Arc<Identity>,
     expires: Timestamp,
+    generation: u64,
 }
 
 async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: &str) -> Result<Bearer, NotAdmitted> {
-    let known = transport.bearer();
-    if let Some(known) = known.filter(|known| *known.token == *token && known.expires > Timestamp::now()) {
+    let generation = hub.plugins.generation();
+    let counts =
+        |known: &Bearer| *known.token == *token && known.generation == generation && known.expires > Timestamp::now();
+    if let Some(known) = transport.bearer().filter(counts) {
         return Ok(known);
     }
     let verified = hub.auth.verify_access(token).map_err(|error| {
@@ -169,7 +214,7 @@ async fn recognise(hub: &Hub, socket: &SocketRef, transport: &Transport, token: 
             _ => NotAdmitted::InvalidToken,
         }
     })?;
-    let bearer = Bearer { token: token.into(), user: Arc::new(user), expires: verified.expires };
+    let bearer = Bearer { token: token.into(), user: Arc::new(user), expires: verified.expires, generation };
     transport.set_bearer(bearer.clone());
     Ok(bearer)
 }
@@ -211,31 +256,142 @@ impl LabSight {
     }
 }
 
-/// Ready when somebody who was let in may not be there any more, because the lab has changed.
-async fn no_longer_allowed(hub: Hub, session: Session, door: Door) {
-    let Some(LabSight { lab, .. }) = LabSight::of(&hub, &door) else { return std::future::pending().await };
-    let Some(mut changes) = hub.labs.watch(&lab.lab.id) else { return std::future::pending().await };
-    // Whoever was let in was judged by the lab as it was then, which may be before this.
-    changes.mark_changed();
+/// What somebody who was let in has lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The right to be in this namespace.
+    Access,
+    /// Being who they were: all of their namespaces are somebody else's.
+    Identity,
+}
+
+impl Lost {
+    /// Sees somebody out.
+    async fn leave(self, socket: impl Fn() -> Option<SocketRef>, session: &Session) {
+        match self {
+            Self::Access => namespaces::disconnect(socket).await,
+            Self::Identity => session.transport.kill(),
+        }
+    }
+}
+
+/// What came of asking again about somebody who is there.
+enum Again {
+    Allowed,
+    Lost(Lost),
+    /// A plugin failed to say.
+    Failed(Refusal, Lost),
+}
+
+async fn ask_again(hub: &Hub, session: &Session, door: &Door) -> Again {
+    match session.confirm(hub).await {
+        Confirmed::Same => {}
+        Confirmed::Other => return Again::Lost(Lost::Identity),
+        Confirmed::Unknown(refusal) => return Again::Failed(refusal, Lost::Identity),
+    }
+    let user = &session.user;
+    let result = match door {
+        Door::Global(namespace) => {
+            hub.plugins.authorize(user, Action::Connect(*namespace), hub.circumstances(user)).await
+        }
+        _ => match LabSight::of(hub, door) {
+            Some(sight) => sight.allowed(hub, user).await,
+            // What the namespace belonged to has gone, and whoever removes it sees to those who are there.
+            None => Ok(()),
+        },
+    };
+    match result {
+        Ok(()) => Again::Allowed,
+        Err(refusal @ Refusal::Failed { .. }) => Again::Failed(refusal, Lost::Access),
+        Err(refusal) => {
+            tracing::info!(user = %user.id, %refusal, "a client may not be in a namespace any more");
+            Again::Lost(Lost::Access)
+        }
+    }
+}
+
+/// Judges somebody again who is there; `None`: they may stay. `of_many`: everybody else is judged as well.
+async fn judge_again(hub: &Hub, session: &Session, door: &Door, of_many: bool) -> Option<Lost> {
     let mut failures = 0;
-    while changes.changed().await.is_ok() {
-        // What it belonged to has gone, and whoever removes it sees to those who are there.
-        let Some(sight) = LabSight::of(&hub, &door) else { break };
-        match sight.allowed(&hub, &session.user).await {
-            Ok(()) => failures = 0,
+    loop {
+        // They take turns, so that nobody has to go because a plugin was asked too much at once.
+        let turn = if of_many { hub.turns.acquire().await.ok() } else { None };
+        let again = ask_again(hub, session, door).await;
+        drop(turn);
+        match again {
+            Again::Allowed => return None,
+            Again::Lost(lost) => return Some(lost),
             // So many at once as a change brings may be more than a plugin has time for.
-            Err(Refusal::Failed { .. }) if failures < RETRIES => {
+            Again::Failed(..) if failures < RETRIES => {
                 failures += 1;
                 tokio::time::sleep(RETRY_AFTER).await;
-                changes.mark_changed();
             }
-            Err(refusal) => {
-                tracing::info!(user = %session.user.id, %refusal, "a client loses sight of a lab");
-                return;
+            Again::Failed(refusal, lost) => {
+                tracing::error!(user = %session.user.id, %refusal, "a client has to go: nobody can say whether it may stay");
+                return Some(lost);
             }
         }
     }
+}
+
+/// Ready when somebody who was let in may not be there, because other plugins were put in force while they came.
+async fn once_more(hub: Hub, session: Session, door: Door) -> Lost {
+    match judge_again(&hub, &session, &door, true).await {
+        Some(lost) => lost,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when somebody who was let in may not be there any more, because the lab has changed or other plugins are in force.
+async fn no_longer_allowed(hub: Hub, session: Session, door: Door) -> Lost {
+    let changes = LabSight::of(&hub, &door).and_then(|sight| hub.labs.watch(&sight.lab.lab.id));
+    let Some(mut changes) = changes else { return std::future::pending().await };
+    let mut generations = hub.plugins.generations();
+    // Whoever was let in was judged by the lab and by the plugins as they were then, which may be before this.
+    changes.mark_changed();
+    if *generations.borrow_and_update() != session.generation {
+        generations.mark_changed();
+    }
+    loop {
+        let (changed, of_many) = tokio::select! {
+            changed = changes.changed() => (changed, false),
+            changed = generations.changed() => (changed, true),
+        };
+        if changed.is_err() {
+            break;
+        }
+        // Boxed: it happens seldom, and everybody who is there would have room for it all the time.
+        if let Some(lost) = Box::pin(judge_again(&hub, &session, &door, of_many)).await {
+            return lost;
+        }
+    }
     std::future::pending().await
+}
+
+/// Has everybody in the global namespaces judged again whenever other plugins are in force: nothing is kept for that in
+/// each of them. Runs until the server ends.
+pub(super) async fn judge_again_when_plugins_change(hub: Hub) {
+    let mut generations = hub.plugins.generations();
+    loop {
+        tokio::select! {
+            () = hub.stop.cancelled() => return,
+            // It can't end before the hub does.
+            changed = generations.changed() => if changed.is_err() { return },
+        }
+        for (path, namespace) in super::GLOBAL {
+            let there = hub.io.of(path).map(|of| of.sockets()).unwrap_or_default();
+            let there: Vec<_> =
+                there.iter().filter_map(|socket| Some((socket.id, socket.extensions.get::<Session>()?))).collect();
+            let (hub, door) = (&hub, &Door::Global(namespace));
+            let each = futures::stream::iter(there).for_each_concurrent(super::TURNS, async |(id, session)| {
+                if let Some(lost) = judge_again(hub, &session, door, true).await {
+                    // Looked up again: it may have gone meanwhile.
+                    lost.leave(|| hub.io.of(path).and_then(|of| of.get_socket(id)), &session).await;
+                }
+            });
+            each.await;
+        }
+    }
 }
 
 fn log_refusal(socket: &SocketRef, refusal: &Refusal) {
@@ -287,21 +443,24 @@ pub(super) fn serve<F>(
             let Some(session) = session else { return };
             // Every byte in here is there once for each namespace of each client, for as long as they are connected: what
             // is moved would take its place twice, and what is rare is boxed.
-            let mut revoked = match door {
-                Door::Global(_) => None,
-                _ => Some(Box::pin(no_longer_allowed(hub.clone(), session.clone(), door))),
+            let mut revoked = if let Door::Global(_) = door {
+                // `judge_again_when_plugins_change` sees to them, but not to those who came while it did that.
+                let missed = session.generation != hub.plugins.generation();
+                missed.then(|| once_more(hub.clone(), session.clone(), door).boxed())
+            } else {
+                Some(no_longer_allowed(hub.clone(), session.clone(), door).boxed())
             };
             let mut guard = pin!(guard(&session));
             let mut inside = pin!(inside(Connected { hub, peer: peer.clone(), session: session.clone() }));
             let mut over = false;
-            loop {
+            let lost = loop {
                 tokio::select! {
                     () = &mut guard => return,
-                    () = async { revoked.as_mut().expect("guarded").await }, if revoked.is_some() => break,
+                    lost = async { revoked.as_mut().expect("guarded").await }, if revoked.is_some() => break lost,
                     () = &mut inside, if !over => over = true,
                 }
-            }
-            Box::pin(namespaces::disconnect(|| peer.socket())).await;
+            };
+            Box::pin(lost.leave(|| peer.socket(), &session)).await;
         }
     };
     hub.io.ns(path, connected.with(admit));

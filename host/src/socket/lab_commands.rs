@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
-use super::access::{self, Connected, Door};
+use super::access::{self, Confirmed, Connected, Door, Session};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
 use super::message::{Answers, Argument, Message};
 use super::{Hub, message, pump, shells};
@@ -25,7 +25,7 @@ use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal}
 use crate::runtime::NodeAction;
 
 /// Its path.
-const PATH: &str = "/lab-commands";
+pub(super) const PATH: &str = "/lab-commands";
 /// Commands of one connection that may be carried out at once, until their answers are on their way.
 const IN_FLIGHT: usize = 64;
 
@@ -61,7 +61,10 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
                     Ok(command) => {
                         drop(argument);
                         kind = Some(command.kind);
-                        traced(&hub, &session.user, command).await
+                        match confirm(&hub, &session).await {
+                            Ok(()) => traced(&hub, &session.user, command).await,
+                            Err(error) => Err(error),
+                        }
                     }
                     Err(error) => Err(error),
                 },
@@ -74,6 +77,18 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
             ack.answer(&result).await;
         }
     });
+}
+
+/// Whoever sends a command has to be who they were when they connected, also where other plugins have come in force since.
+async fn confirm(hub: &Hub, session: &Session) -> Result<(), WireError> {
+    match session.confirm(hub).await {
+        Confirmed::Same => Ok(()),
+        Confirmed::Unknown(refusal) => Err(refused(&session.user, refusal)),
+        Confirmed::Other => {
+            session.transport.kill();
+            Err(WireError::new(DENIED, "your access token means somebody else by now: connect again"))
+        }
+    }
 }
 
 /// A command as it is on the wire.

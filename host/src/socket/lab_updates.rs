@@ -14,19 +14,24 @@ use crate::labs::model::LabSnapshot;
 use crate::plugins::decision::{Namespace, Refusal};
 
 /// Its path.
-const PATH: &str = "/lab-updates";
+pub(super) const PATH: &str = "/lab-updates";
 
-/// A lab has changed, or has gone.
+/// What has changed.
 #[derive(Debug)]
-pub(super) struct LabUpdate {
-    /// The lab as it is, or as it was.
-    pub(super) lab: Arc<LabSnapshot>,
+pub(super) enum LabUpdate {
+    /// A lab has changed, or has gone: as it is, or as it was.
+    Lab(Arc<LabSnapshot>),
+    /// Who may see what may be otherwise, for all labs.
+    All,
 }
 
 impl Entry for Arc<LabUpdate> {
     fn weight(&self) -> usize {
         // The snapshot is shared with the lab's task, but an old one lives only for the sake of this entry.
-        1024 + self.lab.definition.len()
+        1024 + match &**self {
+            LabUpdate::Lab(lab) => lab.definition.len(),
+            LabUpdate::All => 0,
+        }
     }
 }
 
@@ -40,13 +45,15 @@ impl Selection<Arc<LabUpdate>> for Visible {
     type Message = Value;
 
     async fn select(&self, update: &Arc<LabUpdate>) -> Option<Value> {
-        match sight::allowed(&self.hub, &self.user, &update.lab, Sight::Lab).await {
-            Ok(()) => Some(json!({"payload": {"labId": update.lab.lab.id}})),
+        let everything = || Some(json!({"payload": {"labId": null}}));
+        let LabUpdate::Lab(lab) = &**update else { return everything() };
+        match sight::allowed(&self.hub, &self.user, lab, Sight::Lab).await {
+            Ok(()) => Some(json!({"payload": {"labId": lab.lab.id}})),
             // Nobody could say whether this user may know of the lab. "Everything changed" names nothing, and whoever
             // fetches the labs is judged anew.
             Err(refusal @ Refusal::Failed { .. }) => {
                 tracing::error!(user = %self.user.id, %refusal, "an update could not be judged");
-                Some(json!({"payload": {"labId": null}}))
+                everything()
             }
             Err(_) => None,
         }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use socketioxide::layer::SocketIoLayer;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::lab_updates::LabUpdate;
@@ -47,13 +47,23 @@ use crate::labs::model::UserId;
 use crate::labs::publisher::Notice;
 use crate::metrics::CommandCounts;
 use crate::plugins::PluginHost;
-use crate::plugins::decision::Circumstances;
+use crate::plugins::decision::{Circumstances, Namespace};
 use crate::shells::Shells;
 
 /// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 /// How long a session may take to join its first namespace. Until then the library keeps it, even if the client has gone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The namespaces that are always there.
+const GLOBAL: [(&str, Namespace<'static>); 4] = [
+    (lab_commands::PATH, Namespace::LabCommands),
+    (lab_updates::PATH, Namespace::LabUpdates),
+    (status_messages::PATH, Namespace::StatusMessages),
+    (shell_commands::PATH, Namespace::ShellCommands),
+];
+/// How many of those who are connected are judged anew at once when other plugins are in force: fewer than a plugin may be
+/// asked at once, so that others are served meanwhile.
+const TURNS: usize = 8;
 /// Bytes of a feed that are kept for readers that are behind.
 const FEED_CAPACITY: usize = 4 * 1024 * 1024;
 
@@ -71,6 +81,8 @@ struct Hub {
     /// What was asked for on `/lab-commands`, counted.
     commands: Arc<CommandCounts>,
     decisions: Arc<Decisions>,
+    /// Taken by whoever has somebody judged again because of other plugins.
+    turns: Arc<Semaphore>,
     /// Cancelled when the server ends: nobody gets in any more, and no command is begun.
     stop: CancellationToken,
     /// What `/lab-updates` tells.
@@ -134,6 +146,7 @@ pub fn layer(
         transports,
         commands,
         decisions: Arc::default(),
+        turns: Arc::new(Semaphore::new(TURNS)),
         stop,
         updates: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
         statuses: Arc::new(History::new(Retention::latest(FEED_CAPACITY))),
@@ -147,6 +160,8 @@ pub fn layer(
     for lab in hub.labs.list() {
         logs::update(&hub, &lab);
     }
+    tokio::spawn(access::judge_again_when_plugins_change(hub.clone()));
+    tokio::spawn(notices::of_plugins(hub.clone()));
     tokio::spawn(notices::run(hub, notices));
     layer
 }

@@ -24,17 +24,17 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
             let plugins = plugins.clone();
             async move { plugins.format(&event).await }
         },
-        move |event, status| statuses.append(Arc::new(StatusMessage::new(event, status))),
+        move |event, status| statuses.append(Arc::new(StatusMessage::about_lab(event, status))),
     );
     while let Some(notice) = notices.recv().await {
         match notice {
             Notice::Lab(lab) => {
                 logs::update(&hub, &lab);
-                hub.updates.append(Arc::new(LabUpdate { lab }));
+                hub.updates.append(Arc::new(LabUpdate::Lab(lab)));
             }
             Notice::LabRemoved(lab) => {
                 logs::remove(&hub, &lab.lab.id);
-                hub.updates.append(Arc::new(LabUpdate { lab }));
+                hub.updates.append(Arc::new(LabUpdate::Lab(lab)));
             }
             Notice::Event(event) => wording.word(event).await,
             Notice::ShellEnded { shell, message, failed } => {
@@ -43,6 +43,30 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
             }
             Notice::Heard(heard) => heard.cancel(),
             Notice::ShellForgotten(shell) => hub.namespaces.remove(&hub.io, &shells::path(&shell.id)),
+        }
+    }
+}
+
+/// Tells clients of other plugins: that all labs may look otherwise to them, and administrators when a reload failed.
+/// Runs until the server ends.
+pub(super) async fn of_plugins(hub: Hub) {
+    let (mut generations, mut states) = (hub.plugins.generations(), hub.plugins.reload_states());
+    let mut told = None;
+    loop {
+        // Neither ends before the hub does.
+        tokio::select! {
+            () = hub.stop.cancelled() => return,
+            Ok(()) = generations.changed() => {
+                generations.mark_unchanged();
+                hub.updates.append(Arc::new(LabUpdate::All));
+            }
+            Ok(()) = states.changed() => {
+                let error = states.borrow_and_update().last_error.clone();
+                if let Some(failure) = error.as_ref().filter(|_| error != told) {
+                    hub.statuses.append(Arc::new(StatusMessage::about_reload(failure)));
+                }
+                told = error;
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::labs::model::UserId;
 use crate::plugins::decision::{Namespace, ShellInfo};
 
 /// Its path.
-const PATH: &str = "/shell-commands";
+pub(super) const PATH: &str = "/shell-commands";
 
 /// What happened to a shell. The discriminant is the number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

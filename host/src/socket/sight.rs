@@ -1,6 +1,6 @@
 //! Who may see what of which lab: one decision per identity and lab, shared by all sockets, updates and status messages.
 //!
-//! A decision counts for as long as the lab is what it was, and for [`MAX_AGE`] at most, since a policy may look at the
+//! A decision counts for as long as the lab is what it was and the same plugins are in force, and for [`MAX_AGE`] at most, since a policy may look at the
 //! time and at figures too. Whoever asks while one is being made waits for the same.
 
 use std::collections::HashMap;
@@ -62,6 +62,8 @@ enum OwnedSight {
 struct Decision {
     /// What it was made from.
     lab: Arc<LabSnapshot>,
+    /// By which plugins, or later ones.
+    generation: u64,
     made: Instant,
     result: OnceCell<Result<(), Refusal>>,
 }
@@ -74,9 +76,10 @@ impl Decision {
 
 impl Decisions {
     /// The decision that counts at `now`, made or not.
-    fn of(&self, key: Key, lab: &Arc<LabSnapshot>, now: Instant) -> Arc<Decision> {
+    fn of(&self, key: Key, lab: &Arc<LabSnapshot>, generation: u64, now: Instant) -> Arc<Decision> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = |known: &Decision| Arc::ptr_eq(&known.lab, lab) && known.is_fresh(now);
+        let counts =
+            |known: &Decision| Arc::ptr_eq(&known.lab, lab) && known.generation == generation && known.is_fresh(now);
         if let Some(known) = kept.decisions.get(&key).filter(|known| counts(known)) {
             return Arc::clone(known);
         }
@@ -84,10 +87,18 @@ impl Decisions {
             kept.decisions.retain(|_, decision| decision.is_fresh(now));
             kept.sweep_at = SWEEP_AT.max(2 * kept.decisions.len());
         }
-        let decision = Decision { lab: Arc::clone(lab), made: now, result: OnceCell::new() };
+        let decision = Decision { lab: Arc::clone(lab), generation, made: now, result: OnceCell::new() };
         let decision = Arc::new(decision);
         kept.decisions.insert(key, Arc::clone(&decision));
         decision
+    }
+
+    /// Lets go of a decision, unless another has taken its place.
+    fn forget(&self, key: &Key, decision: &Arc<Decision>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.decisions.get(key).is_some_and(|known| Arc::ptr_eq(known, decision)) {
+            kept.decisions.remove(key);
+        }
     }
 }
 
@@ -109,8 +120,9 @@ pub(super) async fn allowed(
         Sight::NodeLog(node) => OwnedSight::NodeLog(node.to_owned()),
         Sight::Shell(shell) => OwnedSight::Shell(shell.id.clone()),
     };
-    let decision =
-        hub.decisions.of(Key { user: Arc::clone(user), lab: lab.lab.id.clone(), sight: owned }, lab, Instant::now());
+    let key = Key { user: Arc::clone(user), lab: lab.lab.id.clone(), sight: owned };
+    // The generation before the question: where other plugins come between, the decision counts for nobody after them.
+    let decision = hub.decisions.of(key.clone(), lab, hub.plugins.generation(), Instant::now());
     // Boxed: everybody who may have to wait for a decision would have room for one else, for as long as they are there.
     let decide = || {
         Box::pin(async {
@@ -120,18 +132,15 @@ pub(super) async fn allowed(
                 Sight::NodeLog(node) => Action::Connect(Namespace::NodeLog(lab, node)),
                 Sight::Shell(shell) => Action::Connect(Namespace::Shell(shell, lab)),
             };
-            let result = hub.plugins.authorize(user, action, hub.circumstances(user)).await;
-            if let Err(Refusal::Failed { .. }) = result {
-                // Not a decision: whoever asks next asks anew.
-                return Err(result);
-            }
-            Ok(result)
+            hub.plugins.authorize(user, action, hub.circumstances(user)).await
         })
     };
-    match decision.result.get_or_try_init(decide).await {
-        Ok(result) => result.clone(),
-        Err(failed) => failed,
+    let result = decision.result.get_or_init(decide).await.clone();
+    if let Err(Refusal::Failed { .. }) = result {
+        // All who waited have failed with it, rather than one after the other; whoever comes next asks anew.
+        hub.decisions.forget(&key, &decision);
     }
+    result
 }
 
 #[cfg(test)]
@@ -145,16 +154,18 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_shared_until_the_lab_changes_or_time_has_passed() {
+    fn a_decision_is_shared_until_lab_or_plugins_change_or_time_has_passed() {
         let decisions = Decisions::default();
         let (lab, now) = (Arc::new(snapshot()), Instant::now());
-        let first = decisions.of(key("u"), &lab, now);
-        assert!(Arc::ptr_eq(&first, &decisions.of(key("u"), &lab, now)), "the same identity, though another token");
-        assert!(!Arc::ptr_eq(&first, &decisions.of(key("v"), &lab, now)), "somebody else");
+        let first = decisions.of(key("u"), &lab, 1, now);
+        assert!(Arc::ptr_eq(&first, &decisions.of(key("u"), &lab, 1, now)), "the same identity, though another token");
+        assert!(!Arc::ptr_eq(&first, &decisions.of(key("v"), &lab, 1, now)), "somebody else");
         let changed = Arc::new(snapshot());
-        let second = decisions.of(key("u"), &changed, now);
+        let second = decisions.of(key("u"), &changed, 1, now);
         assert!(!Arc::ptr_eq(&first, &second), "the lab has changed");
-        assert!(!Arc::ptr_eq(&second, &decisions.of(key("u"), &changed, now + MAX_AGE)), "it is too old");
+        let third = decisions.of(key("u"), &changed, 2, now);
+        assert!(!Arc::ptr_eq(&second, &third), "other plugins are in force");
+        assert!(!Arc::ptr_eq(&third, &decisions.of(key("u"), &changed, 2, now + MAX_AGE)), "it is too old");
     }
 
     #[test]
@@ -162,7 +173,7 @@ mod tests {
         let decisions = Decisions::default();
         let (lab, mut now) = (Arc::new(snapshot()), Instant::now());
         for number in 0..10 * SWEEP_AT {
-            decisions.of(key(&number.to_string()), &lab, now);
+            decisions.of(key(&number.to_string()), &lab, 1, now);
             if number % SWEEP_AT == 0 {
                 now += MAX_AGE;
             }

@@ -1,7 +1,8 @@
-//! `/status-messages`: tells a client in words what happens to labs.
+//! `/status-messages`: tells a client in words what happens to labs, and administrators what is wrong with the plugins.
 
 use std::sync::{Arc, PoisonError};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::access::{self, Connected, Door};
@@ -10,30 +11,52 @@ use super::sight::{self, Sight};
 use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
-use crate::plugins::decision::{Event, Namespace, Occurrence, Status};
+use crate::plugins::ReloadFailure;
+use crate::plugins::decision::{Event, Namespace, Occurrence, Severity, Status};
 
 /// Its path.
-const PATH: &str = "/status-messages";
+pub(super) const PATH: &str = "/status-messages";
 
-/// An event and how it was worded.
+/// Something that happened, and how it was worded.
 #[derive(Debug)]
 pub(super) struct StatusMessage {
-    /// The event; its lab decides who hears of it.
-    event: Arc<Event>,
+    about: About,
+    at: Timestamp,
     status: Status,
     id: String,
 }
 
+/// What decides who hears of it.
+#[derive(Debug)]
+enum About {
+    /// The lab of this event.
+    Lab(Arc<Event>),
+    /// The server itself, which is for administrators.
+    Server,
+}
+
 impl StatusMessage {
-    pub(super) fn new(event: Arc<Event>, status: Status) -> Self {
-        Self { event, status, id: uuid::Uuid::now_v7().to_string() }
+    pub(super) fn about_lab(event: Arc<Event>, status: Status) -> Self {
+        Self { at: event.at, about: About::Lab(event), status, id: uuid::Uuid::now_v7().to_string() }
+    }
+
+    /// Not worded by a plugin: it is about them.
+    pub(super) fn about_reload(failure: &ReloadFailure) -> Self {
+        let which = failure.plugin.as_ref().map(|plugin| format!(" ({plugin})")).unwrap_or_default();
+        let status = Status {
+            source: "Plugins".into(),
+            content: format!("The plugins could not be reloaded{which}; those in force stay so"),
+            log_content: failure.message.clone(),
+            severity: Severity::Error,
+        };
+        Self { at: failure.at, about: About::Server, status, id: uuid::Uuid::now_v7().to_string() }
     }
 
     fn wire(&self) -> Value {
         json!({"payload": {
             "id": self.id,
             // RFC 3339, which is an ISO 8601 format.
-            "timestamp": self.event.at.to_string(),
+            "timestamp": self.at.to_string(),
             "source": self.status.source,
             "content": self.status.content,
             "logContent": self.status.log_content,
@@ -44,11 +67,16 @@ impl StatusMessage {
 
 impl Entry for Arc<StatusMessage> {
     fn weight(&self) -> usize {
-        1024 + self.event.lab.definition.len() + self.status.content.len() + self.status.log_content.len()
+        let definition = match &self.about {
+            About::Lab(event) => event.lab.definition.len(),
+            About::Server => 0,
+        };
+        1024 + definition + self.status.content.len() + self.status.log_content.len()
     }
 }
 
-/// The messages about labs that this user may see, and about shells that they may connect to.
+/// The messages about labs that this user may see, about shells that they may connect to, and, to administrators, about the
+/// server.
 struct Visible {
     hub: Hub,
     user: Arc<Identity>,
@@ -64,17 +92,23 @@ fn told_to_whom(event: &Event) -> Sight<'_> {
     }
 }
 
-/// Whether somebody who was away has to hear of it once: a lab is not what they left it as.
-fn is_news(what: &Occurrence) -> bool {
-    matches!(what, Occurrence::LabMissed | Occurrence::LabRecovered | Occurrence::LabLost { .. })
+impl StatusMessage {
+    /// Whether somebody who was away has to hear of it once: a lab is not what they left it as.
+    fn is_news(&self) -> bool {
+        let About::Lab(event) = &self.about else { return false };
+        matches!(event.what, Occurrence::LabMissed | Occurrence::LabRecovered | Occurrence::LabLost { .. })
+    }
 }
 
 impl Selection<Arc<StatusMessage>> for Visible {
     type Message = Value;
 
     async fn select(&self, message: &Arc<StatusMessage>) -> Option<Value> {
-        let event = &message.event;
-        sight::allowed(&self.hub, &self.user, &event.lab, told_to_whom(event)).await.ok()?;
+        match &message.about {
+            About::Lab(event) => sight::allowed(&self.hub, &self.user, &event.lab, told_to_whom(event)).await.ok()?,
+            About::Server if self.user.admin => {}
+            About::Server => return None,
+        }
         Some(message.wire())
     }
 }
@@ -88,7 +122,7 @@ pub(super) fn register(hub: &Hub) {
         let visible = Visible { hub, user: session.user };
         if first_time {
             // What the server found when it started happened while nobody could be connected to hear of it.
-            let news: Vec<_> = earlier.into_iter().filter(|message| is_news(&message.event.what)).collect();
+            let news: Vec<_> = earlier.into_iter().filter(|message| message.is_news()).collect();
             if !pump::send(&peer, &news, &visible, |_| {}).await {
                 return;
             }

@@ -333,7 +333,7 @@ fn name_of(value: &impl Serialize) -> String {
 }
 
 /// The sorts of questions that a decision log tells apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Commands: whether they are valid, and who may have them carried out.
