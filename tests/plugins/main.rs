@@ -5,6 +5,7 @@
 mod building;
 mod bundled;
 mod chains;
+mod contract;
 mod crafted;
 mod guests;
 mod hostile;

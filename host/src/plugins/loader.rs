@@ -68,7 +68,8 @@ async fn prepare(
     check_budget(&entry.budget, MAX_MEMORY, MAX_TABLE, CALLS)?;
     let bytes = read(base_dir, &entry.path).await?;
     let shape = shape::inspect(&bytes, hook)?;
-    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await?;
+    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await;
+    let snapshot = snapshot.map_err(|problem| shape.explain(problem))?;
 
     let compiler = engine.wasmtime().clone();
     // Compiling takes milliseconds to seconds, and reading compiled code from disk is no task for a worker either.
