@@ -1,5 +1,7 @@
 //! The command line: what can be said on it, and what each command does.
 
+mod author;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,6 +81,8 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    #[command(flatten)]
+    Author(author::AuthorCommand),
 }
 
 /// Does what the command line says.
@@ -120,6 +124,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Plugin(PluginCommand::Author(command)) => author::run(command),
     }
 }
 

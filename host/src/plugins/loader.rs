@@ -58,7 +58,7 @@ pub(super) fn check_pool<'a>(plugins: impl Iterator<Item = (usize, &'a Plugin)>)
     Ok(())
 }
 
-async fn prepare(
+pub(super) async fn prepare(
     engine: &Engine,
     snapshots: &Snapshots,
     base_dir: &Path,
@@ -100,7 +100,7 @@ async fn prepare(
     .await
 }
 
-async fn read(base_dir: &Path, path: &str) -> Result<Cow<'static, [u8]>, LoadProblem> {
+pub(super) async fn read(base_dir: &Path, path: &str) -> Result<Cow<'static, [u8]>, LoadProblem> {
     if let Some(name) = path.strip_prefix(BUILTIN) {
         return builtin::find(name).map(Cow::Borrowed).ok_or_else(|| LoadProblem::NoSuchBuiltin(builtin::names()));
     }

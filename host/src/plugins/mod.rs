@@ -13,7 +13,9 @@
 //! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
 //! | `builder`, [`source`] | from source to a component |
+//! | [`author`] | the commands for those who write plugins |
 
+pub mod author;
 mod bindings;
 mod builder;
 mod builtin;

@@ -84,6 +84,11 @@ fn missing(expected: Hook, interface: &str) -> LoadProblem {
     LoadProblem::NoHook { expected, missing: format!("{PACKAGE}{interface}@{VERSION}") }
 }
 
+/// An interface of the contract, in whichever version: its name, and that.
+pub(super) fn interface(name: &str) -> Option<(&str, Option<&str>)> {
+    name.strip_prefix(PACKAGE).map(|name| (base(name), version(name)))
+}
+
 fn base(name: &str) -> &str {
     name.split_once('@').map_or(name, |(base, _)| base)
 }
@@ -113,13 +118,13 @@ fn check_version(name: &str) -> Result<(), LoadProblem> {
 
 /// Names of what a component imports and exports.
 #[derive(Default)]
-struct Names {
-    imports: Vec<String>,
-    exports: Vec<String>,
+pub(super) struct Names {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
 impl Names {
-    fn read(bytes: &[u8]) -> Result<Self, LoadProblem> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, LoadProblem> {
         if !bytes.starts_with(b"\0asm") {
             return Err(LoadProblem::NotWasm);
         }
