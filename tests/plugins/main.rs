@@ -10,6 +10,7 @@ mod crafted;
 mod guests;
 mod hostile;
 mod loading;
+mod recording;
 mod sample;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Which plugins decide what, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,7 +45,8 @@ impl PluginsConfig {
 pub(super) const BUILTIN: &str = "builtin:";
 
 /// One of the three decisions that plugins make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Hook {
     /// Is this command valid?
     CommandValidator,
@@ -123,7 +124,7 @@ impl Entry {
 }
 
 /// Whether what a plugin decides counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It does.

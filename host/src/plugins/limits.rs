@@ -100,6 +100,11 @@ impl Limits {
         self.place.clone()
     }
 
+    /// Linear memory that the instance has, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
     pub(super) fn lift_time(&mut self) {
         self.ticks_left = u64::MAX;

@@ -12,6 +12,7 @@
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
 //! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
+//! | [`record`] | decisions as data: kept, compared, asked again |
 //! | `builder`, [`source`] | from source to a component |
 //! | [`author`] | the commands for those who write plugins |
 
@@ -31,6 +32,7 @@ mod host;
 mod limits;
 mod loader;
 mod plugin;
+pub mod record;
 mod shape;
 mod snapshot;
 pub mod source;

@@ -310,6 +310,7 @@ impl Plugin {
         call: Call<'_>,
         answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, CallFailure> {
+        super::record::note_memory(call.store.data().limits.memory());
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -325,6 +326,13 @@ impl Plugin {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(plugin = self.name(), hook = %self.info.hook, failure = failure.name(), "plugin failed: {failure}");
         failure
+    }
+
+    /// Counts an answer, if it is a refusal.
+    pub(super) fn count_refusal(&self, refused: bool) {
+        if refused {
+            self.counts.refusals.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn wrong_hook(&self) -> CallFailure {
