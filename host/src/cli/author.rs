@@ -1,4 +1,4 @@
-//! The commands for people who write plugins: `plugin new`, `inspect`, `check`.
+//! The commands for people who write plugins: `plugin new`, `inspect`, `check`, `bench`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use clap::Subcommand;
 use super::{print_line, runtime};
 use crate::plugins::author::{self, Language};
 use crate::plugins::config::{Entry, Hook};
+use crate::plugins::record::read_cases;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthorCommand {
@@ -37,6 +38,28 @@ pub(super) enum AuthorCommand {
         /// What it should decide [default: what it was made for]
         #[arg(long, value_parser = world)]
         world: Option<Hook>,
+        #[command(flatten)]
+        entry: EntryArgs,
+    },
+    /// Measure what a plugin's calls cost: time, memory, instructions
+    Bench {
+        /// The component
+        file: PathBuf,
+        /// What it decides [default: what it was made for]
+        #[arg(long, value_parser = world)]
+        world: Option<Hook>,
+        /// File with cases to measure, as for `plugin test` [default: an example for each function]
+        #[arg(long, value_name = "FILE")]
+        cases: Option<PathBuf>,
+        /// The one case of it to measure
+        #[arg(long, value_name = "NAME", requires = "cases")]
+        case: Option<String>,
+        /// How many calls to make for each
+        #[arg(long, default_value_t = 10_000)]
+        calls: u32,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         entry: EntryArgs,
     },
@@ -109,6 +132,26 @@ pub(super) fn run(command: AuthorCommand) -> anyhow::Result<()> {
                 checked.first.as_secs_f64() * 1e3,
                 checked.again.as_secs_f64() * 1e3
             ));
+            Ok(())
+        }
+        AuthorCommand::Bench { file, world, cases, case, calls, json, entry } => {
+            let mut asked = match &cases {
+                Some(path) => read_cases(path)?,
+                None => vec![],
+            };
+            if let Some(name) = &case {
+                asked.retain(|case| case.name == *name);
+                anyhow::ensure!(!asked.is_empty(), "there is no case named {name:?}");
+            }
+            // One core: what is measured isn't spread over others.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.context("the async runtime can't be started")?;
+            let measured = runtime.block_on(author::bench(world, &entry.entry(&file)?, &asked, calls))?;
+            if json {
+                print_line(&serde_json::to_string_pretty(&measured)?);
+            } else {
+                print_line(&measured.to_string());
+            }
             Ok(())
         }
     }

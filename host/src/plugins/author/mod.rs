@@ -4,10 +4,13 @@
 //! The command line is the only caller. Nothing here is used by a running server, and nothing here judges a component by
 //! rules of its own: it is loaded by the same code.
 
+mod bench;
 mod check;
 mod inspect;
 mod new;
 
+pub(super) use self::bench::note_fuel;
+pub use self::bench::{Measured, MeasuredCase, bench};
 pub use self::check::{CheckError, Checked, check};
 pub use self::inspect::{InspectError, Inspection, inspect};
 pub use self::new::{Language, NewError, Project, create};
