@@ -204,6 +204,9 @@ impl std::fmt::Display for Measured {
             "{} {}: loaded in {:.0} ms, and in {:.1} ms from what a server keeps",
             self.name, self.version, self.load_ms, self.load_again_ms
         )?;
+        if cfg!(debug_assertions) {
+            write!(f, "\nThis program was built without optimisation: times are several times what a server takes.")?;
+        }
         for case in &self.cases {
             write!(
                 f,
