@@ -1,6 +1,7 @@
 //! The command line: what can be said on it, and what each command does.
 
 mod author;
+mod replay;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -83,6 +84,7 @@ enum PluginCommand {
     },
     #[command(flatten)]
     Author(author::AuthorCommand),
+    Replay(replay::Command),
 }
 
 /// Does what the command line says.
@@ -117,6 +119,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
+        }
+        Command::Plugin(PluginCommand::Replay(command)) => {
+            telemetry::init("error");
+            runtime()?.block_on(replay::run(command))
         }
         Command::Plugin(PluginCommand::Build { dir, out }) => {
             for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::history::Retention;
 use crate::labs::LOG_RETENTION;
-use crate::plugins::PluginsConfig;
+use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::shells::{Commands, LoginCommands, ShellOptions};
 
 /// Names the user that the native login accepts.
@@ -81,6 +81,9 @@ pub struct Config {
     pub logs: LogsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
+    /// Where it is written down what they decide. Spelled as in `plugins`.
+    #[serde(rename = "decision-log", alias = "decisionLog")]
+    pub decision_log: DecisionLogConfig,
     general: GeneralConfig,
     database: DatabaseConfig,
     #[serde(alias = "filesystem")]

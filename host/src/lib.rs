@@ -17,6 +17,7 @@
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
+//! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
 //!
 //! # Invariants
@@ -37,6 +38,7 @@ pub mod demo;
 pub mod history;
 pub mod http;
 pub mod labs;
+pub mod metrics;
 pub mod plugins;
 pub mod runtime;
 pub mod server;

@@ -22,7 +22,7 @@ use crate::history::archive::Archive;
 use crate::http::{self, Api};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
-use crate::plugins::{LoadError, PluginHost};
+use crate::plugins::{DecisionLog, LoadError, PluginHost};
 use crate::runtime::RuntimeDriver;
 use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 use crate::shells::Shells;
@@ -107,6 +107,7 @@ pub struct Server {
     driver: Arc<dyn RuntimeDriver>,
     store: Store,
     archive: Archive,
+    decisions: Option<DecisionLog>,
     /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<io::Result<()>>,
@@ -133,6 +134,11 @@ impl Server {
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let store = Store::open(&data.join("antimony.db")).await?;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await?;
+        let decisions = DecisionLog::open(&config.decision_log, &data)
+            .map_err(|error| StartError::Data { path: data.join(&config.decision_log.path), error })?;
+        if let Some(log) = &decisions {
+            plugins.log_decisions(log.clone());
+        }
         let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
             // By its real name: the default is relative.
             hidden: vec![data.canonicalize().map_err(unusable)?],
@@ -176,7 +182,7 @@ impl Server {
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
         tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
-        Ok(Self { address, login, auth, labs, shells, driver, store, archive, stop, serving, lock })
+        Ok(Self { address, login, auth, labs, shells, driver, store, archive, decisions, stop, serving, lock })
     }
 
     /// Where it listens.
@@ -209,6 +215,9 @@ impl Server {
         }
         // What the runtime said at last is worth keeping too.
         self.archive.close().await;
+        if let Some(log) = self.decisions {
+            log.close().await;
+        }
         self.store.close().await;
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);

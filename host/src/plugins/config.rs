@@ -103,6 +103,9 @@ pub struct Entry {
     /// What a call may cost.
     #[serde(default)]
     pub budget: Budget,
+    /// When it is no longer asked, since it keeps failing.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
 }
 
 impl Entry {
@@ -114,6 +117,7 @@ impl Entry {
             settings: serde_json::Value::Null,
             mode: Mode::default(),
             budget: Budget::default(),
+            breaker: BreakerConfig::default(),
         }
     }
 
@@ -131,8 +135,8 @@ pub enum Mode {
     #[default]
     Enforce,
     /// It is asked, counted and logged, and everything goes on as if it weren't there: for trying a plugin out. It is asked
-    /// what was let through by the plugins in force, or whom they recognised and how they worded it, after they have
-    /// answered and with nobody waiting for it; when more of this goes on than there is room for, it is left out.
+    /// what the plugins in force were asked, after they have answered, with nobody waiting for it, and its answer is
+    /// compared with theirs; when more of this goes on than there is room for, it is left out.
     Monitor,
 }
 
@@ -173,6 +177,22 @@ impl Default for Budget {
     }
 }
 
+/// When a plugin that keeps failing is no longer asked. See `breaker` for what that means to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BreakerConfig {
+    /// After so many faults in a row. 0: it is always asked.
+    pub failures: u32,
+    /// After how long one question is put to it all the same, to see whether it works again, in milliseconds.
+    pub cool_down_ms: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 10, cool_down_ms: 5_000 }
+    }
+}
+
 impl Budget {
     /// How long a call may compute.
     pub fn time(&self) -> Duration {
@@ -208,11 +228,12 @@ mod tests {
     #[test]
     fn an_entry_reads_as_it_is_documented() {
         let text = r#"{"auth-policy": [{"path": "a.wasm", "name": "mine", "settings": {"k": 1}, "mode": "monitor",
-            "budget": {"time-ms": 5}}]}"#;
+            "budget": {"time-ms": 5}, "breaker": {"failures": 0}}]}"#;
         let config: PluginsConfig = serde_json::from_str(text).unwrap();
         let entry = &config.auth_policy[0];
         assert_eq!((entry.mode, entry.budget.time_ms, entry.budget.concurrency), (Mode::Monitor, 5, 32));
         assert_eq!(entry.settings_json(), r#"{"k":1}"#);
+        assert_eq!(entry.breaker, BreakerConfig { failures: 0, cool_down_ms: 5_000 });
         assert_eq!(config.command_validator, PluginsConfig::default().command_validator);
     }
 

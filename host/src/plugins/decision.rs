@@ -272,20 +272,14 @@ pub enum CallFailure {
     /// As many calls as it may have at once were running, and none ended in time.
     #[error("too many calls at once")]
     Busy,
+    /// It wasn't asked, since it keeps failing on this.
+    #[error("it keeps failing, and is not asked for a while")]
+    BreakerOpen,
 }
 
 impl CallFailure {
     /// A short, stable name of this kind of failure, for logs and metrics.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::TimedOut(_) => "time",
-            Self::OutOfMemory(_) => "memory",
-            Self::TableOverflow(_) => "table",
-            Self::Oversize(_) => "answer-size",
-            Self::StackOverflow => "stack",
-            Self::Trapped(_) => "trap",
-            Self::InvalidAnswer(_) => "answer",
-            Self::Busy => "busy",
-        }
+        super::metrics::Outcome::from(self).name()
     }
 }

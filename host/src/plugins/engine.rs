@@ -7,7 +7,7 @@
 //! pool keeps the memory of ended instances mapped and resident, and only writes back what the next one starts from.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
@@ -16,6 +16,7 @@ use super::LoadError;
 use super::bindings::antimony::plugin::logging;
 use super::clock::Clock;
 use super::config::Budget;
+use super::decision_log::DecisionLog;
 use super::host::LogBudget;
 use super::limits::{Limits, MEMORIES, PARTS, SlowLane, TABLES};
 use super::state::CallState;
@@ -42,6 +43,7 @@ pub(super) struct Engine {
     clock: Clock,
     lane: SlowLane,
     counting: bool,
+    decisions: Arc<OnceLock<DecisionLog>>,
 }
 
 impl Engine {
@@ -63,7 +65,17 @@ impl Engine {
             .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
         let clock = Clock::start(&wasmtime)
             .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))?;
-        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new(), counting })
+        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new(), counting, decisions: Arc::default() })
+    }
+
+    /// Has what its plugins decide written down from now on. Once only.
+    pub(super) fn log_decisions(&self, log: DecisionLog) {
+        // A second log would be of another server.
+        let _ = self.decisions.set(log);
+    }
+
+    pub(super) fn decision_log(&self) -> Option<&DecisionLog> {
+        self.decisions.get()
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
@@ -73,6 +85,11 @@ impl Engine {
     /// Whether it counts the instructions of calls.
     pub(super) fn is_counting(&self) -> bool {
         self.counting
+    }
+
+    /// Where the slow calls of all plugins wait for each other.
+    pub(super) fn lane(&self) -> &SlowLane {
+        &self.lane
     }
 
     /// How many components were found compiled, and how many were not.

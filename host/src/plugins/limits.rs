@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, UpdateDeadline};
@@ -22,34 +22,82 @@ pub(super) const TABLES: u32 = 32;
 
 /// Ticks after which a call counts as slow.
 const SLOW: u64 = 2;
+/// For how many ticks a slow call has its place, before it is the turn of another that waits.
+const TURN: u64 = 5;
 
 /// Where slow calls wait for each other: only half of the machine's threads are theirs at any moment. So however many
 /// guests loop at once, whatever else the server does hardly notices.
+///
+/// No plugin keeps another's slow calls from getting on, however many of its own there are: of each plugin only so many
+/// as there are places are in the lane or in its queue, the others wait among themselves; and a call that has had its
+/// place for a few ticks goes to the end of the queue.
 #[derive(Debug, Clone)]
-pub(super) struct SlowLane(Arc<Semaphore>);
+pub(super) struct SlowLane {
+    places: usize,
+    /// The places.
+    all: Arc<Semaphore>,
+    /// Which calls of one plugin may try to get one.
+    own: Arc<Semaphore>,
+}
 
 impl SlowLane {
     pub(super) fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new((threads / 2).max(1))))
+        Self::with_places((threads / 2).max(1))
+    }
+
+    fn with_places(places: usize) -> Self {
+        Self { places, all: Arc::new(Semaphore::new(places)), own: Arc::new(Semaphore::new(places)) }
+    }
+
+    /// The same places, for the calls of one more plugin.
+    pub(super) fn of_one_plugin(&self) -> Self {
+        Self { places: self.places, all: self.all.clone(), own: Arc::new(Semaphore::new(self.places)) }
+    }
+
+    /// Waits for a place at the end of the queue; `own` is kept by a call that had one before. Semaphores that are never
+    /// closed always grant one.
+    async fn enter(self, own: Option<OwnedSemaphorePermit>) -> Option<Held> {
+        let own = match own {
+            Some(own) => own,
+            None => self.own.acquire_owned().await.ok()?,
+        };
+        Some(Held { _place: self.all.acquire_owned().await.ok()?, own })
     }
 }
 
 /// A call's place in the slow lane, once it has one. It is left with the call, and while the guest waits for the host.
 #[derive(Debug, Default)]
 pub(super) struct Place {
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    permit: Mutex<Option<Held>>,
     /// The guest has the thread, or would have it if it hadn't been interrupted by a tick.
     computing: AtomicBool,
 }
 
+/// What a call has that is in the lane.
+#[derive(Debug)]
+struct Held {
+    _place: OwnedSemaphorePermit,
+    /// Its part of what its plugin may have there.
+    own: OwnedSemaphorePermit,
+}
+
 impl Place {
-    fn set(&self, permit: Option<OwnedSemaphorePermit>) {
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, held: Option<Held>) {
+        *self.held() = held;
     }
 
     fn is_taken(&self) -> bool {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.held().is_some()
+    }
+
+    /// Gives the place up, and what it takes to wait for another.
+    fn leave(&self) -> Option<OwnedSemaphorePermit> {
+        self.held().take().map(|held| held.own)
     }
 
     /// Runs a call, and leaves its place to others whenever the guest waits for something that isn't a tick: a host
@@ -74,6 +122,8 @@ pub(super) struct Limits {
     lane: SlowLane,
     place: Arc<Place>,
     ticks: u64,
+    /// Ticks that it has had its place in the lane for.
+    turn: u64,
     ticks_left: u64,
     memory: usize,
     table: usize,
@@ -92,7 +142,12 @@ impl Limits {
     /// Nothing used yet.
     pub(super) fn new(budget: Budget, lane: SlowLane) -> Self {
         let ticks_left = u64::from(budget.time_ms);
-        Self { budget, lane, place: Arc::default(), ticks: 0, ticks_left, memory: 0, table: 0, exceeded: None }
+        Self { budget, lane, place: Arc::default(), ticks: 0, turn: 0, ticks_left, memory: 0, table: 0, exceeded: None }
+    }
+
+    /// Has it wait in this lane, with the other calls of its plugin.
+    pub(super) fn keep_to(&mut self, lane: SlowLane) {
+        self.lane = lane;
     }
 
     /// The call's place in the slow lane.
@@ -118,13 +173,18 @@ impl Limits {
         }
         self.ticks_left -= 1;
         self.ticks += 1;
-        let lane = (self.ticks >= SLOW && !self.place.is_taken()).then(|| self.lane.0.clone());
+        let taken = self.place.is_taken();
+        self.turn = if taken { self.turn + 1 } else { 0 };
+        let lane = (self.ticks >= SLOW && (!taken || self.turn >= TURN)).then(|| self.lane.clone());
         let place = self.place.clone();
         place.computing.store(true, Ordering::Relaxed);
+        if lane.is_some() {
+            self.turn = 0;
+        }
         let wait = async move {
             if let Some(lane) = lane {
-                // A semaphore that is never closed always grants one.
-                place.set(lane.acquire_owned().await.ok());
+                let own = place.leave();
+                place.set(lane.enter(own).await);
             }
             // Where there was nobody to wait for, the thread is left to others all the same.
             tokio::task::yield_now().await;
@@ -259,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_slow_calls_a_few_run_at_a_time_and_the_next_follows_when_one_ends() {
-        let lane = SlowLane(Arc::new(Semaphore::new(2)));
+        let lane = SlowLane::with_places(2);
         let budget = Budget { time_ms: 100, ..Budget::default() };
         let mut calls: Vec<_> = (0..5).map(|_| Limits::new(budget, lane.clone())).collect();
         let mut waits = Vec::new();
@@ -288,8 +348,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_plugin_that_loops_in_all_its_calls_leaves_another_its_turns_in_the_lane() {
+        let lanes = SlowLane::with_places(2);
+        let (looping, other) = (lanes.of_one_plugin(), lanes.of_one_plugin());
+        let ended = Arc::new(AtomicBool::new(false));
+        let loops = |lane: &SlowLane| {
+            let budget = Budget { time_ms: u32::MAX, ..Budget::default() };
+            let (mut limits, ended) = (Limits::new(budget, lane.clone()), ended.clone());
+            tokio::spawn(async move {
+                while !ended.load(Ordering::Relaxed) {
+                    let UpdateDeadline::YieldCustom(1, wait) = limits.tick() else { panic!("it has time left") };
+                    wait.await;
+                }
+            })
+        };
+        let all: Vec<_> = (0..32).map(|_| loops(&looping)).collect();
+        // Both places are taken, and one that has them has them for good if it doesn't give them up.
+        while lanes.all.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let budget = Budget { time_ms: 100, ..Budget::default() };
+        let mut limits = Limits::new(budget, other);
+        let turns = async {
+            for _ in 0..100 {
+                let UpdateDeadline::YieldCustom(1, wait) = limits.tick() else { panic!("it has time left") };
+                wait.await;
+            }
+        };
+        let done = tokio::time::timeout(std::time::Duration::from_secs(60), turns).await;
+        ended.store(true, Ordering::Relaxed);
+        assert!(done.is_ok(), "it never gets its turn");
+        for one in all {
+            one.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn a_guest_that_waits_for_the_host_leaves_its_place_and_one_that_gives_way_keeps_it() {
-        let lane = SlowLane(Arc::new(Semaphore::new(1)));
+        let lane = SlowLane::with_places(1);
         let budget = Budget { time_ms: 100, ..Budget::default() };
         let mut limits = Limits::new(budget, lane.clone());
         let place = limits.place();

@@ -91,6 +91,7 @@ pub(super) async fn prepare(
         path: entry.path.clone(),
         mode: entry.mode,
         budget: entry.budget,
+        breaker: entry.breaker,
         wasi: shape.wasi,
         engine: engine.clone(),
         pre,

@@ -11,13 +11,16 @@
 //! | `engine`, `clock`, `limits`, `state`, `host` | what guests run on, what that may cost, what they may call |
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
 //! | `plugin`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
+//! | `metrics`, `breaker` | what came of calls, counted; plugins that keep failing |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
+//! | [`decision_log`] | what was decided, line by line |
 //! | [`record`] | decisions as data: kept, compared, asked again |
 //! | `builder`, [`source`] | from source to a component |
 //! | [`author`] | the commands for those who write plugins |
 
 pub mod author;
 mod bindings;
+mod breaker;
 mod builder;
 mod builtin;
 mod chain;
@@ -25,12 +28,14 @@ mod clock;
 pub mod config;
 mod convert;
 pub mod decision;
+pub mod decision_log;
 mod engine;
 mod error;
 mod files;
 mod host;
 mod limits;
 mod loader;
+mod metrics;
 mod plugin;
 pub mod record;
 mod shape;
@@ -47,10 +52,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 
+pub use self::breaker::BreakerReport;
 pub use self::builder::{BuildError, Built, Progress, build, can_build};
 pub use self::config::PluginsConfig;
+pub use self::decision_log::{DecisionLog, DecisionLogConfig};
 pub use self::error::{LoadError, LoadProblem};
-pub use self::plugin::{PluginCounts, PluginInfo};
+pub use self::metrics::{FunctionReport, Outcome, PluginCounts, PluginReport};
+pub use self::plugin::PluginInfo;
+pub use self::watch::Compared;
 
 use self::chain::Chains;
 use self::config::{Hook, Mode};
@@ -161,9 +170,23 @@ impl PluginHost {
 
     /// The same plugins, with how often they were asked and what came of it.
     pub fn counts(&self) -> Vec<(PluginInfo, PluginCounts)> {
+        self.reports().into_iter().map(|report| (report.info, report.counts)).collect()
+    }
+
+    /// The same plugins, with all that was counted of each since it was loaded.
+    pub fn reports(&self) -> Vec<PluginReport> {
         let chains = self.chains.load();
-        let plugins = Hook::ALL.into_iter().flat_map(|hook| chains.of(hook));
-        plugins.map(|plugin| (plugin.info.clone(), plugin.counts.now())).collect()
+        Hook::ALL.into_iter().flat_map(|hook| chains.of(hook)).map(|plugin| plugin.report()).collect()
+    }
+
+    /// Has everything that is decided from now on written down. To be called once, before anything is asked.
+    pub fn log_decisions(&self, log: DecisionLog) {
+        self.engine.log_decisions(log);
+    }
+
+    /// How the answers of watched plugins compare with what was decided, since they were loaded.
+    pub fn compared(&self) -> Vec<(PluginInfo, Compared)> {
+        self.chains.load().compared()
     }
 
     /// How many components [`Self::load`] found compiled in the cache, and how many it had to compile.

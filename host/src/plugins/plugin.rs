@@ -7,14 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::Instrument as _;
 use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 
 use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
 use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
-use super::config::{Budget, Hook, Mode};
+use super::breaker::Breaker;
+use super::config::{BreakerConfig, Budget, Hook, Mode};
 use super::decision::CallFailure;
 use super::engine::Engine;
+use super::limits::SlowLane;
+use super::metrics::{Asking, Counts};
 use super::state::CallState;
 
 /// What is known of a loaded plugin.
@@ -40,6 +44,8 @@ pub struct PluginInfo {
 pub(super) struct Plugin {
     pub(super) info: PluginInfo,
     pub(super) counts: Counts,
+    pub(super) breaker: Breaker,
+    lane: SlowLane,
     name: Arc<str>,
     budget: Budget,
     wasi: bool,
@@ -105,35 +111,6 @@ impl Export {
     }
 }
 
-/// How often a plugin was asked since it was loaded, and what came of it, whether it was acted upon or not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PluginCounts {
-    /// Questions.
-    pub calls: u64,
-    /// Rejections and denials.
-    pub refusals: u64,
-    /// Calls that failed, or answered what makes no sense.
-    pub failures: u64,
-}
-
-/// The same while it is counted.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) calls: AtomicU64,
-    pub(super) refusals: AtomicU64,
-    pub(super) failures: AtomicU64,
-}
-
-impl Counts {
-    pub(super) fn now(&self) -> PluginCounts {
-        PluginCounts {
-            calls: self.calls.load(Ordering::Relaxed),
-            refusals: self.refusals.load(Ordering::Relaxed),
-            failures: self.failures.load(Ordering::Relaxed),
-        }
-    }
-}
-
 /// What of [`Plugin`] its loader knows.
 pub(super) struct Parts {
     pub(super) hook: Hook,
@@ -142,6 +119,7 @@ pub(super) struct Parts {
     pub(super) path: String,
     pub(super) mode: Mode,
     pub(super) budget: Budget,
+    pub(super) breaker: BreakerConfig,
     pub(super) wasi: bool,
     pub(super) engine: Engine,
     pub(super) pre: InstancePre<CallState>,
@@ -159,21 +137,26 @@ pub(super) struct Needs {
 /// One call: a place among those that may run at once, and a store.
 struct Call<'a> {
     store: Store<CallState>,
+    id: u64,
     _permit: SemaphorePermit<'a>,
 }
 
 macro_rules! call {
     // A macro and not a function: what a call borrows from its arguments differs from one to the next, and there is no
     // way to write down that the future of it is `Send` all the same.
-    ($plugin:ident, $function:expr, $types:ty => $answer:ty, $arguments:expr) => {{
+    ($plugin:ident, $asking:ident, $function:expr, $types:ty => $answer:ty, $arguments:expr) => {{
+        $asking.admit()?;
         let mut call = $plugin.begin().await?;
+        // Once more: others of its kind may have failed while this one waited for a place.
+        $asking.admit()?;
         let place = call.store.data().limits.place();
+        let span = tracing::debug_span!("plugin", name = $plugin.name(), hook = %$plugin.info.hook, call = call.id);
         let answer = place.run(async {
             let instance = $plugin.pre.instantiate_async(&mut call.store).await?;
             let function = instance.get_typed_func::<$types, $answer>(&mut call.store, $function)?;
             function.call_async(&mut call.store, $arguments).await
         });
-        let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).await;
+        let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).instrument(span).await;
         let (answer,) = $plugin.finish(call, answer)?;
         Ok(answer)
     }};
@@ -196,6 +179,8 @@ impl Plugin {
                 mode: parts.mode,
             },
             counts: Counts::default(),
+            breaker: Breaker::new(parts.breaker),
+            lane: parts.engine.lane().of_one_plugin(),
             name: parts.hook.name().into(),
             budget: parts.budget,
             wasi: parts.wasi,
@@ -231,13 +216,17 @@ impl Plugin {
         plugin.info.name = name;
         plugin.info.version = line(description.version);
         plugin.info.summary = line(description.summary);
-        plugin.counts = Counts::default();
         Ok(plugin)
     }
 
     /// The name in messages.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its decisions are written down, if they are.
+    pub(super) fn decision_log(&self) -> Option<&super::decision_log::DecisionLog> {
+        self.engine.decision_log()
     }
 
     /// What as many instances as may run at once take of the engine's pool: calls, memories and tables.
@@ -259,39 +248,45 @@ impl Plugin {
 
     pub(super) async fn validate(
         &self,
+        asking: &Asking<'_>,
         command: validator::CommandParam<'_>,
         context: validator::Context<'_>,
     ) -> Result<Result<validator::CommandResult, validator::Rejection>, CallFailure> {
         let Export::Validator { validate } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, validate, Validate<'_> => Validated, (command, context))
+        call!(self, asking, validate, Validate<'_> => Validated, (command, context))
     }
 
     pub(super) async fn identify(
         &self,
+        asking: &Asking<'_>,
         claims: &[policy::Claim<'_>],
     ) -> Result<Result<Option<IdentityResult>, policy::Denial>, CallFailure> {
         let Export::Policy { identify, .. } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, identify, Identify<'_> => Identified, (claims,))
+        call!(self, asking, identify, Identify<'_> => Identified, (claims,))
     }
 
     pub(super) async fn authorize(
         &self,
+        asking: &Asking<'_>,
         user: IdentityParam<'_>,
         action: policy::Action<'_>,
         circumstances: Circumstances,
     ) -> Result<Result<(), policy::Denial>, CallFailure> {
         let Export::Policy { authorize, .. } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, authorize, Authorize<'_> => Authorized, (user, action, circumstances))
+        call!(self, asking, authorize, Authorize<'_> => Authorized, (user, action, circumstances))
     }
 
-    pub(super) async fn format(&self, event: formatter::Event<'_>) -> Result<Option<formatter::Status>, CallFailure> {
+    pub(super) async fn format(
+        &self,
+        asking: &Asking<'_>,
+        event: formatter::Event<'_>,
+    ) -> Result<Option<formatter::Status>, CallFailure> {
         let Export::Formatter { format } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, format, Format<'_> => Formatted, (event,))
+        call!(self, asking, format, Format<'_> => Formatted, (event,))
     }
 
     /// Waits for a place among the calls that may run at once.
     async fn begin(&self) -> Result<Call<'_>, CallFailure> {
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
             Err(_) => tokio::time::timeout(self.budget.patience(), self.permits.acquire())
@@ -300,8 +295,9 @@ impl Plugin {
                 .expect("the semaphore is never closed"),
         };
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let store = self.engine.store(self.name.clone(), call, &self.budget, self.wasi);
-        Ok(Call { store, _permit: permit })
+        let mut store = self.engine.store(self.name.clone(), call, &self.budget, self.wasi);
+        store.data_mut().limits.keep_to(self.lane.clone());
+        Ok(Call { store, id: call, _permit: permit })
     }
 
     /// Gives the way that a call ended its name.
@@ -314,6 +310,9 @@ impl Plugin {
             super::author::note_fuel(call.store.get_fuel().unwrap_or(u64::MAX));
         }
         super::record::note_memory(call.store.data().limits.memory());
+        if call.store.data().log.is_cut() {
+            self.counts.log_was_cut();
+        }
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
@@ -324,18 +323,10 @@ impl Plugin {
         }
     }
 
-    /// Counts and logs a failure.
+    /// Logs a failure.
     pub(super) fn failed(&self, failure: CallFailure) -> CallFailure {
-        self.counts.failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(plugin = self.name(), hook = %self.info.hook, failure = failure.name(), "plugin failed: {failure}");
         failure
-    }
-
-    /// Counts an answer, if it is a refusal.
-    pub(super) fn count_refusal(&self, refused: bool) {
-        if refused {
-            self.counts.refusals.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     fn wrong_hook(&self) -> CallFailure {

@@ -1,234 +1,146 @@
 //! Plugins in monitor mode: asked beside the chains, with nobody waiting for them and nothing coming of their answers.
 //!
-//! A chain hands over what its own plugins were asked, once it has its answer. Since the call outlives the question, it
-//! takes copies along; they are made only where a plugin is watched. When more such calls run than there is room for,
-//! further ones are left out and counted as failures: a plugin that is tried out must not cost the server its memory.
+//! A chain hands over what its own plugins were asked, once it has its answer, whatever that is: each watched plugin is
+//! asked the same, as if it were alone, and its answer is compared with that of the whole chain. So it can be seen of a
+//! plugin where it would decide otherwise before it takes the place of those in force (an answer that is stricter would
+//! also be new if it were put at the end of the chain; one that is laxer would not).
+//!
+//! Since the call outlives the question, it takes a copy along, which is made only where a plugin is watched. When more such
+//! calls run than there is room for, further ones are left out and counted as failures: a plugin that is tried out must
+//! not cost the server its memory.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::convert::{self, Arena};
-use super::decision::{
-    Action, CallFailure, Circumstances, Command, Event, Namespace, Refusal, ShellInfo, TopologyView,
-};
-use super::plugin::Plugin;
-use crate::auth::{Claims, Identity};
-use crate::labs::model::{Collection, LabSnapshot, StoredTopology};
-use crate::topology::Topology;
+use super::breaker::Asked;
+use super::decision::CallFailure;
+use super::decision_log::Question;
+use super::metrics::Outcome;
+use super::plugin::{Plugin, PluginInfo};
+use super::record::{self, InForce, Input};
 
-/// Calls of watched plugins that may run or wait at once, over all of them.
+/// Calls of the watched plugins of a hook that may run or wait at once. Each has an equal part of it.
 const CALLS: usize = 64;
 
 /// The plugins of one hook that are watched.
 pub(super) struct Watched {
-    plugins: Vec<Arc<Plugin>>,
+    plugins: Vec<One>,
+}
+
+/// One of them.
+#[derive(Clone)]
+struct One {
+    plugin: Arc<Plugin>,
+    /// A room of its own: one that doesn't come to an end keeps no other from being asked.
     room: Arc<Semaphore>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    same: AtomicU64,
+    stricter: AtomicU64,
+    laxer: AtomicU64,
+    otherwise: AtomicU64,
+    failed: AtomicU64,
+    left_out: AtomicU64,
+}
+
+/// How the answers of a watched plugin compare with what was decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// The same, no matter in which words.
+    pub same: u64,
+    /// It would have refused what was let through.
+    pub stricter: u64,
+    /// It would have let through what was refused.
+    pub laxer: u64,
+    /// Another rule, another code, another command, another identity, other words of a message.
+    pub otherwise: u64,
+    /// It failed.
+    pub failed: u64,
+    /// It wasn't asked, since too many of its calls were under way.
+    pub left_out: u64,
 }
 
 impl Watched {
     pub(super) fn new(plugins: Vec<Arc<Plugin>>) -> Self {
-        Self { plugins, room: Arc::new(Semaphore::new(CALLS)) }
+        let calls = (CALLS / plugins.len().max(1)).max(1);
+        let one = |plugin| One { plugin, room: Arc::new(Semaphore::new(calls)), counts: Arc::default() };
+        Self { plugins: plugins.into_iter().map(one).collect() }
     }
 
-    /// The plugins that there is room for.
-    fn each(&self) -> impl Iterator<Item = (Arc<Plugin>, OwnedSemaphorePermit)> + '_ {
-        self.plugins.iter().filter_map(|plugin| match self.room.clone().try_acquire_owned() {
-            Ok(room) => Some((plugin.clone(), room)),
-            Err(_) => {
-                plugin.failed(CallFailure::Busy);
-                None
-            }
-        })
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        !self.plugins.is_empty()
     }
 
-    pub(super) fn validate(
-        &self,
-        command: &Command,
-        user: &Identity,
-        lab: &LabSnapshot,
-        shell: Option<&ShellInfo>,
-        circumstances: Circumstances,
-    ) {
-        for (plugin, room) in self.each() {
-            let (command, user, lab, shell) = (command.clone(), user.clone(), lab.clone(), shell.cloned());
-            tokio::spawn(async move {
-                let _room = room;
-                let arena = Arena::new();
-                let context = convert::context(&arena, &user, &lab, shell.as_ref(), circumstances);
-                match plugin.validate(convert::command(&command), context).await {
-                    Ok(Ok(answer)) => {
-                        if let Err(fault) = convert::command_answer(answer, &command) {
-                            plugin.failed(fault);
-                        }
-                    }
-                    Ok(Err(rejection)) => would_refuse(&plugin, &convert::rejected(plugin.name(), rejection)),
-                    // It was logged where it happened.
-                    Err(_) => {}
+    /// How they compare.
+    pub(super) fn compared(&self) -> impl Iterator<Item = (PluginInfo, Compared)> {
+        self.plugins.iter().map(|one| (one.plugin.info.clone(), one.counts.now()))
+    }
+
+    /// Has all of them asked what the plugins in force have decided.
+    pub(super) fn ask(&self, input: Input, in_force: InForce, question: &Question<'_>) {
+        let (number, wanted) = (question.number, question.wanted);
+        let question = Arc::new((input, in_force));
+        for one in &self.plugins {
+            match one.room.clone().try_acquire_owned() {
+                Ok(room) => {
+                    let (one, question) = (one.clone(), question.clone());
+                    tokio::spawn(async move { one.ask(room, &question.0, &question.1, number, wanted).await });
                 }
-            });
-        }
-    }
-
-    pub(super) fn identify(&self, claims: &Claims) {
-        for (plugin, room) in self.each() {
-            let claims = claims.clone();
-            tokio::spawn(async move {
-                let _room = room;
-                let arena = Arena::new();
-                let claims = convert::claims(&arena, &claims);
-                match plugin.identify(claims).await {
-                    Ok(Ok(Some(user))) => {
-                        if let Err(fault) = convert::identity_answer(user) {
-                            plugin.failed(fault);
-                        }
-                    }
-                    Ok(Err(denial)) => would_refuse(&plugin, &convert::denied(plugin.name(), denial)),
-                    Ok(Ok(None)) | Err(_) => {}
+                Err(_) => {
+                    let failure = one.plugin.failed(CallFailure::Busy);
+                    one.plugin.ask(Asked::Recorded(&question.0)).end(Outcome::from(&failure));
+                    one.counts.left_out.fetch_add(1, Ordering::Relaxed);
                 }
-            });
-        }
-    }
-
-    pub(super) fn authorize(&self, user: &Identity, action: Action<'_>, circumstances: Circumstances) {
-        for (plugin, room) in self.each() {
-            let (user, action) = (user.clone(), OwnedAction::from(action));
-            tokio::spawn(async move {
-                let _room = room;
-                let arena = Arena::new();
-                let user = convert::identity(&arena, &user);
-                let action = convert::action(&arena, action.borrow());
-                let circumstances = convert::circumstances(circumstances);
-                if let Ok(Err(denial)) = plugin.authorize(user, action, circumstances).await {
-                    would_refuse(&plugin, &convert::denied(plugin.name(), denial));
-                }
-            });
-        }
-    }
-
-    pub(super) fn format(&self, event: &Event) {
-        for (plugin, room) in self.each() {
-            let event = event.clone();
-            tokio::spawn(async move {
-                let _room = room;
-                let arena = Arena::new();
-                let event = convert::event(&arena, &event);
-                if let Ok(Some(status)) = plugin.format(event).await {
-                    let content = convert::status(status).content;
-                    tracing::info!(plugin = plugin.name(), content, "would word an event");
-                }
-            });
-        }
-    }
-}
-
-fn would_refuse(plugin: &Plugin, refusal: &Refusal) {
-    plugin.counts.refusals.fetch_add(1, Ordering::Relaxed);
-    tracing::info!(plugin = plugin.name(), hook = %plugin.info.hook, %refusal, "would refuse");
-}
-
-/// An action that outlives the question.
-enum OwnedAction {
-    Connect(OwnedNamespace),
-    Command(Command, Box<LabSnapshot>, Option<ShellInfo>),
-    /// Something with one lab.
-    Lab(fn(&LabSnapshot) -> Action<'_>, Box<LabSnapshot>),
-    UpdateLab(Box<(LabSnapshot, LabSnapshot)>),
-    /// Something with one topology.
-    Topology(fn(&OwnedTopology) -> Action<'_>, Box<OwnedTopology>),
-    UpdateTopology(Box<(OwnedTopology, OwnedTopology)>),
-    /// Something with one collection.
-    Collection(fn(&Collection) -> Action<'_>, Collection),
-    UpdateCollection(Box<(Collection, Collection)>),
-}
-
-enum OwnedNamespace {
-    Global(Namespace<'static>),
-    LabLog(Box<LabSnapshot>),
-    NodeLog(Box<LabSnapshot>, String),
-    Shell(ShellInfo, Box<LabSnapshot>),
-}
-
-struct OwnedTopology {
-    stored: StoredTopology,
-    collection: Collection,
-    definition: Topology,
-}
-
-impl OwnedTopology {
-    fn borrow(&self) -> TopologyView<'_> {
-        TopologyView { stored: &self.stored, collection: &self.collection, definition: &self.definition }
-    }
-}
-
-impl From<TopologyView<'_>> for OwnedTopology {
-    fn from(view: TopologyView<'_>) -> Self {
-        Self { stored: view.stored.clone(), collection: view.collection.clone(), definition: view.definition.clone() }
-    }
-}
-
-impl From<Namespace<'_>> for OwnedNamespace {
-    fn from(namespace: Namespace<'_>) -> Self {
-        match namespace {
-            Namespace::LabCommands => Self::Global(Namespace::LabCommands),
-            Namespace::LabUpdates => Self::Global(Namespace::LabUpdates),
-            Namespace::StatusMessages => Self::Global(Namespace::StatusMessages),
-            Namespace::ShellCommands => Self::Global(Namespace::ShellCommands),
-            Namespace::LabLog(lab) => Self::LabLog(Box::new(lab.clone())),
-            Namespace::NodeLog(lab, node) => Self::NodeLog(Box::new(lab.clone()), node.to_owned()),
-            Namespace::Shell(shell, lab) => Self::Shell(shell.clone(), Box::new(lab.clone())),
-        }
-    }
-}
-
-impl OwnedNamespace {
-    fn borrow(&self) -> Namespace<'_> {
-        match self {
-            Self::Global(namespace) => *namespace,
-            Self::LabLog(lab) => Namespace::LabLog(lab),
-            Self::NodeLog(lab, node) => Namespace::NodeLog(lab, node),
-            Self::Shell(shell, lab) => Namespace::Shell(shell, lab),
-        }
-    }
-}
-
-impl From<Action<'_>> for OwnedAction {
-    fn from(action: Action<'_>) -> Self {
-        let lab = |lab: &LabSnapshot| Box::new(lab.clone());
-        let topology = |view| Box::new(OwnedTopology::from(view));
-        match action {
-            Action::Connect(namespace) => Self::Connect(namespace.into()),
-            Action::Command(command, at, shell) => Self::Command(command.clone(), lab(at), shell.cloned()),
-            Action::ViewLab(at) => Self::Lab(|at| Action::ViewLab(at), lab(at)),
-            Action::CreateLab(at) => Self::Lab(|at| Action::CreateLab(at), lab(at)),
-            Action::DeleteLab(at) => Self::Lab(|at| Action::DeleteLab(at), lab(at)),
-            Action::UpdateLab(before, after) => Self::UpdateLab(Box::new((before.clone(), after.clone()))),
-            Action::ViewTopology(view) => Self::Topology(|of| Action::ViewTopology(of.borrow()), topology(view)),
-            Action::CreateTopology(view) => Self::Topology(|of| Action::CreateTopology(of.borrow()), topology(view)),
-            Action::DeleteTopology(view) => Self::Topology(|of| Action::DeleteTopology(of.borrow()), topology(view)),
-            Action::UpdateTopology(before, after) => Self::UpdateTopology(Box::new((before.into(), after.into()))),
-            Action::ViewCollection(at) => Self::Collection(|at| Action::ViewCollection(at), at.clone()),
-            Action::CreateCollection(at) => Self::Collection(|at| Action::CreateCollection(at), at.clone()),
-            Action::DeleteCollection(at) => Self::Collection(|at| Action::DeleteCollection(at), at.clone()),
-            Action::UpdateCollection(before, after) => {
-                Self::UpdateCollection(Box::new((before.clone(), after.clone())))
             }
         }
     }
 }
 
-impl OwnedAction {
-    fn borrow(&self) -> Action<'_> {
-        match self {
-            Self::Connect(namespace) => Action::Connect(namespace.borrow()),
-            Self::Command(command, lab, shell) => Action::Command(command, lab, shell.as_ref()),
-            Self::Lab(action, lab) => action(lab),
-            Self::UpdateLab(change) => Action::UpdateLab(&change.0, &change.1),
-            Self::Topology(action, topology) => action(topology),
-            Self::UpdateTopology(change) => Action::UpdateTopology(change.0.borrow(), change.1.borrow()),
-            Self::Collection(action, collection) => action(collection),
-            Self::UpdateCollection(change) => Action::UpdateCollection(&change.0, &change.1),
+impl One {
+    async fn ask(&self, _room: OwnedSemaphorePermit, input: &Input, in_force: &InForce, number: u64, wanted: bool) {
+        let answer = record::ask(&self.plugin, input).await;
+        let same = answer.outcome.same_but_for_words(&in_force.outcome);
+        let (ours, theirs) = (&answer.outcome, &in_force.outcome);
+        let count = match (same, ours.is_failure(), ours.is_refusal(), theirs.is_refusal() || theirs.is_failure()) {
+            (true, ..) => &self.counts.same,
+            (_, true, ..) => &self.counts.failed,
+            (_, _, true, false) => &self.counts.stricter,
+            (_, _, false, true) => &self.counts.laxer,
+            _ => &self.counts.otherwise,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        if !same {
+            let (hook, function) = (self.plugin.info.hook, input.function());
+            tracing::info!(
+                plugin = self.plugin.name(), %hook, %function, question = number, in_force = theirs.name(),
+                rule = ours.rule(), "would decide otherwise: {}", ours.name()
+            );
+        }
+        // What differs is what a watched plugin is there for, whatever else is written down.
+        if (wanted || !same)
+            && let Some(log) = self.plugin.decision_log()
+        {
+            log.watched(&self.plugin, number, input.clone(), answer, in_force.clone());
+        }
+    }
+}
+
+impl Counts {
+    fn now(&self) -> Compared {
+        let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Compared {
+            same: now(&self.same),
+            stricter: now(&self.stricter),
+            laxer: now(&self.laxer),
+            otherwise: now(&self.otherwise),
+            failed: now(&self.failed),
+            left_out: now(&self.left_out),
         }
     }
 }

@@ -9,6 +9,8 @@ mod types;
 mod validator;
 
 pub(super) use bumpalo::Bump as Arena;
+
+pub(super) use super::bindings::exports::antimony::plugin::validator::Context;
 pub(super) use formatter::{event, status};
 pub(super) use policy::{action, claims, denied};
 pub(super) use types::{circumstances, identity, identity_answer};

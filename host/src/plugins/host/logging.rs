@@ -28,6 +28,11 @@ impl LogBudget {
         self.open = false;
     }
 
+    /// Whether something of what the call logged was dropped.
+    pub(in crate::plugins) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
     /// What of `message` still fits in, or `None` when nothing does.
     fn take<'a>(&mut self, message: &'a str) -> Option<&'a str> {
         if self.cut || self.left < LINE_COST {

@@ -6,8 +6,10 @@ use std::time::Instant;
 use super::input::Input;
 use super::mirror::Mirror as _;
 use super::outcome::{Answer, Outcome};
+use crate::plugins::breaker::Asked;
 use crate::plugins::convert::{self, Arena};
-use crate::plugins::decision::{CallFailure, Command, Refusal};
+use crate::plugins::decision::{CallFailure, Command};
+use crate::plugins::metrics::{Asking, Outcome as Counted};
 use crate::plugins::plugin::Plugin;
 
 tokio::task_local! {
@@ -24,57 +26,61 @@ pub(in crate::plugins) fn note_memory(bytes: usize) {
 /// Asks a plugin, and counts what came of it.
 pub(in crate::plugins) async fn ask(plugin: &Plugin, input: &Input) -> Answer {
     let began = Instant::now();
-    let (outcome, memory) = MEMORY
+    let asking = plugin.ask(Asked::Recorded(input));
+    let (answer, memory) = MEMORY
         .scope(Cell::new(0), async {
-            let outcome = decide(plugin, input).await;
-            (outcome, MEMORY.with(Cell::get))
+            let answer = decide(plugin, &asking, input).await;
+            (answer, MEMORY.with(Cell::get))
         })
         .await;
-    plugin.count_refusal(matches!(outcome, Outcome::Deny { .. } | Outcome::Reject { .. }));
+    let (outcome, counted) = match answer {
+        Ok(outcome) => {
+            let counted = match &outcome {
+                Outcome::Allow | Outcome::Accept { rewritten: false, .. } => Counted::Allow,
+                Outcome::Accept { .. } => Counted::Rewrite,
+                Outcome::Deny { .. } => Counted::Deny,
+                Outcome::Reject { .. } => Counted::Reject,
+                Outcome::Left => Counted::Leave,
+                Outcome::Identity(_) | Outcome::Status { .. } | Outcome::Failed { .. } => Counted::Answer,
+            };
+            (outcome, counted)
+        }
+        Err(failure) => (Outcome::from(&failure), Counted::from(&failure)),
+    };
+    asking.end(counted);
     Answer { outcome, duration: began.elapsed(), memory }
 }
 
-async fn decide(plugin: &Plugin, input: &Input) -> Outcome {
-    let failed = |failure: CallFailure| Outcome::from(&failure);
+async fn decide(plugin: &Plugin, asking: &Asking<'_>, input: &Input) -> Result<Outcome, CallFailure> {
     let arena = Arena::new();
-    match input {
+    Ok(match input {
         Input::Validate { command, context } => {
-            let answer = plugin.validate(command.lend(&arena), context.lend(&arena)).await;
-            let verdict = match answer {
-                Ok(Ok(answer)) => match convert::command_answer(answer, &Command::from(command)) {
-                    Ok(command) => Ok(command),
-                    Err(fault) => return failed(plugin.failed(fault)),
-                },
-                Ok(Err(rejection)) => Err(convert::rejected(plugin.name(), rejection)),
-                Err(failure) => return failed(failure),
-            };
-            Outcome::validated(command, &verdict)
-        }
-        Input::Identify { claims } => match plugin.identify(claims.lend(&arena)).await {
-            Ok(Ok(None)) => Outcome::Left,
-            Ok(Ok(Some(user))) => match convert::identity_answer(user) {
-                Ok(user) => Outcome::Identity((&user).into()),
-                Err(fault) => failed(plugin.failed(fault)),
-            },
-            Ok(Err(denial)) => refused(&convert::denied(plugin.name(), denial)),
-            Err(failure) => failed(failure),
-        },
-        Input::Authorize { user, action, circumstances } => {
-            let answer = plugin.authorize(user.lend(&arena), action.lend(&arena), circumstances.lend(&arena)).await;
-            match answer {
-                Ok(Ok(())) => Outcome::Allow,
-                Ok(Err(denial)) => refused(&convert::denied(plugin.name(), denial)),
-                Err(failure) => failed(failure),
+            match plugin.validate(asking, command.lend(&arena), context.lend(&arena)).await? {
+                Ok(answer) => {
+                    let answer = convert::command_answer(answer, &Command::from(command));
+                    Outcome::validated(command, &Ok(answer.map_err(|fault| plugin.failed(fault))?))
+                }
+                Err(rejection) => (&convert::rejected(plugin.name(), rejection)).into(),
             }
         }
-        Input::Format { event } => match plugin.format(event.lend(&arena)).await {
-            Ok(Some(status)) => (&convert::status(status)).into(),
+        Input::Identify { claims } => match plugin.identify(asking, claims.lend(&arena)).await? {
             Ok(None) => Outcome::Left,
-            Err(failure) => failed(failure),
+            Ok(Some(user)) => {
+                let user = convert::identity_answer(user).map_err(|fault| plugin.failed(fault))?;
+                Outcome::Identity((&user).into())
+            }
+            Err(denial) => (&convert::denied(plugin.name(), denial)).into(),
         },
-    }
-}
-
-fn refused(refusal: &Refusal) -> Outcome {
-    refusal.into()
+        Input::Authorize { user, action, circumstances } => {
+            let (user, action) = (user.lend(&arena), action.lend(&arena));
+            match plugin.authorize(asking, user, action, circumstances.lend(&arena)).await? {
+                Ok(()) => Outcome::Allow,
+                Err(denial) => (&convert::denied(plugin.name(), denial)).into(),
+            }
+        }
+        Input::Format { event } => match plugin.format(asking, event.lend(&arena)).await? {
+            Some(status) => (&convert::status(status)).into(),
+            None => Outcome::Left,
+        },
+    })
 }

@@ -4,10 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::given::{Given, Problem};
-use super::mirror::{Action, Circumstances, Claims, Command, Context, Event, Identity, Mirror};
+use super::mirror::{
+    Action, Circumstances, ClaimValue, Claims, Command, Context, Event, Identity, Lab, Mirror, Namespace, Occurrence,
+};
 use crate::plugins::bindings::antimony::plugin::types;
 use crate::plugins::bindings::exports::antimony::plugin::{formatter, policy, validator};
 use crate::plugins::config::Hook;
+use crate::plugins::decision;
 
 /// A function that decides something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -192,9 +195,172 @@ impl Input {
         })
     }
 
-    /// Whether this only asks what somebody may see: asked of all that is listed or sent, and so by far the most often.
-    pub fn is_view(&self) -> bool {
-        let Self::Authorize { action, .. } = self else { return false };
-        matches!(action, Action::ViewLab(_) | Action::ViewTopology(_) | Action::ViewCollection(_))
+    /// What sort of question it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Validate { .. } => Kind::Command,
+            Self::Identify { .. } => Kind::Identify,
+            Self::Format { .. } => Kind::Format,
+            Self::Authorize { action, .. } => match action {
+                Action::Connect(_) => Kind::Connect,
+                Action::Command(_) => Kind::Command,
+                Action::ViewLab(_) | Action::ViewTopology(_) | Action::ViewCollection(_) => Kind::View,
+                _ => Kind::Write,
+            },
+        }
+    }
+
+    /// What it is, in a few words for a list: `authorize command deploy, lab-1, by bob`.
+    pub fn headline(&self) -> String {
+        let what = match self {
+            Self::Validate { command, .. } => name_of(&command.kind),
+            Self::Identify { .. } => String::new(),
+            Self::Authorize { action: Action::Command(request), .. } => format!("command {}", name_of(&request.kind)),
+            Self::Authorize { action: Action::Connect(namespace), .. } => format!("connect {}", name_of(namespace)),
+            Self::Authorize { action, .. } => name_of(action),
+            Self::Format { event } => name_of(&event.what),
+        };
+        let (_, object) = self.subject();
+        let asker = self.asker();
+        let mut line = format!("{} {what}", self.function()).trim_end().to_owned();
+        if !object.is_empty() {
+            line.push_str(&format!(", {object}"));
+        }
+        if !asker.is_empty() {
+            line.push_str(&format!(", by {asker}"));
+        }
+        line
+    }
+
+    /// Who asks: an id, as far as that is known.
+    pub(in crate::plugins) fn asker(&self) -> &str {
+        match self {
+            Self::Validate { context, .. } => &context.user.id,
+            Self::Identify { claims } => {
+                let id = |name| claims.0.iter().find(|claim| claim.name == name);
+                match ["id", "sub"].into_iter().find_map(id).map(|claim| &claim.value) {
+                    Some(ClaimValue::Text(id)) => id,
+                    _ => "",
+                }
+            }
+            Self::Authorize { user, .. } => &user.id,
+            Self::Format { event } => event.what.by().unwrap_or_default(),
+        }
+    }
+
+    /// What it is about, and what is to be done to it or was.
+    pub(in crate::plugins) fn subject(&self) -> (String, &str) {
+        match self {
+            Self::Validate { command, .. } => (format!("{:?}", command.kind), &command.lab_id),
+            Self::Identify { .. } => (String::new(), ""),
+            Self::Authorize { action, .. } => {
+                let kind = match action {
+                    Action::Command(request) => format!("{:?}", request.kind),
+                    other => format!("{:?}", std::mem::discriminant(other)),
+                };
+                (kind, action.object())
+            }
+            Self::Format { event } => (format!("{:?}", std::mem::discriminant(&event.what)), &event.what.lab().id),
+        }
+    }
+}
+
+impl Action {
+    /// Id of what it is about, or its name where it has none yet.
+    fn object(&self) -> &str {
+        let named = |id: &'_ String, name: &'_ String| -> bool { id.is_empty() && !name.is_empty() };
+        let (id, name) = match self {
+            Self::Connect(namespace) => match namespace {
+                Namespace::LabLog(lab) => (&lab.id, &lab.name),
+                Namespace::NodeLog(log) => (&log.lab.id, &log.node),
+                Namespace::Shell(at) => (&at.shell.id, &at.shell.node),
+                Namespace::LabCommands => return "lab-commands",
+                Namespace::LabUpdates => return "lab-updates",
+                Namespace::StatusMessages => return "status-messages",
+                Namespace::ShellCommands => return "shell-commands",
+            },
+            Self::Command(request) => (&request.lab.id, &request.lab.name),
+            Self::ViewLab(lab) | Self::CreateLab(lab) | Self::DeleteLab(lab) => (&lab.id, &lab.name),
+            Self::UpdateLab(change) => (&change.before.id, &change.before.name),
+            Self::ViewTopology(topology) | Self::CreateTopology(topology) | Self::DeleteTopology(topology) => {
+                (&topology.id, &topology.name)
+            }
+            Self::UpdateTopology(change) => (&change.before.id, &change.before.name),
+            Self::ViewCollection(collection)
+            | Self::CreateCollection(collection)
+            | Self::DeleteCollection(collection) => (&collection.id, &collection.name),
+            Self::UpdateCollection(change) => (&change.before.id, &change.before.name),
+        };
+        if named(id, name) { name } else { id }
+    }
+}
+
+impl Occurrence {
+    fn parts(&self) -> (&Lab, Option<&String>) {
+        match self {
+            Self::LabDeploying(of)
+            | Self::LabDeployed(of)
+            | Self::LabDeployCancelled(of)
+            | Self::LabDestroying(of)
+            | Self::LabDestroyed(of)
+            | Self::LabMissed(of)
+            | Self::LabRecovered(of) => (&of.lab, of.by.as_ref()),
+            Self::LabDeployFailed(of) | Self::LabDestroyFailed(of) | Self::LabLost(of) => (&of.lab, of.by.as_ref()),
+            Self::NodeStarted(of) | Self::NodeStopped(of) | Self::NodeRestarted(of) | Self::NodeExited(of) => {
+                (&of.lab, of.by.as_ref())
+            }
+            Self::NodeFailed(of) => (&of.lab, of.by.as_ref()),
+            Self::ShellOpened(of) | Self::ShellClosed(of) => (&of.lab, None),
+            Self::ShellFailed(of) => (&of.lab, None),
+        }
+    }
+
+    fn lab(&self) -> &Lab {
+        self.parts().0
+    }
+
+    fn by(&self) -> Option<&str> {
+        self.parts().1.map(String::as_str)
+    }
+}
+
+/// The name of a variant's case.
+fn name_of(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => name,
+        Ok(Value::Object(object)) => object.into_iter().next().map(|(name, _)| name).unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// The sorts of questions that a decision log tells apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Commands: whether they are valid, and who may have them carried out.
+    Command,
+    /// Who may connect to which namespace.
+    Connect,
+    /// Who may create, change or delete something over REST.
+    Write,
+    /// Who is who.
+    Identify,
+    /// Who may see what. Asked of all that is listed or sent, and so by far the most often.
+    View,
+    /// How events are worded.
+    Format,
+}
+
+impl Kind {
+    /// The sort of an action.
+    pub(in crate::plugins) fn of(action: &decision::Action<'_>) -> Self {
+        match action {
+            decision::Action::Connect(_) => Self::Connect,
+            decision::Action::Command(..) => Self::Command,
+            decision::Action::ViewLab(_) | decision::Action::ViewTopology(_) | decision::Action::ViewCollection(_) => {
+                Self::View
+            }
+            _ => Self::Write,
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! | `mirror`, `input`, `outcome` | arguments and answers of the functions of `wit/`, owned, with their names there |
 //! | `given` | how a short case becomes complete arguments |
 //! | `cases` | cases in YAML and recorded decisions, read with their places; what is expected, and how it differs |
+//! | `report` | how answers compare, in sum; test results as JUnit has them |
 //! | `ask`, `trial` | asking one plugin, one that runs or one that was loaded for this |
 //!
 //! # The form of a record
@@ -36,6 +37,7 @@ mod given;
 mod input;
 pub mod mirror;
 mod outcome;
+mod report;
 mod trial;
 
 use jiff::Timestamp;
@@ -45,10 +47,12 @@ use serde_json::Value;
 pub(super) use self::ask::{ask, note_memory};
 pub use self::cases::{Case, CasesError, Difference, Expect, Place, ReadRecords, Recorded, read_cases, read_records};
 pub use self::given::{Given, Problem};
-pub use self::input::{Function, Input};
+pub use self::input::{Function, Input, Kind};
 pub use self::outcome::{Answer, Outcome};
+pub use self::report::{Comparison, Percentiles, TestResult, junit};
 pub use self::trial::{Trial, Trials};
 use super::config::{Hook, Mode};
+use super::decision::{self, Refusal};
 
 /// Which plugin decided.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,11 +76,46 @@ impl From<&super::PluginInfo> for PluginRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InForce {
-    /// Name of the plugin that spoke the last word; `None`: all of them allowed it, or nobody answered.
+    /// Name of the plugin that refused or failed, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+impl InForce {
+    /// What the validators said of the command of `asked`.
+    pub(super) fn validated(asked: &Input, verdict: &Result<decision::Command, Refusal>) -> Self {
+        let outcome = match asked {
+            Input::Validate { command, .. } => Outcome::validated(command, verdict),
+            _ => Outcome::Left,
+        };
+        Self { plugin: refuser(verdict), outcome }
+    }
+
+    /// Whom the policies recognised.
+    pub(super) fn identified(verdict: &Result<crate::auth::Identity, Refusal>) -> Self {
+        let outcome = match verdict {
+            Ok(user) => Outcome::Identity(user.into()),
+            Err(refusal) => refusal.into(),
+        };
+        Self { plugin: refuser(verdict), outcome }
+    }
+
+    /// What the policies said of an action.
+    pub(super) fn authorized(verdict: &Result<(), Refusal>) -> Self {
+        Self { plugin: refuser(verdict), outcome: Outcome::authorized(verdict) }
+    }
+}
+
+/// The plugin that refused, or failed.
+fn refuser<T>(verdict: &Result<T, Refusal>) -> Option<String> {
+    match verdict {
+        Err(Refusal::Rejected { plugin, .. } | Refusal::Denied { plugin, .. } | Refusal::Failed { plugin, .. }) => {
+            Some(plugin.clone())
+        }
+        Ok(_) | Err(Refusal::Unrecognised) => None,
+    }
 }
 
 /// One decision of one plugin.

@@ -89,6 +89,11 @@ impl Outcome {
         matches!(self, Self::Failed { .. })
     }
 
+    /// Whether somebody was told no.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Deny { .. } | Self::Reject { .. })
+    }
+
     /// All that it says, in one level: `outcome` with its name, and its fields beside that. What cases are compared with
     /// and differences are shown in.
     pub fn flat(&self) -> Map<String, Value> {
@@ -118,6 +123,10 @@ impl Outcome {
 
     /// The same, no matter in which words somebody is refused.
     pub fn same_but_for_words(&self, other: &Self) -> bool {
+        // By far the most often.
+        if self == other {
+            return true;
+        }
         let (mut one, mut two) = (self.flat(), other.flat());
         one.remove("message");
         two.remove("message");
@@ -141,6 +150,15 @@ impl Outcome {
             Ok(Some(user)) => Self::Identity(user.into()),
             Ok(None) => Self::Left,
             Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// A formatter's answer.
+    pub(in crate::plugins) fn formatted(answer: &Result<Option<decision::Status>, decision::CallFailure>) -> Self {
+        match answer {
+            Ok(Some(status)) => status.into(),
+            Ok(None) => Self::Left,
+            Err(failure) => failure.into(),
         }
     }
 

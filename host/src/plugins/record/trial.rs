@@ -5,7 +5,7 @@ use std::path::Path;
 use super::ask::ask;
 use super::input::Input;
 use super::outcome::Answer;
-use crate::plugins::config::{Entry, Hook};
+use crate::plugins::config::{BreakerConfig, Entry, Hook};
 use crate::plugins::engine::Engine;
 use crate::plugins::error::LoadError;
 use crate::plugins::loader;
@@ -33,7 +33,9 @@ impl Trials {
     /// # Errors
     /// [`LoadError`]: what a server would say.
     pub async fn load(&self, base_dir: &Path, hook: Hook, place: usize, entry: &Entry) -> Result<Trial, LoadError> {
-        let plugin = loader::load(&self.engine, &self.snapshots, base_dir, hook, place, entry).await?;
+        // Each question for itself, also after many that failed.
+        let entry = Entry { breaker: BreakerConfig { failures: 0, ..entry.breaker }, ..entry.clone() };
+        let plugin = loader::load(&self.engine, &self.snapshots, base_dir, hook, place, &entry).await?;
         Ok(Trial { plugin })
     }
 }

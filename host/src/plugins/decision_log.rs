@@ -1,0 +1,435 @@
+//! The decision log: who asked for what, and what the plugins said, one JSON line per decision.
+//!
+//! It is the audit trail of the server, what `plugin test` and `plugin diff` replay, and the evidence on watched plugins;
+//! [`super::record`] says what is in a line. Chains and watched plugins hand decisions over through a bounded queue and never
+//! wait; a thread of its own writes them. What doesn't fit into the queue is counted, and the log says so in a line of its
+//! own: `{"time": …, "dropped": 12}`.
+//!
+//! A file that has grown to its size becomes `decisions.log.1`, that one `.2`, and so on up to the number that is kept. Lines
+//! are written whole; what a crash cut short is moved away at the next start, so that it is the last line of its file. A
+//! crash of the machine may cost what was written last: the log is handed to the system at once, and not waited for.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+
+use super::config::Mode;
+use super::plugin::Plugin;
+use super::record::{Answer, InForce, Input, Kind, Line, Outcome, PluginRef, Record};
+
+/// Decisions that may wait to be written.
+const QUEUE: usize = 1024;
+/// How long a line is held back at most, for others to be written along with it.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// `decision-log:` of the configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DecisionLogConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// The file, relative to the data folder.
+    pub path: PathBuf,
+    /// How large the file may become before the next one is begun, in bytes.
+    pub max_bytes: u64,
+    /// How many full files are kept besides.
+    pub keep: u32,
+    /// Which sorts of decisions are written down.
+    pub functions: Vec<Kind>,
+    /// Of decisions about what somebody may see, where they are written down at all, one in so many is.
+    pub sample: u32,
+}
+
+impl Default for DecisionLogConfig {
+    /// What people did: commands, connections, writes, and who they were. A line has about 1 KB and 100 bytes more for each
+    /// node of the lab; all files together have 80 MiB at most.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: "decisions.log".into(),
+            max_bytes: 16 << 20,
+            keep: 4,
+            functions: vec![Kind::Command, Kind::Connect, Kind::Write, Kind::Identify],
+            sample: 1,
+        }
+    }
+}
+
+/// What is put into the queue.
+enum Message {
+    Decision(Box<Record>),
+    /// Write down what is there, say so, and end.
+    Close(oneshot::Sender<()>),
+}
+
+/// Handle to the log. Cheap to clone.
+#[derive(Clone)]
+pub struct DecisionLog {
+    queue: SyncSender<Message>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    functions: Vec<Kind>,
+    sample: u64,
+    questions: AtomicU64,
+    views: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl DecisionLog {
+    /// Opens the log, below `data` unless its path is absolute. `None`: the configuration wants none.
+    ///
+    /// # Errors
+    /// What the system says of the file.
+    pub fn open(config: &DecisionLogConfig, data: &Path) -> io::Result<Option<Self>> {
+        if !config.enabled {
+            return Ok(None);
+        }
+        let files = Files::open(data.join(&config.path), config.max_bytes, config.keep)?;
+        let (log, messages) = Self::queue(config, QUEUE);
+        let shared = Arc::clone(&log.shared);
+        std::thread::Builder::new().name("decision-log".into()).spawn(move || write(files, &messages, &shared))?;
+        Ok(Some(log))
+    }
+
+    fn queue(config: &DecisionLogConfig, length: usize) -> (Self, Receiver<Message>) {
+        let (queue, messages) = sync_channel(length);
+        let shared = Shared {
+            functions: config.functions.clone(),
+            sample: u64::from(config.sample.max(1)),
+            questions: AtomicU64::new(0),
+            views: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        };
+        (Self { queue, shared: Arc::new(shared) }, messages)
+    }
+
+    /// A new question: its number, and whether decisions about it are written down.
+    pub(super) fn question(&self, kind: Kind) -> (u64, bool) {
+        let number = self.shared.questions.fetch_add(1, Ordering::Relaxed) + 1;
+        let wanted = self.shared.functions.contains(&kind)
+            && (kind != Kind::View
+                || self.shared.views.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.shared.sample));
+        (number, wanted)
+    }
+
+    fn put(&self, record: Record) {
+        match self.queue.try_send(Message::Decision(Box::new(record))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a watched plugin would have decided.
+    pub(super) fn watched(&self, plugin: &Plugin, question: u64, input: Input, answer: Answer, in_force: InForce) {
+        let mut record = record(plugin, question, input, answer.outcome, answer.duration);
+        record.memory_bytes = u64::try_from(answer.memory).ok();
+        record.in_force = Some(in_force);
+        self.put(record);
+    }
+
+    /// Writes down what is in the queue, and ends. Returns when the file holds it.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        let queue = self.queue.clone();
+        // There may be no room in it at the moment.
+        let sent = tokio::task::spawn_blocking(move || queue.send(Message::Close(done))).await;
+        if matches!(sent, Ok(Ok(()))) {
+            // An error means that the writer has ended, and there is nothing to wait for.
+            let _ = closed.await;
+        }
+    }
+}
+
+fn record(plugin: &Plugin, question: u64, input: Input, outcome: Outcome, took: Duration) -> Record {
+    Record {
+        time: Timestamp::now(),
+        hook: plugin.info.hook,
+        function: input.function(),
+        mode: plugin.info.mode,
+        question,
+        plugin: PluginRef::from(&plugin.info),
+        input,
+        outcome,
+        duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        memory_bytes: None,
+        in_force: None,
+    }
+}
+
+/// A question that plugins are asked one after the other, as far as somebody wants to know of it.
+pub(super) struct Question<'a> {
+    log: Option<&'a DecisionLog>,
+    pub(super) number: u64,
+    pub(super) wanted: bool,
+}
+
+impl<'a> Question<'a> {
+    /// Begins one. `any`: one of the plugins that may be asked.
+    pub(super) fn begin(any: Option<&'a Plugin>, kind: Kind) -> Self {
+        match any.and_then(Plugin::decision_log) {
+            None => Self { log: None, number: 0, wanted: false },
+            Some(log) => {
+                let (number, wanted) = log.question(kind);
+                Self { log: Some(log), number, wanted }
+            }
+        }
+    }
+
+    /// A plugin is about to be asked.
+    pub(super) fn note(&self, plugin: &'a Plugin) -> Option<Note<'a>> {
+        let log = self.log.filter(|_| self.wanted)?;
+        Some(Note { log, question: self.number, plugin, began: Instant::now() })
+    }
+}
+
+/// One plugin's part of a question, to be written down.
+pub(super) struct Note<'a> {
+    log: &'a DecisionLog,
+    question: u64,
+    plugin: &'a Plugin,
+    began: Instant,
+}
+
+impl Note<'_> {
+    /// It has answered.
+    pub(super) fn decided(self, input: Input, outcome: Outcome) {
+        let took = self.began.elapsed();
+        debug_assert!(self.plugin.info.mode == Mode::Enforce, "watched plugins have a line of their own");
+        self.log.put(record(self.plugin, self.question, input, outcome, took));
+    }
+}
+
+/// The writer's thread.
+fn write(mut files: Files, messages: &Receiver<Message>, shared: &Shared) {
+    let mut trouble = false;
+    let mut failed = |result: io::Result<()>| match result {
+        Ok(()) => trouble = false,
+        Err(error) => {
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            if !trouble {
+                tracing::error!(%error, "the decision log can't be written; decisions go on without it");
+            }
+            trouble = true;
+        }
+    };
+    let mut flushed = Instant::now();
+    loop {
+        let message = match messages.recv_timeout(FLUSH) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let close = match message {
+            Some(Message::Decision(record)) => {
+                failed(files.write(&Line::Decision(*record)));
+                None
+            }
+            Some(Message::Close(done)) => Some(done),
+            None => None,
+        };
+        let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 && files.write(&Line::Dropped { time: Timestamp::now(), dropped }).is_err() {
+            shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+        if close.is_some() || flushed.elapsed() >= FLUSH {
+            failed(files.flush());
+            flushed = Instant::now();
+        }
+        if let Some(done) = close {
+            let _ = done.send(());
+            break;
+        }
+    }
+}
+
+/// The file that is written, and those before it.
+struct Files {
+    path: PathBuf,
+    max_bytes: u64,
+    keep: u32,
+    file: BufWriter<File>,
+    size: u64,
+}
+
+impl Files {
+    fn open(path: PathBuf, max_bytes: u64, keep: u32) -> io::Result<Self> {
+        let (mut file, mut size) = open(&path)?;
+        if size > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                rotate(&path, keep.max(1))?;
+                (file, size) = open(&path)?;
+            }
+        }
+        Ok(Self { path, max_bytes, keep, file: BufWriter::with_capacity(64 << 10, file), size })
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        let length = bytes.len() as u64;
+        if self.size > 0 && self.size + length > self.max_bytes {
+            self.file.flush()?;
+            rotate(&self.path, self.keep)?;
+            let (file, size) = open(&self.path)?;
+            self.file = BufWriter::with_capacity(64 << 10, file);
+            self.size = size;
+        }
+        self.size += length;
+        self.file.write_all(&bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Opens a file to append to it, for the server's user alone.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// Moves every file on by one; the last one is gone, which with `keep` 0 is the first.
+fn rotate(path: &Path, keep: u32) -> io::Result<()> {
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        PathBuf::from(name)
+    };
+    if keep == 0 {
+        return std::fs::remove_file(path);
+    }
+    for number in (0..keep).rev() {
+        match std::fs::rename(name(number), name(number + 1)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plugins::record::{Function, Given, read_records};
+
+    fn sample(question: u64) -> Record {
+        let claims = json!({"claims": {"id": "ada"}});
+        let claims = claims.as_object().unwrap();
+        let input = Input::complete(Function::Identify, claims, &Given::default()).unwrap();
+        let plugin = PluginRef { name: "p".into(), version: "1".into(), sha256: "00".into() };
+        Record {
+            time: Timestamp::UNIX_EPOCH,
+            hook: crate::plugins::config::Hook::AuthPolicy,
+            function: Function::Identify,
+            mode: Mode::Enforce,
+            question,
+            plugin,
+            input,
+            outcome: Outcome::Left,
+            duration_us: 1,
+            memory_bytes: None,
+            in_force: None,
+        }
+    }
+
+    fn questions(path: &Path) -> Vec<u64> {
+        read_records(path).unwrap().map(|recorded| recorded.unwrap().record.question).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_is_in_the_file_when_it_is_closed_and_the_next_server_goes_on() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("decisions.log");
+        for begin in [0, 100] {
+            let log = DecisionLog::open(&DecisionLogConfig::default(), dir.path()).unwrap().unwrap();
+            (begin..begin + 100).for_each(|number| log.put(sample(number)));
+            log.close().await;
+        }
+        assert_eq!(questions(&path), (0..200).collect::<Vec<_>>());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn files_are_kept_up_to_their_number_and_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DecisionLogConfig { max_bytes: 2_000, keep: 2, ..DecisionLogConfig::default() };
+        let log = DecisionLog::open(&config, dir.path()).unwrap().unwrap();
+        (0..100).for_each(|number| log.put(sample(number)));
+        log.close().await;
+        let mut all = Vec::new();
+        for name in ["decisions.log.2", "decisions.log.1", "decisions.log"] {
+            let path = dir.path().join(name);
+            assert!(std::fs::metadata(&path).unwrap().len() <= 2_000, "{name}");
+            all.extend(questions(&path));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        // The latest, with none missing in between.
+        assert_eq!(all.last(), Some(&99));
+        assert!(all.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn what_a_full_queue_has_no_room_for_is_counted_in_the_log_and_nobody_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DecisionLogConfig::default();
+        let (log, messages) = DecisionLog::queue(&config, 3);
+        // Nobody writes yet: all of this would wait for ever if it waited.
+        (0..10).for_each(|number| log.put(sample(number)));
+        let path = dir.path().join("decisions.log");
+        let files = Files::open(path.clone(), config.max_bytes, config.keep).unwrap();
+        let shared = Arc::clone(&log.shared);
+        let writer = std::thread::spawn(move || write(files, &messages, &shared));
+        log.close().await;
+        writer.join().unwrap();
+        let mut records = read_records(&path).unwrap();
+        assert_eq!((records.by_ref().count(), records.dropped()), (3, 7));
+    }
+
+    #[test]
+    fn what_a_crash_cut_short_ends_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("decisions.log");
+        let line = serde_json::to_string(&sample(1)).unwrap();
+        std::fs::write(&path, format!("{line}\n{}", &line[..50])).unwrap();
+        let mut files = Files::open(path.clone(), 1 << 20, 0).unwrap();
+        files.write(&Line::Decision(sample(2))).unwrap();
+        files.flush().unwrap();
+        assert_eq!((questions(&path), questions(&dir.path().join("decisions.log.1"))), (vec![2], vec![1]));
+    }
+
+    #[test]
+    fn views_are_written_down_where_that_is_wanted_and_then_one_in_so_many() {
+        let wanted = |config: &DecisionLogConfig, kind| {
+            let (log, _messages) = DecisionLog::queue(config, 1);
+            (0..100).filter(|_| log.question(kind).1).count()
+        };
+        let usual = DecisionLogConfig::default();
+        assert_eq!((wanted(&usual, Kind::View), wanted(&usual, Kind::Command)), (0, 100));
+        let views = DecisionLogConfig { functions: vec![Kind::View, Kind::Write], sample: 10, ..usual };
+        assert_eq!((wanted(&views, Kind::View), wanted(&views, Kind::Write)), (10, 100));
+    }
+}
