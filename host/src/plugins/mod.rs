@@ -43,7 +43,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 
-pub use self::builder::{BuildError, Built, Progress, build, can_build};
+pub use self::builder::{BuildError, Built, Install, Progress, build, build_with, can_build};
 pub use self::config::PluginsConfig;
 pub use self::error::{LoadError, LoadProblem};
 pub use self::plugin::{PluginCounts, PluginInfo};
