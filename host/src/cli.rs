@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
+use crate::plugins::Install;
 use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{demo, telemetry};
 
@@ -81,9 +82,13 @@ enum PluginCommand {
         /// File to write the component to, or folder to write it into [default: the plugin's own folder]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Install the tools that a plugin in JavaScript or Python is built with, where they are missing
+        #[arg(long)]
+        install: bool,
     },
     #[command(flatten)]
     Author(author::AuthorCommand),
+    #[command(flatten)]
     Replay(replay::Command),
 }
 
@@ -124,8 +129,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             telemetry::init("error");
             runtime()?.block_on(replay::run(command))
         }
-        Command::Plugin(PluginCommand::Build { dir, out }) => {
-            for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {
+        Command::Plugin(PluginCommand::Build { dir, out, install }) => {
+            let install = if install { Install::Missing } else { Install::No };
+            for built in crate::plugins::build_with(&dir, out.as_deref(), install, &mut print_line)? {
                 print_line(&format!("{} ({} bytes)", built.path.display(), built.size));
             }
             Ok(())

@@ -19,6 +19,7 @@ mod isolation;
 mod node_logs;
 mod plugins;
 mod policy;
+mod policy_examples;
 mod protocol;
 mod restart;
 mod shells;

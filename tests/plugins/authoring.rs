@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use antimony_host::plugins::author::{self, Language};
-use antimony_host::plugins::build;
 use antimony_host::plugins::config::{Entry, Hook};
 use antimony_host::plugins::record::{Trials, read_cases};
+use antimony_host::plugins::{Install, build, build_with};
 use serde_json::json;
 
 use crate::guests;
@@ -138,4 +138,48 @@ async fn measuring_says_what_each_function_costs() {
     let again = author::bench(None, &Entry::new("builtin:auth-policy"), &[], 1).await.unwrap();
     let counted = |measured: &author::Measured| measured.cases.iter().map(|case| case.instructions).collect::<Vec<_>>();
     assert_eq!(counted(&measured), counted(&again), "the same question takes the same instructions");
+}
+
+/// Builds and tests a new project in a language whose tools have to be fetched, with its own unit tests run by `unit`.
+async fn new_project_works(language: Language, hook: Hook, unit: &[&str]) {
+    let dir = folder();
+    let project = dir.path().join(format!("my-{hook}"));
+    author::create(&project, hook, language).unwrap();
+    let output = Command::new(unit[0]).args(&unit[1..]).current_dir(&project).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // Where the examples in the language have been built, their tools are there, and needn't be fetched again.
+    let (example, tools) = match language {
+        Language::Js => ("groups-js", "node_modules"),
+        _ => ("german-py", "target/venv"),
+    };
+    let there = root().join("examples/plugins").join(example).join(tools);
+    if there.is_dir() {
+        let link = project.join(tools);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(there, link).unwrap();
+    } else if std::env::var_os("ANTIMONY_REQUIRE_ALL").is_none() {
+        use std::io::Write as _;
+        let line =
+            format!("left out: a new project in {language:?}: the tools of examples/plugins/{example} are missing\n");
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return;
+    }
+    let built = build_with(&project, None, Install::Missing, &mut |_| {}).unwrap();
+    passes(&entry(&built[0].path), hook, &project.join("cases.yml")).await;
+    assert_eq!(author::inspect(&built[0].path).await.unwrap().description.unwrap().name, format!("my-{hook}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_in_javascript_builds_and_passes_its_own_tests_at_once() {
+    for hook in Hook::ALL {
+        new_project_works(Language::Js, hook, &["npm", "test"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_in_python_builds_and_passes_its_own_tests_at_once() {
+    for hook in Hook::ALL {
+        new_project_works(Language::Python, hook, &["python3", "-m", "unittest"]).await;
+    }
 }

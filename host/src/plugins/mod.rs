@@ -53,7 +53,7 @@ use arc_swap::ArcSwap;
 use futures::future::join_all;
 
 pub use self::breaker::BreakerReport;
-pub use self::builder::{BuildError, Built, Progress, build, can_build};
+pub use self::builder::{BuildError, Built, Install, Progress, build, build_with, can_build};
 pub use self::config::PluginsConfig;
 pub use self::decision_log::{DecisionLog, DecisionLogConfig};
 pub use self::error::{LoadError, LoadProblem};
