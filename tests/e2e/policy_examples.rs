@@ -68,8 +68,9 @@ async fn the_third_lab_is_refused_until_one_is_destroyed() {
     let later = json!({
         "name": "later", "topologyId": topologies[0], "startTime": "2099-01-01T00:00:00Z", "endTime": null,
     });
-    let (status, message) = ada.api.create("/labs", &later).await.unwrap_err().refusal().unwrap();
-    assert_eq!(status, 403, "{message}");
+    let error = ada.api.create("/labs", &later).await.unwrap_err();
+    assert_eq!(error.refusal().map(|(status, _)| status), Some(403), "{error}");
+    assert!(error.to_string().contains("no-scheduling"), "{error}");
     admin.destroy(&closed).await.unwrap();
     bob.destroy(&his).await.unwrap();
 }
@@ -92,8 +93,9 @@ async fn topologies_are_refused_for_what_they_are_made_of() {
         ("kinds", node("    n2:\n      kind: nokia_srlinux\n")),
         ("max-nodes", node("    n2:\n      kind: linux\n    n3:\n      kind: linux\n")),
     ] {
-        let (status, message) = ada.api.create_topology(&collection, &definition).await.unwrap_err().refusal().unwrap();
-        assert_eq!(status, 403, "{rule}");
+        let error = ada.api.create_topology(&collection, &definition).await.unwrap_err();
+        assert_eq!(error.refusal().map(|(status, _)| status), Some(403), "{rule}: {error}");
+        let message = error.to_string();
         assert!(message.contains("safe-topologies") && message.contains(rule), "{rule}: {message}");
         let topology = admin.api.create_topology(&collection, &definition).await.unwrap();
         // What an administrator has put there, others can't make a lab of either.

@@ -140,6 +140,14 @@ async fn measuring_says_what_each_function_costs() {
     assert_eq!(counted(&measured), counted(&again), "the same question takes the same instructions");
 }
 
+/// An interpreter takes half a minute to compile: all worlds where nothing may be left out, and elsewhere one.
+fn worlds(language: Language) -> Vec<Hook> {
+    if std::env::var_os("ANTIMONY_REQUIRE_ALL").is_some() {
+        return Hook::ALL.to_vec();
+    }
+    vec![if language == Language::Js { Hook::AuthPolicy } else { Hook::CommandValidator }]
+}
+
 /// Builds and tests a new project in a language whose tools have to be fetched, with its own unit tests run by `unit`.
 async fn new_project_works(language: Language, hook: Hook, unit: &[&str]) {
     let dir = folder();
@@ -172,14 +180,14 @@ async fn new_project_works(language: Language, hook: Hook, unit: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_project_in_javascript_builds_and_passes_its_own_tests_at_once() {
-    for hook in Hook::ALL {
+    for hook in worlds(Language::Js) {
         new_project_works(Language::Js, hook, &["npm", "test"]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_project_in_python_builds_and_passes_its_own_tests_at_once() {
-    for hook in Hook::ALL {
+    for hook in worlds(Language::Python) {
         new_project_works(Language::Python, hook, &["python3", "-m", "unittest"]).await;
     }
 }
