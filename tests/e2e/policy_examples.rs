@@ -84,7 +84,7 @@ async fn topologies_are_refused_for_what_they_are_made_of() {
     let admin = server.admin().await;
     let collection = admin.api.create_collection("course", true, true).await.unwrap();
     let ada = server.member("ada", &["course"]).await;
-    let node = |more: &str| format!("name: t\ntopology:\n  nodes:\n    n1:\n      kind: linux\n{more}");
+    let node = |more: &str| format!("name: NAME\ntopology:\n  nodes:\n    n1:\n      kind: linux\n{more}");
     for (rule, definition) in [
         ("binds", node("      binds: [\"/etc:/mnt\"]\n")),
         ("privileged", node("      privileged: true\n")),
@@ -93,6 +93,7 @@ async fn topologies_are_refused_for_what_they_are_made_of() {
         ("kinds", node("    n2:\n      kind: nokia_srlinux\n")),
         ("max-nodes", node("    n2:\n      kind: linux\n    n3:\n      kind: linux\n")),
     ] {
+        let definition = definition.replace("NAME", rule);
         let error = ada.api.create_topology(&collection, &definition).await.unwrap_err();
         assert_eq!(error.refusal().map(|(status, _)| status), Some(403), "{rule}: {error}");
         let message = error.to_string();
