@@ -35,7 +35,6 @@ fn frozen_plugins(version: &str) -> PluginsConfig {
         command_validator: entry(Hook::CommandValidator),
         auth_policy: entry(Hook::AuthPolicy),
         status_formatter: entry(Hook::StatusFormatter),
-        ..PluginsConfig::default()
     }
 }
 
