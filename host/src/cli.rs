@@ -1,5 +1,6 @@
 //! The command line: what can be said on it, and what each command does.
 
+mod author;
 mod replay;
 
 use std::io::Write as _;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
+use crate::plugins::Install;
 use crate::plugins::reload::Trigger;
 use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{admin, demo, telemetry};
@@ -94,7 +96,12 @@ enum PluginCommand {
         /// File to write the component to, or folder to write it into [default: the plugin's own folder]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Install the tools that a plugin in JavaScript or Python is built with, where they are missing
+        #[arg(long)]
+        install: bool,
     },
+    #[command(flatten)]
+    Author(author::AuthorCommand),
     #[command(flatten)]
     Replay(replay::Command),
 }
@@ -148,12 +155,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             telemetry::init(command.log_level());
             runtime()?.block_on(replay::run(command))
         }
-        Command::Plugin(PluginCommand::Build { dir, out }) => {
-            for built in crate::plugins::build(&dir, out.as_deref(), &mut print_line)? {
+        Command::Plugin(PluginCommand::Build { dir, out, install }) => {
+            let install = if install { Install::Missing } else { Install::No };
+            for built in crate::plugins::build_with(&dir, out.as_deref(), install, &mut print_line)? {
                 print_line(&format!("{} ({} bytes)", built.path.display(), built.size));
             }
             Ok(())
         }
+        Command::Plugin(PluginCommand::Author(command)) => author::run(command),
     }
 }
 

@@ -20,6 +20,7 @@ mod node_logs;
 mod observability;
 mod plugins;
 mod policy;
+mod policy_examples;
 mod protocol;
 mod reload;
 mod restart;

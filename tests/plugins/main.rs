@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod authoring;
 mod building;
 mod bundled;
 mod chains;
+mod contract;
 mod crafted;
 mod guests;
 mod hostile;

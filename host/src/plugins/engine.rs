@@ -42,20 +42,30 @@ pub(super) struct Engine {
     cache: Option<Cache>,
     clock: Clock,
     lane: SlowLane,
+    counting: bool,
     decisions: Arc<OnceLock<DecisionLog>>,
 }
 
 impl Engine {
     /// Starts an engine that keeps compiled code below `cache_dir`. Where nothing can be kept there, it does without.
     pub(super) fn start(cache_dir: &Path) -> Result<Self, LoadError> {
+        Self::start_as(cache_dir, false)
+    }
+
+    /// Starts one that counts the instructions of calls, for measuring: its code is slower.
+    pub(super) fn start_counting(cache_dir: &Path) -> Result<Self, LoadError> {
+        Self::start_as(cache_dir, true)
+    }
+
+    fn start_as(cache_dir: &Path, counting: bool) -> Result<Self, LoadError> {
         let cache = code_cache(&cache_dir.join("code"));
         let mut config = config();
-        config.cache(cache.clone());
+        config.cache(cache.clone()).consume_fuel(counting);
         let wasmtime = wasmtime::Engine::new(&config)
             .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
         let clock = Clock::start(&wasmtime)
             .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))?;
-        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new(), decisions: Arc::default() })
+        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new(), counting, decisions: Arc::default() })
     }
 
     /// Has what its plugins decide written down from now on. Once only.
@@ -70,6 +80,11 @@ impl Engine {
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.wasmtime
+    }
+
+    /// Whether it counts the instructions of calls.
+    pub(super) fn is_counting(&self) -> bool {
+        self.counting
     }
 
     /// Where the slow calls of all plugins wait for each other.
@@ -90,6 +105,9 @@ impl Engine {
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(budget.answer_bytes);
         store.set_max_component_handles(MAX_HANDLES);
+        if self.counting {
+            store.set_fuel(u64::MAX).expect("an engine that counts has fuel");
+        }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().limits.tick()));
         store

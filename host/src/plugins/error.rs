@@ -94,9 +94,11 @@ pub enum LoadProblem {
         /// The interface that it lacks.
         missing: String,
     },
-    /// It was built against another version of the contract.
-    #[error("was built against antimony:plugin {found}, which is too {} for this server: it knows {known}",
-        if *.newer { "new" } else { "old" })]
+    /// It was built against a version of the contract that this server doesn't serve.
+    #[error("was built against antimony:plugin {found}, which is too {} for this server: it knows {known}. {}",
+        if *.newer { "new" } else { "old" },
+        if *.newer { format!("Either update the server, or build the plugin against {known}") }
+        else { format!("Its author has to build it anew against {known}; wit/CHANGELOG.md says what is different") })]
     Version {
         /// The version that it exports or imports.
         found: String,
@@ -104,6 +106,19 @@ pub enum LoadProblem {
         known: &'static str,
         /// Whether the plugin is newer than the server.
         newer: bool,
+    },
+    /// It was built against a later patch of the contract, and uses something that came with it.
+    #[error(
+        "was built against antimony:plugin {found} and uses what {known}, which this server knows, doesn't have \
+        ({problem}). Either update the server, or build the plugin against {known}"
+    )]
+    Newer {
+        /// The version that it exports or imports.
+        found: String,
+        /// The version that this server knows.
+        known: &'static str,
+        /// What it uses.
+        problem: String,
     },
     /// It exports the right names with other types, or its code isn't valid.
     #[error("does not fit the contract: {0}")]

@@ -86,7 +86,7 @@ pub(super) fn check_pool<'a>(plugins: impl Iterator<Item = (usize, &'a Plugin)>)
     Ok(())
 }
 
-async fn prepare(
+pub(super) async fn prepare(
     engine: &Engine,
     snapshots: &Snapshots,
     base_dir: &Path,
@@ -103,7 +103,8 @@ async fn prepare(
     }
     let shape = shape::inspect(&bytes, hook)?;
     shape.check_grants(entry)?;
-    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await?;
+    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await;
+    let snapshot = snapshot.map_err(|problem| shape.explain(problem))?;
 
     let compiler = engine.wasmtime().clone();
     // Compiling takes milliseconds to seconds, and reading compiled code from disk is no task for a worker either.
@@ -143,7 +144,7 @@ async fn prepare(
     Ok(plugin)
 }
 
-async fn read(base_dir: &Path, path: &str) -> Result<Cow<'static, [u8]>, LoadProblem> {
+pub(super) async fn read(base_dir: &Path, path: &str) -> Result<Cow<'static, [u8]>, LoadProblem> {
     if let Some(name) = path.strip_prefix(BUILTIN) {
         return builtin::find(name).map(Cow::Borrowed).ok_or_else(|| LoadProblem::NoSuchBuiltin(builtin::names()));
     }

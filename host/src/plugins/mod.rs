@@ -17,7 +17,9 @@
 //! | [`record`] | decisions as data: kept, compared, asked again |
 //! | [`reload`], [`golden`] | other plugins while the server runs; what they have to decide before they are put in force |
 //! | `builder`, [`source`] | from source to a component |
+//! | [`author`] | the commands for those who write plugins |
 
+pub mod author;
 mod bindings;
 mod breaker;
 mod builder;
@@ -56,7 +58,7 @@ use jiff::Timestamp;
 use tokio::sync::watch as channel;
 
 pub use self::breaker::BreakerReport;
-pub use self::builder::{BuildError, Built, Progress, build, can_build};
+pub use self::builder::{BuildError, Built, Install, Progress, build, build_with, can_build};
 pub use self::config::PluginsConfig;
 pub use self::decision_log::{DecisionLog, DecisionLogConfig};
 pub use self::error::{LoadError, LoadProblem};

@@ -324,6 +324,9 @@ impl Plugin {
         call: Call<'_>,
         answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T, CallFailure> {
+        if self.engine.is_counting() {
+            super::author::note_fuel(call.store.get_fuel().unwrap_or(u64::MAX));
+        }
         super::record::note_memory(call.store.data().limits.memory());
         if call.store.data().log.is_cut() {
             self.counts.log_was_cut();

@@ -14,6 +14,8 @@ pub(super) const VERSION: &str = "0.1.0";
 const MAX_DEPTH: u32 = 32;
 /// The package of the contract.
 const PACKAGE: &str = "antimony:plugin/";
+/// The interfaces of it that a plugin may import.
+const OFFERED: [&str; 2] = ["logging", "types"];
 
 /// A component that may be a plugin of the hook that it was read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(super) struct Shape {
     pub(super) wasi: bool,
     /// Whether it imports `logging`.
     logging: bool,
+    /// The last number of the version that it was built against, where that is later than the server's.
+    pub(super) later_patch: Option<u64>,
 }
 
 impl Shape {
@@ -33,16 +37,35 @@ impl Shape {
             None => Ok(()),
         }
     }
+
+    /// Makes one problem another: what doesn't fit in a plugin of a later time is most likely what came since.
+    pub(super) fn explain(self, problem: LoadProblem) -> LoadProblem {
+        match (self.later_patch, problem) {
+            (Some(patch), LoadProblem::Contract(problem)) => newer(patch, problem),
+            (_, problem) => problem,
+        }
+    }
+}
+
+fn newer(patch: u64, problem: String) -> LoadProblem {
+    let (line, _) = VERSION.rsplit_once('.').expect("a version has three numbers");
+    LoadProblem::Newer { found: format!("{line}.{patch}"), known: VERSION, problem }
 }
 
 /// Says what is wrong with `bytes` as a plugin of `hook`.
 pub(super) fn inspect(bytes: &[u8], hook: Hook) -> Result<Shape, LoadProblem> {
     let names = Names::read(bytes)?;
     let (mut wasi, mut logging) = (false, false);
+    let ours = patch(VERSION);
+    let all = names.imports.iter().chain(&names.exports).filter_map(|name| name.strip_prefix(PACKAGE));
+    let later_patch = all.filter_map(version).map(patch).max().filter(|theirs| *theirs > ours).flatten();
     for import in &names.imports {
         if let Some(interface) = import.strip_prefix(PACKAGE) {
             check_version(interface)?;
-            if !matches!(base(interface), "logging" | "types") {
+            if let (Some(patch), false) = (later_patch, OFFERED.contains(&base(interface))) {
+                return Err(newer(patch, format!("the interface {import}")));
+            }
+            if !OFFERED.contains(&base(interface)) {
                 return Err(LoadProblem::Import(import.clone()));
             }
             logging |= base(interface) == "logging";
@@ -66,11 +89,16 @@ pub(super) fn inspect(bytes: &[u8], hook: Hook) -> Result<Shape, LoadProblem> {
     if !exported("lifecycle") {
         return Err(missing(hook, "lifecycle"));
     }
-    Ok(Shape { wasi, logging })
+    Ok(Shape { wasi, logging, later_patch })
 }
 
 fn missing(expected: Hook, interface: &str) -> LoadProblem {
     LoadProblem::NoHook { expected, missing: format!("{PACKAGE}{interface}@{VERSION}") }
+}
+
+/// An interface of the contract, in whichever version: its name, and that.
+pub(super) fn interface(name: &str) -> Option<(&str, Option<&str>)> {
+    name.strip_prefix(PACKAGE).map(|name| (base(name), version(name)))
 }
 
 fn base(name: &str) -> &str {
@@ -79,6 +107,11 @@ fn base(name: &str) -> &str {
 
 fn version(name: &str) -> Option<&str> {
     name.split_once('@').map(|(_, version)| version)
+}
+
+/// The last number of a version.
+fn patch(version: &str) -> Option<u64> {
+    version.split(['.', '-', '+']).nth(2)?.parse().ok()
 }
 
 /// Versions below 1.0 are compatible when they differ in the last number only.
@@ -97,13 +130,13 @@ fn check_version(name: &str) -> Result<(), LoadProblem> {
 
 /// Names of what a component imports and exports.
 #[derive(Default)]
-struct Names {
-    imports: Vec<String>,
-    exports: Vec<String>,
+pub(super) struct Names {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
 impl Names {
-    fn read(bytes: &[u8]) -> Result<Self, LoadProblem> {
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, LoadProblem> {
         if !bytes.starts_with(b"\0asm") {
             return Err(LoadProblem::NotWasm);
         }

@@ -4,6 +4,10 @@
 //! the digest of its source in it. Everything here blocks for as long as a compiler runs; it never loads what it built,
 //! which is [`super::PluginHost`]'s part.
 
+mod js;
+mod marker;
+mod python;
+mod run;
 mod rust;
 
 use std::path::{Path, PathBuf};
@@ -29,20 +33,33 @@ pub struct Built {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// There is nothing in the folder that could be built.
-    #[error("{dir} holds no plugin: expected a Cargo.toml there, or folders that each have one", dir = .0.display())]
-    NoProject(PathBuf),
-    /// It is written in a language that can't be built from here.
     #[error(
-        "{dir} looks like a plugin in {language}, which this command does not build yet: build it with {tool} and name \
-         the resulting component in the configuration", dir = .dir.display()
+        "{dir} holds no plugin: expected a Cargo.toml there (Rust), or an antimony-plugin.toml beside a package.json \
+         (JavaScript) or a plugin.py (Python), or folders that each have one", dir = .0.display()
     )]
-    Language {
+    NoProject(PathBuf),
+    /// The tools that its language is built with are not installed, and nobody asked for that.
+    #[error(
+        "{tool} is not installed for {dir}. Run there: {command} — or have this command do so with --install",
+        dir = .dir.display()
+    )]
+    NotInstalled {
         /// The project.
         dir: PathBuf,
-        /// Its language.
-        language: &'static str,
-        /// What builds it.
+        /// What is missing.
         tool: &'static str,
+        /// What installs it, run in the project's folder.
+        command: String,
+    },
+    /// A program that a language can't do without is not on this machine.
+    #[error("plugins in {language} need {program}, which can't be run here: {hint}")]
+    NoProgram {
+        /// The program.
+        program: &'static str,
+        /// The language.
+        language: &'static str,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// The project can't become a component as it is; says what to change.
     #[error("{manifest}: {problem}", manifest = .manifest.display())]
@@ -100,6 +117,17 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Language {
     Rust,
+    JavaScript,
+    Python,
+}
+
+/// Whether what a project's language is built with may be fetched from its package registry, into the project's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Install {
+    /// It has to be there already.
+    No,
+    /// What is missing is installed. For Rust there is nothing to install here.
+    Missing,
 }
 
 /// Builds the plugin in `dir`, or, where `dir` itself is none, every plugin in the folders right below it.
@@ -111,6 +139,19 @@ enum Language {
 /// # Errors
 /// [`BuildError`]; nothing has been written for the project that failed.
 pub fn build(dir: &Path, out: Option<&Path>, progress: Progress<'_>) -> Result<Vec<Built>, BuildError> {
+    build_with(dir, out, Install::No, progress)
+}
+
+/// The same as [`build`], and first installs the tools that are missing, where `install` says so.
+///
+/// # Errors
+/// [`BuildError`], as there.
+pub fn build_with(
+    dir: &Path,
+    out: Option<&Path>,
+    install: Install,
+    progress: Progress<'_>,
+) -> Result<Vec<Built>, BuildError> {
     let dir = dir.canonicalize().map_err(BuildError::io(dir))?;
     let projects = projects(&dir)?;
     if let Some(out) = out
@@ -120,8 +161,12 @@ pub fn build(dir: &Path, out: Option<&Path>, progress: Progress<'_>) -> Result<V
     }
     projects
         .into_iter()
-        .map(|(project, Language::Rust)| {
-            let compiled = rust::compile(&project, progress)?;
+        .map(|(project, language)| {
+            let compiled = match language {
+                Language::Rust => rust::compile(&project, progress),
+                Language::JavaScript => js::compile(&project, install, progress),
+                Language::Python => python::compile(&project, install, progress),
+            }?;
             finish(&project, compiled, out, progress)
         })
         .collect()
@@ -142,6 +187,8 @@ struct Compiled {
     toolchain: String,
     /// The contract that it was built against, as far as that lies outside the project.
     wit: Option<PathBuf>,
+    /// Where that contract is, when it was made for the build.
+    workshop: Option<marker::Workshop>,
 }
 
 fn finish(
@@ -151,6 +198,7 @@ fn finish(
     progress: Progress<'_>,
 ) -> Result<Built, BuildError> {
     let digest = source::digest(project, compiled.wit.as_deref()).map_err(BuildError::io(project))?;
+    drop(compiled.workshop.take());
     source::record(&mut compiled.component, &digest);
     let file = format!("{}.wasm", compiled.name);
     let path = match out {
@@ -191,14 +239,13 @@ fn detect(dir: &Path) -> Result<Option<Language>, BuildError> {
         let package = text.lines().any(|line| line.trim() == "[package]");
         return Ok((package || !workspace).then_some(Language::Rust));
     }
-    let other = |language, tool| Err(BuildError::Language { dir: dir.into(), language, tool });
-    if dir.join("package.json").is_file() {
-        return other("JavaScript", "componentize-js");
+    let marked = dir.join(marker::FILE).is_file();
+    let python = dir.join(python::MODULE).with_extension("py").is_file();
+    // A package.json alone may belong to anything, such as the tests of a folder of plugins.
+    if dir.join("package.json").is_file() && (marked || !python) {
+        return Ok(Some(Language::JavaScript));
     }
-    if dir.join("pyproject.toml").is_file() {
-        return other("Python", "componentize-py");
-    }
-    Ok(None)
+    Ok((marked || python).then_some(Language::Python))
 }
 
 #[cfg(test)]
@@ -219,10 +266,29 @@ mod tests {
     }
 
     #[test]
-    fn a_language_that_is_not_built_here_is_named_with_its_tool() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("package.json"), "{}").unwrap();
-        assert!(fail(dir.path()).to_string().contains("componentize-js"));
+    fn a_project_without_its_tools_is_told_what_to_run() {
+        let dir = tempfile::Builder::new().prefix("plugin").tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("plugin.py", "");
+        assert!(fail(dir.path()).to_string().contains("antimony-plugin.toml"));
+        write("antimony-plugin.toml", "world = \"auth-policy\"");
+        if std::env::var_os("VIRTUAL_ENV").is_none() {
+            let error = fail(dir.path()).to_string();
+            assert!(error.contains("target/venv/bin/pip install -r requirements.txt"), "{error}");
+            assert!(error.contains("--install"), "{error}");
+        }
+
+        write("package.json", "{}");
+        assert!(fail(dir.path()).to_string().contains("plugin.js"));
+        write("plugin.js", "");
+        let error = fail(dir.path());
+        match error {
+            BuildError::NotInstalled { command, .. } => assert_eq!(command, "npm install"),
+            BuildError::NoProgram { program, .. } => assert_eq!(program, "node"),
+            other => panic!("{other}"),
+        }
+        write("package.json", "{\"main\": 7}");
+        assert!(matches!(fail(dir.path()), BuildError::Project { .. }));
     }
 
     #[test]

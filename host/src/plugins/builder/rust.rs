@@ -4,11 +4,10 @@
 //! and can't get it, there may be the source of the standard library, with it or with Debian's compiler; the library is
 //! then compiled along. Either way the guest imports nothing but what its world says: no WASI.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::run::run;
 use super::{BuildError, Compiled, Progress};
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -36,8 +35,6 @@ const FOREIGN: [&str; 9] = [
     "RUSTC_WORKSPACE_WRAPPER",
     "CARGO_MAKEFLAGS",
 ];
-/// How many lines of a failed compiler are kept for the error.
-const KEPT_LINES: usize = 60;
 
 /// Compiles the crate in `project` to a component.
 pub(super) fn compile(project: &Path, progress: Progress<'_>) -> Result<Compiled, BuildError> {
@@ -57,13 +54,13 @@ pub(super) fn compile(project: &Path, progress: Progress<'_>) -> Result<Compiled
     }
     cargo.envs(PROFILE).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", STACK);
     toolchain.apply(&mut cargo);
-    run(cargo, project, progress)?;
+    run(cargo, "cargo build", project, progress)?;
 
     let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", package.library));
     let core = std::fs::read(&module).map_err(BuildError::io(&module))?;
     let component = componentize(&core).map_err(|reason| BuildError::Componentize { module, reason })?;
     let wit = nearest_wit(project, &package.workspace);
-    Ok(Compiled { name: package.name, component, toolchain: toolchain.describe(), wit })
+    Ok(Compiled { name: package.name, component, toolchain: toolchain.describe(), wit, workshop: None })
 }
 
 fn componentize(core: &[u8]) -> Result<Vec<u8>, String> {
@@ -229,27 +226,4 @@ fn cargo(project: &Path) -> Command {
         cargo.env_remove(name);
     }
     cargo
-}
-
-/// Runs cargo, passing on what it says line by line.
-fn run(mut cargo: Command, project: &Path, progress: Progress<'_>) -> Result<(), BuildError> {
-    cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = cargo.spawn().map_err(BuildError::io(Path::new("cargo")))?;
-    let mut kept = VecDeque::new();
-    if let Some(stderr) = child.stderr.take() {
-        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            progress(&line);
-            if kept.len() == KEPT_LINES {
-                kept.pop_front();
-            }
-            kept.push_back(line);
-        }
-    }
-    let status = child.wait().map_err(BuildError::io(Path::new("cargo")))?;
-    if status.success() {
-        return Ok(());
-    }
-    let output = kept.into_iter().collect::<Vec<_>>().join("\n");
-    Err(BuildError::Compile { dir: project.into(), tool: "cargo build".into(), output })
 }
