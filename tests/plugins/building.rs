@@ -50,13 +50,13 @@ fn a_folder_of_projects_goes_into_a_folder_that_is_made_for_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("not/there/yet");
-    let built = build(&root.join("examples/plugins"), Some(&out), &mut |_| {}).unwrap();
+    let built = build(&root.join("tests/guests"), Some(&out), &mut |_| {}).unwrap();
     assert!(built.iter().all(|built| built.path == out.join(format!("{}.wasm", built.name)) && built.path.is_file()));
 
     // Nor do several end up in one file that is there.
     let file = dir.path().join("plugin.wasm");
     std::fs::write(&file, "mine").unwrap();
-    assert!(matches!(build(&root.join("examples/plugins"), Some(&file), &mut |_| {}), Err(BuildError::Io { .. })));
+    assert!(matches!(build(&root.join("tests/guests"), Some(&file), &mut |_| {}), Err(BuildError::Io { .. })));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 

@@ -35,11 +35,17 @@ fn build_all() -> Option<BTreeMap<String, PathBuf>> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
     std::fs::create_dir_all(&out).unwrap();
     let mut built = BTreeMap::new();
-    for dir in [guests, root.join("examples/plugins")] {
+    for dir in [guests, root.join("examples/plugins")].iter().flat_map(|dir| crates(dir)) {
         let mut lines = String::new();
         let all = build(&dir, Some(&out), &mut |line| lines = format!("{lines}{line}\n"));
         let all = all.unwrap_or_else(|error| panic!("{error}\n{lines}"));
         built.extend(all.into_iter().map(|guest| (guest.name, guest.path)));
     }
     Some(built)
+}
+
+/// The folders below `dir` that are plugins in Rust. Those in other languages need more than a compiler (see `languages`).
+fn crates(dir: &Path) -> Vec<PathBuf> {
+    let folders = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    folders.filter(|folder| folder.join("Cargo.toml").is_file()).collect()
 }

@@ -9,7 +9,9 @@ mod crafted;
 mod guests;
 mod hostile;
 mod loading;
+mod languages;
 mod sample;
+mod warm;
 
 use std::path::{Path, PathBuf};
 

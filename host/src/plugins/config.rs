@@ -99,6 +99,9 @@ pub struct Entry {
     /// Whether what it decides counts.
     #[serde(default)]
     pub mode: Mode,
+    /// Whether each call gets an instance of its own.
+    #[serde(default)]
+    pub instance: InstanceMode,
     /// What a call may cost.
     #[serde(default)]
     pub budget: Budget,
@@ -112,6 +115,7 @@ impl Entry {
             name: None,
             settings: serde_json::Value::Null,
             mode: Mode::default(),
+            instance: InstanceMode::default(),
             budget: Budget::default(),
         }
     }
@@ -120,6 +124,18 @@ impl Entry {
     pub(super) fn settings_json(&self) -> String {
         if self.settings.is_null() { "{}".into() } else { self.settings.to_string() }
     }
+}
+
+/// Whether each call of a plugin gets an instance of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceMode {
+    /// It does, and nothing can leak from one call into the next.
+    #[default]
+    PerCall,
+    /// Instances are used again, which is faster where a fresh one takes long, as with JavaScript and Python. The plugin may
+    /// remember what it was asked before.
+    Warm,
 }
 
 /// Whether what a plugin decides counts.

@@ -89,6 +89,7 @@ async fn prepare(
         digest: super::source::hex_digest(Sha256::digest(&bytes)),
         path: entry.path.clone(),
         mode: entry.mode,
+        instance: entry.instance,
         budget: entry.budget,
         wasi: shape.wasi,
         engine: engine.clone(),
