@@ -67,8 +67,9 @@ async fn prepare(
 ) -> Result<Plugin, LoadProblem> {
     check_budget(&entry.budget, MAX_MEMORY, MAX_TABLE, CALLS)?;
     let bytes = read(base_dir, &entry.path).await?;
+    let budget = entry.budget.for_component(bytes.len());
     let shape = shape::inspect(&bytes, hook)?;
-    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await?;
+    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, budget).await?;
 
     let compiler = engine.wasmtime().clone();
     // Compiling takes milliseconds to seconds, and reading compiled code from disk is no task for a worker either.
@@ -90,7 +91,7 @@ async fn prepare(
         path: entry.path.clone(),
         mode: entry.mode,
         instance: entry.instance,
-        budget: entry.budget,
+        budget,
         wasi: shape.wasi,
         engine: engine.clone(),
         pre,
