@@ -15,6 +15,7 @@ mod demo;
 mod harness;
 mod interop;
 mod isolation;
+mod languages;
 mod node_logs;
 mod plugins;
 mod policy;

@@ -8,8 +8,8 @@ mod chains;
 mod crafted;
 mod guests;
 mod hostile;
-mod loading;
 mod languages;
+mod loading;
 mod sample;
 mod warm;
 

@@ -198,8 +198,13 @@ impl Default for Budget {
 impl Budget {
     /// What the defaults come to for a component of so many bytes.
     pub(super) fn for_component(self, bytes: usize) -> Self {
-        let interpreted = bytes > INTERPRETER && self.memory_bytes == Self::default().memory_bytes;
+        let interpreted = Self::is_interpreter(bytes) && self.memory_bytes == Self::default().memory_bytes;
         if interpreted { Self { memory_bytes: INTERPRETED_MEMORY, ..self } } else { self }
+    }
+
+    /// Whether a component of so many bytes has an interpreter in it.
+    pub(super) fn is_interpreter(bytes: usize) -> bool {
+        bytes > INTERPRETER
     }
 
     /// How long a call may compute.

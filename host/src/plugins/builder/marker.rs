@@ -50,9 +50,10 @@ impl Marker {
             Err(error) => return Err(BuildError::io(&manifest)(error)),
         };
         let written: Written = toml::from_str(&text).map_err(|error| problem(error.to_string()))?;
-        let world = Hook::ALL.into_iter().find(|hook| hook.name() == written.world).ok_or_else(|| {
-            problem(format!("there is no world `{}`; write {}", written.world, example()))
-        })?;
+        let world = Hook::ALL
+            .into_iter()
+            .find(|hook| hook.name() == written.world)
+            .ok_or_else(|| problem(format!("there is no world `{}`; write {}", written.world, example())))?;
         let folder = || dir.file_name().map(|name| name.to_string_lossy().into_owned());
         let name = written.name.or_else(folder).unwrap_or_default();
         if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')) {
