@@ -79,9 +79,7 @@ async fn groups_of_an_institution_say_who_sees_what_and_messages_come_in_german(
         "status-formatter": [{"path": german}],
     }});
     // JSON is YAML as well.
-    let began = std::time::Instant::now();
     let mut server = ServerBuilder::at(&place).config(&config.to_string()).start().await;
-    println!("started with everything in the cache after {:?}", began.elapsed());
     assert!(server.log().contains("`instance: warm`"), "that instances are used again is said: {}", server.log());
 
     // The administrator logs in at the server itself, without any groups.

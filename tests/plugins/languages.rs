@@ -1,5 +1,9 @@
 //! Plugins in JavaScript and Python: the examples, and guests that misbehave. Built by their own tools where those are
 //! installed (`antimony-host plugin build --install`), otherwise left out.
+//!
+//! With `--nocapture` they print what calls and loading cost.
+
+#![allow(clippy::print_stdout, reason = "figures, for those who ask for them")]
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -108,8 +112,11 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
+/// A way to misbehave, and whether it ended as it should.
+type Way = (&'static str, fn(&CallFailure) -> bool);
+
 /// Each way to misbehave, three times, and whatever else is asked in between is answered.
-async fn misbehaves(name: &str, ways: &[(&str, fn(&CallFailure) -> bool)]) {
+async fn misbehaves(name: &str, ways: &[Way]) {
     let Some(entry) = entry(name) else { return };
     let per_call = load(&with_policy(entry.clone())).await;
     let warm = load(&with_policy(Entry { instance: InstanceMode::Warm, ..entry })).await;

@@ -18,9 +18,8 @@
 //! its call leaves its place to another. So the pool needs no more than for calls with instances of their own.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
@@ -54,12 +53,13 @@ impl Use {
         Self { calls: 0, born: Instant::now(), began_with: memory }
     }
 
-    /// Whether it may be used again, after one more call that left it with `memory` bytes of `most`. An instance that has
+    /// Whether it may be used again at `now`, after one more call that left it with `memory` bytes of `most`. An instance that has
     /// taken half of what it can grow by is dropped before a call is the worse for what others have left in it.
-    fn another(&mut self, memory: usize, most: usize) -> bool {
+    fn another(&mut self, now: Instant, memory: usize, most: usize) -> bool {
         self.calls += 1;
         let room = most.saturating_sub(self.began_with);
-        self.calls < CALLS && self.born.elapsed() < AGE && memory.saturating_sub(self.began_with) <= room / 2
+        let grown = memory.saturating_sub(self.began_with);
+        self.calls < CALLS && now.duration_since(self.born) < AGE && grown <= room / 2
     }
 }
 
@@ -89,7 +89,7 @@ impl Warm {
     pub(super) fn put(&self, mut live: Live) {
         let limits = &live.store.data().limits;
         let (memory, most, was_refused) = (limits.memory(), limits.most_memory(), limits.was_refused());
-        if was_refused || !live.use_.another(memory, most) {
+        if was_refused || !live.use_.another(Instant::now(), memory, most) {
             return;
         }
         live.store.data_mut().rest();
@@ -119,19 +119,20 @@ async fn sweep(idle: Weak<Mutex<Vec<Live>>>) {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_instance_is_used_so_often_so_long_and_with_so_much_memory() {
+    #[test]
+    fn an_instance_is_used_so_often_so_long_and_with_so_much_memory() {
         let mut often = Use::new(100);
-        assert_eq!((0..2 * CALLS).take_while(|_| often.another(100, 1_000)).count(), CALLS as usize - 1);
+        let now = often.born;
+        assert_eq!((0..2 * CALLS).take_while(|_| often.another(now, 100, 1_000)).count(), CALLS as usize - 1);
 
         let mut grown = Use::new(100);
-        assert!(grown.another(550, 1_000));
-        assert!(!grown.another(551, 1_000));
+        let now = grown.born;
+        assert!(grown.another(now, 550, 1_000));
+        assert!(!grown.another(now, 551, 1_000));
 
         let mut old = Use::new(100);
-        tokio::time::advance(AGE - Duration::from_millis(1)).await;
-        assert!(old.another(100, 100));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!old.another(100, 100));
+        let end = old.born + AGE;
+        assert!(old.another(end - Duration::from_millis(1), 100, 100));
+        assert!(!old.another(end, 100, 100));
     }
 }
