@@ -16,6 +16,7 @@ mod demo;
 mod harness;
 mod interop;
 mod isolation;
+mod languages;
 mod node_logs;
 mod observability;
 mod plugins;

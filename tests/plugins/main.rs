@@ -10,11 +10,13 @@ mod contract;
 mod crafted;
 mod guests;
 mod hostile;
+mod languages;
 mod loading;
 mod observed;
 mod recording;
 mod reload;
 mod sample;
+mod warm;
 
 use std::path::{Path, PathBuf};
 

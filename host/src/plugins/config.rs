@@ -42,6 +42,12 @@ impl PluginsConfig {
     }
 }
 
+/// A component with more bytes than this has an interpreter in it: those that are compiled take a tenth of it, and an
+/// engine for JavaScript or Python three times as much.
+const INTERPRETER: usize = 4 << 20;
+/// The memory that such a component gets by default. It begins with some 10 MiB.
+const INTERPRETED_MEMORY: usize = 64 << 20;
+
 /// What a path of a bundled plugin begins with.
 pub(super) const BUILTIN: &str = "builtin:";
 
@@ -287,7 +293,8 @@ pub struct Budget {
     /// How long a call may last in all, whether it computes, waits for others or sleeps, in milliseconds. Unless it is
     /// set: four times `time-ms`, and at least half a second.
     pub wall_clock_ms: Option<u32>,
-    /// Linear memory of an instance in total, in bytes.
+    /// Linear memory of an instance in total, in bytes. Where a component is larger than 4 MiB it brings an interpreter
+    /// along (JavaScript, Python), and the default of 16 MiB means 64 MiB.
     pub memory_bytes: usize,
     /// What a call may return, in bytes.
     pub answer_bytes: usize,
@@ -330,6 +337,17 @@ impl Default for BreakerConfig {
 }
 
 impl Budget {
+    /// What the defaults come to for a component of so many bytes.
+    pub(super) fn for_component(self, bytes: usize) -> Self {
+        let interpreted = Self::is_interpreter(bytes) && self.memory_bytes == Self::default().memory_bytes;
+        if interpreted { Self { memory_bytes: INTERPRETED_MEMORY, ..self } } else { self }
+    }
+
+    /// Whether a component of so many bytes has an interpreter in it.
+    pub(super) fn is_interpreter(bytes: usize) -> bool {
+        bytes > INTERPRETER
+    }
+
     /// How long a call may compute.
     pub fn time(&self) -> Duration {
         Duration::from_millis(self.time_ms.into())
@@ -417,6 +435,15 @@ mod tests {
         assert_eq!(budget("{}"), Duration::from_millis(500));
         assert_eq!(budget(r#"{"time-ms": 1000}"#), Duration::from_secs(4));
         assert_eq!(budget(r#"{"wall-clock-ms": 70}"#), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn a_component_with_an_interpreter_gets_more_memory_unless_the_operator_says_how_much() {
+        let budget = |memory_bytes| Budget { memory_bytes, ..Budget::default() };
+        let compiled = Budget::default().for_component(400 << 10);
+        assert_eq!(compiled, Budget::default());
+        assert_eq!(Budget::default().for_component(12 << 20).memory_bytes, 64 << 20);
+        assert_eq!(budget(20 << 20).for_component(12 << 20).memory_bytes, 20 << 20);
     }
 
     #[test]

@@ -113,6 +113,14 @@ impl Engine {
         store
     }
 
+    /// Makes a store from [`Self::store`], in which a call has ended well, ready for another.
+    pub(super) fn resume(&self, store: &mut Store<CallState>, plugin: Arc<str>, call: u64, budget: &Budget) {
+        let log = LogBudget::new(plugin, call, budget.log_bytes);
+        store.data_mut().resume(log, self.clock.run());
+        store.set_hostcall_fuel(budget.answer_bytes);
+        store.set_epoch_deadline(1);
+    }
+
     /// What a component may import: logging, and WASI where `wasi` says so, with nothing behind it.
     pub(super) fn linker(&self, wasi: bool) -> Result<Linker<CallState>, LoadError> {
         let mut linker = Linker::new(&self.wasmtime);

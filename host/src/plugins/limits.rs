@@ -155,9 +155,28 @@ impl Limits {
         self.place.clone()
     }
 
-    /// Linear memory that the instance has, in bytes.
+    /// The next call begins in the same instance: it has its time anew, and what is allocated stays charged.
+    pub(super) fn renew(&mut self) {
+        self.place = Arc::default();
+        self.ticks = 0;
+        self.turn = 0;
+        self.ticks_left = u64::from(self.budget.time_ms);
+        self.exceeded = None;
+    }
+
+    /// Bytes of linear memory that the instance has.
     pub(super) fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// Bytes of linear memory that it may have.
+    pub(super) fn most_memory(&self) -> usize {
+        self.budget.memory_bytes
+    }
+
+    /// Whether it was refused memory, or elements of a table.
+    pub(super) fn was_refused(&self) -> bool {
+        self.exceeded.is_some()
     }
 
     /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.

@@ -101,9 +101,10 @@ pub(super) async fn prepare(
     if let Some(expected) = entry.sha256.as_ref().filter(|expected| expected.as_str() != digest) {
         return Err(LoadProblem::Digest { expected: expected.as_str().into(), found: digest });
     }
+    let budget = entry.budget.for_component(bytes.len());
     let shape = shape::inspect(&bytes, hook)?;
     shape.check_grants(entry)?;
-    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, entry.budget).await;
+    let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, budget).await;
     let snapshot = snapshot.map_err(|problem| shape.explain(problem))?;
 
     let compiler = engine.wasmtime().clone();
@@ -128,7 +129,7 @@ pub(super) async fn prepare(
         mode: entry.mode,
         on_error,
         instance: entry.instance,
-        budget: entry.budget,
+        budget,
         breaker: entry.breaker,
         wasi: shape.wasi,
         engine: engine.clone(),

@@ -1,7 +1,8 @@
 //! One loaded plugin, and how it is called.
 //!
 //! Each call gets an instance of its own, which starts from the snapshot that was taken after `configure` and is gone
-//! when the call has returned. So nothing can leak from one user's call into the next.
+//! when the call has returned. So nothing can leak from one user's call into the next. Only where the operator wants it
+//! so, instances are used again (see `warm`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use super::limits::SlowLane;
 use super::loader::Origin;
 use super::metrics::{Asking, Counts};
 use super::state::CallState;
+use super::warm::{Live, Use, Warm};
 
 /// What is known of a loaded plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub(super) struct Plugin {
     wasi: bool,
     engine: Engine,
     pre: InstancePre<CallState>,
+    /// Instances that wait for a call; none: each call gets its own.
+    warm: Option<Warm>,
     export: Export,
     needs: Needs,
     permits: Semaphore,
@@ -143,10 +147,13 @@ pub(super) struct Needs {
     pub(super) tables: u32,
 }
 
-/// One call: a place among those that may run at once, and a store.
+/// One call: a place among those that may run at once, and a store. The permit comes last: whoever it is left to finds
+/// the instance gone, or put back.
 struct Call<'a> {
     store: Store<CallState>,
     id: u64,
+    /// The instance, where it is one that was used before, or may be used again.
+    instance: Option<(Instance, Use)>,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -161,7 +168,10 @@ macro_rules! call {
         let place = call.store.data().limits.place();
         let span = tracing::debug_span!("plugin", name = $plugin.name(), hook = %$plugin.info.hook, call = call.id);
         let answer = place.run(async {
-            let instance = $plugin.pre.instantiate_async(&mut call.store).await?;
+            let instance = match call.instance {
+                Some((instance, _)) => instance,
+                None => $plugin.instantiate(&mut call).await?,
+            };
             let function = instance.get_typed_func::<$types, $answer>(&mut call.store, $function)?;
             function.call_async(&mut call.store, $arguments).await
         });
@@ -198,6 +208,8 @@ impl Plugin {
             wasi: parts.wasi,
             engine: parts.engine,
             pre: parts.pre,
+            // Only once it is known to be what it should.
+            warm: None,
             export: parts.export,
             needs: parts.needs,
             permits: Semaphore::new(usize::try_from(parts.budget.concurrency).unwrap_or(Semaphore::MAX_PERMITS)),
@@ -228,6 +240,13 @@ impl Plugin {
         plugin.info.name = name;
         plugin.info.version = line(description.version);
         plugin.info.summary = line(description.summary);
+        if plugin.info.instance == InstanceMode::Warm {
+            tracing::warn!(
+                plugin = plugin.name(), hook = %plugin.info.hook,
+                "instances of this plugin are used again (`instance: warm`): what it keeps of one user's call is there in the next"
+            );
+            plugin.warm = Some(Warm::new());
+        }
         Ok(plugin)
     }
 
@@ -313,9 +332,22 @@ impl Plugin {
                 .expect("the semaphore is never closed"),
         };
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(Live { mut store, instance, use_ }) = self.warm.as_ref().and_then(Warm::take) {
+            self.engine.resume(&mut store, self.name.clone(), call, &self.budget);
+            return Ok(Call { store, id: call, instance: Some((instance, use_)), _permit: permit });
+        }
         let mut store = self.engine.store(self.name.clone(), call, &self.budget, self.wasi);
         store.data_mut().limits.keep_to(self.lane.clone());
-        Ok(Call { store, id: call, _permit: permit })
+        Ok(Call { store, id: call, instance: None, _permit: permit })
+    }
+
+    /// Makes the instance of a call.
+    async fn instantiate(&self, call: &mut Call<'_>) -> wasmtime::Result<Instance> {
+        let instance = self.pre.instantiate_async(&mut call.store).await?;
+        if self.warm.is_some() {
+            call.instance = Some((instance, Use::new(call.store.data().limits.memory())));
+        }
+        Ok(instance)
     }
 
     /// Gives the way that a call ended its name.
@@ -332,7 +364,15 @@ impl Plugin {
             self.counts.log_was_cut();
         }
         match answer {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                let Call { store, instance, _permit: permit, .. } = call;
+                match (&self.warm, instance) {
+                    (Some(warm), Some((instance, use_))) => warm.put(Live { store, instance, use_ }),
+                    _ => drop(store),
+                }
+                drop(permit);
+                Ok(answer)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(plugin = self.name(), error = format!("{error:#}"), "a call failed");
                 Err(self.failed(call.store.data().limits.failure(&error)))

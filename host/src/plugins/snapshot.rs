@@ -50,6 +50,12 @@ impl Snapshots {
         if let Some(snapshot) = read(&path) {
             return Ok(snapshot);
         }
+        if super::config::Budget::is_interpreter(component.len()) {
+            tracing::info!(
+                bytes = component.len(),
+                "a plugin with an interpreter in it is configured and compiled, which takes some seconds, once for these settings"
+            );
+        }
         let snapshot = take(engine.clone(), component.to_vec(), settings.to_owned(), shape, budget).await?;
         if let Err(error) = private_dir(&self.dir).and_then(|()| write(&path, &snapshot)) {
             tracing::warn!(path = %path.display(), %error, "a configured plugin can't be kept: the next start configures it anew");

@@ -16,7 +16,7 @@ pub(super) struct CallState {
     pub(super) limits: Limits,
     pub(super) log: LogBudget,
     wasi: Option<Box<Wasi>>,
-    _running: Running,
+    running: Option<Running>,
 }
 
 struct Wasi {
@@ -32,7 +32,19 @@ impl CallState {
             table.set_max_capacity(MAX_RESOURCES);
             Box::new(Wasi { ctx: empty_wasi(), table })
         });
-        Self { limits, log, wasi, _running: running }
+        Self { limits, log, wasi, running: Some(running) }
+    }
+
+    /// No call runs in the instance until [`Self::resume`].
+    pub(super) fn rest(&mut self) {
+        self.running = None;
+    }
+
+    /// Another call begins in the instance. What it holds of WASI stays, since the guest may refer to it.
+    pub(super) fn resume(&mut self, log: LogBudget, running: Running) {
+        self.limits.renew();
+        self.log = log;
+        self.running = Some(running);
     }
 }
 

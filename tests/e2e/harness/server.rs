@@ -339,6 +339,16 @@ impl Server {
         }
     }
 
+    /// An access token for a user who is no administrator, with more claims, signed with the server's own key: as what
+    /// stands between an institution's login and this server would make it.
+    pub(crate) fn token_with(&self, id: &str, more: &[(&str, serde_json::Value)]) -> String {
+        let mut claims = claims(&self.token(id, &[]));
+        claims.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let key = fs::read(self.place.data().join("signing.key")).expect("the server's key");
+        let key = jsonwebtoken::EncodingKey::from_secret(&key);
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("sign")
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()

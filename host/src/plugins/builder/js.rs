@@ -75,6 +75,11 @@ pub(super) fn compile(project: &Path, install: Install, progress: Progress<'_>) 
     let toolchain = format!("componentize-js {} and node {node}", package(&tool)?.version.unwrap_or_default());
     progress(&format!("building {} with {toolchain}", marker.name));
 
+    // The tool says of a mistake that there is one, and node where.
+    let mut check = Command::new("node");
+    check.current_dir(project).arg("--check").arg(&source);
+    run(check, "node --check", project, progress)?;
+
     let workshop = Workshop::new()?;
     let out = workshop.path().join("component.wasm");
     let mut command = Command::new("node");

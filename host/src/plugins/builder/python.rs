@@ -45,6 +45,8 @@ pub(super) fn compile(project: &Path, install: Install, progress: Progress<'_>) 
     // Its packages are found through the environment, and nothing is left in the project.
     command.env("VIRTUAL_ENV", &environment).env("PYTHONDONTWRITEBYTECODE", "1").env("TMPDIR", workshop.path());
     command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
+    // A mistake in the source is to be shown without the tool's own stack.
+    command.env_remove("RUST_BACKTRACE");
     run(command, TOOL, project, progress)?;
     let component = std::fs::read(&out).map_err(BuildError::io(&out))?;
     Ok(Compiled { name: marker.name, component, toolchain, wit: Some(workshop.wit()), workshop: Some(workshop) })
