@@ -287,6 +287,8 @@ impl Person {
                 tally.count(format!("log{}: {why}", if node.is_empty() { "" } else { " of a node" }));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            // Whoever the machine leaves no time to join within the server's limit is cut, and comes back.
+            Err(ConnectError::Closed) => tally.count("cut while joining"),
             Err(error) => panic!("{error}"),
         }
     }
