@@ -135,6 +135,13 @@ impl Column {
         self.samples.entry(figure).or_default().push(value);
     }
 
+    /// Adds the samples of another round.
+    pub(crate) fn append(&mut self, round: Self) {
+        for (figure, samples) in round.samples {
+            self.samples.entry(figure).or_default().extend(samples);
+        }
+    }
+
     pub(crate) fn value(&self, figure: Figure) -> Option<f64> {
         let mut samples = self.samples.get(&figure)?.clone();
         if figure.is_sum() {
