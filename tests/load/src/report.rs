@@ -77,7 +77,7 @@ impl Figure {
             Self::Burst => (format!("log fan-out to {clients} clients, unpaced, delivered/s"), 0),
             Self::CpuPerBurstMessage => ("same, server CPU per delivered message, µs".into(), 2),
             Self::PacedRate => (format!("log fan-out to {clients} clients, paced at {paced}/s, delivered/s"), 0),
-            Self::CpuPerPacedMessage => ("same, server CPU per delivered message, µs".into(), 2),
+            Self::CpuPerPacedMessage => ("log fan-out, paced: server CPU per delivered message, µs".into(), 2),
             Self::SwitchesPerPacedMessage => ("same, sleeps of server threads per delivered message".into(), 3),
             Self::MemoryPerClient => (format!("memory per idle client in 4 namespaces ({idle} clients), KiB"), 1),
             Self::EmptyMemory => ("memory of the server without clients, MiB".into(), 1),
@@ -133,6 +133,13 @@ impl Column {
 
     pub(crate) fn add(&mut self, figure: Figure, value: f64) {
         self.samples.entry(figure).or_default().push(value);
+    }
+
+    /// Adds the samples of another round.
+    pub(crate) fn append(&mut self, round: Self) {
+        for (figure, samples) in round.samples {
+            self.samples.entry(figure).or_default().extend(samples);
+        }
     }
 
     pub(crate) fn value(&self, figure: Figure) -> Option<f64> {
