@@ -60,7 +60,8 @@ pub(super) fn compile(project: &Path, install: Install, progress: Progress<'_>) 
         Some(tool) => tool,
         None => {
             let locked = project.join("package-lock.json").is_file();
-            let arguments: &[&str] = if locked { &["ci"] } else { &["install"] };
+            // What is locked is kept to, as by `npm ci`; but that refuses a lock which leaves out what other platforms need.
+            let arguments: &[&str] = if locked { &["install", "--no-save"] } else { &["install"] };
             if install == Install::No {
                 let command = format!("npm {}", arguments.join(" "));
                 return Err(BuildError::NotInstalled { dir: project.into(), tool: TOOL, command });
