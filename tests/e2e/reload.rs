@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::ONE_NODE;
 use crate::harness::{
-    Client, Place, Server, ServerBuilder, User, code_of, eventually, expect_data, next, output_of, run_program, within,
+    Client, Lines, Place, Server, ServerBuilder, Shell, User, code_of, eventually, expect_data, next, output_of,
+    run_program, within,
 };
 use crate::plugins::build;
 
@@ -307,4 +308,67 @@ async fn the_schema_of_the_configuration_is_printed() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/antimony.yml");
     let example: Value = serde_saphyr::from_str(&std::fs::read_to_string(example).unwrap()).unwrap();
     schemas.validate(&example, index).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What an operator does in the course of a day, as README.md tells it, with people at work meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_adds_a_quota_to_a_running_server_errs_in_its_settings_and_goes_back_and_nobody_is_cut() {
+    let test = "the operator's day";
+    if !User::Myself.can_run_labs(test) {
+        return;
+    }
+    let Some(component) = build(test, "examples/plugins/quotas-and-hours").await else { return };
+    let bundled = "plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n";
+    let with_quota =
+        |settings: &str| format!("{bundled}    - path: {}\n      settings: {settings}\n", component.display());
+    let place = Place::new(User::Myself);
+    let server = ServerBuilder::at(&place).config(bundled).start().await;
+    let operated = Operated { server, place, policy: component.clone() };
+    let admin = operated.server.admin().await;
+    let collection = admin.api.create_collection("course", true, true).await.unwrap();
+    let topology = admin.api.create_topology(&collection, ONE_NODE).await.unwrap();
+    let ada = operated.server.member("ada", &["course"]).await;
+    let mut labs = Vec::new();
+    for name in ["one", "two", "three"] {
+        labs.push(ada.api.create_lab(&topology, name).await.unwrap());
+    }
+    // All day long: a log, a shell, the updates.
+    ada.deploy(&labs[0]).await.unwrap();
+    ada.deploy(&labs[1]).await.unwrap();
+    let mut shell = Shell::open(&ada, &labs[0], "n1").await;
+    let mut log = Lines::of(ada.join(&format!("/logs/{}", labs[1])).await);
+    assert!(within("the backlog", log.read()).await);
+    let refused = async |rule: &str| match ada.deploy(&labs[2]).await {
+        Err(antimony_host::client::AckError::Refused { code: 5403, message }) => {
+            assert!(message.contains("quotas-and-hours") && message.contains(rule), "{message}");
+        }
+        other => panic!("error 5403 was due: {other:?}"),
+    };
+
+    operated.write(&with_quota("{ everywhere: { max-running: 2 } }"));
+    operated.generation(&admin, 2).await;
+    refused("max-running").await;
+
+    // A slip in the settings: the old ones stay in force, and it is said.
+    operated.write(&with_quota("{ everywhere: { max-runing: 3 } }"));
+    let state = operated.state(&admin, |state| !state["reload"]["lastError"].is_null()).await;
+    assert!(state["reload"]["lastError"].to_string().contains("max-runing"), "{state}");
+    refused("max-running").await;
+
+    // Mended: the third lab comes up.
+    operated.write(&with_quota("{ everywhere: { max-running: 3 } }"));
+    operated.generation(&admin, 3).await;
+    ada.deploy(&labs[2]).await.unwrap();
+    ada.destroy(&labs[2]).await.unwrap();
+
+    // Not such a good idea after all.
+    let answer = operated.ask("rollback", &admin.token).await;
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    refused("max-running").await;
+
+    // Nobody was cut: the shell has its state, the log goes on where it was.
+    assert_eq!(shell.succeeds("echo still here").await, "still here");
+    ada.destroy(&labs[1]).await.unwrap();
+    log.until("Nothing is left of").await;
+    ada.destroy(&labs[0]).await.unwrap();
 }
