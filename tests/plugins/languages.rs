@@ -16,6 +16,7 @@ use antimony_host::plugins::decision::{Action, CallFailure, CommandKind, Namespa
 use antimony_host::plugins::{BuildError, PluginHost, PluginsConfig, build, source};
 use serde_json::json;
 
+use crate::alone::{elsewhere, resident};
 use crate::sample::{NOW, claims, command, demanding_lab, event, lab, user};
 use crate::warm::count;
 use crate::{try_load, with_policy};
@@ -78,12 +79,6 @@ fn entry(name: &str) -> Option<Entry> {
 
 async fn ask(host: &PluginHost, name: &str) -> Result<(), Refusal> {
     host.authorize(&user(name), Action::Connect(Namespace::LabUpdates), NOW).await
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 /// Loads one after the other: compiling takes all of the machine as it is.
@@ -151,6 +146,9 @@ async fn misbehaves(name: &str, ways: &[Way]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn javascript_that_misbehaves_has_its_outcome_and_costs_only_its_call() {
+    if elsewhere("languages::javascript_that_misbehaves_has_its_outcome_and_costs_only_its_call") {
+        return;
+    }
     misbehaves(
         "hostile-js",
         &[
@@ -170,6 +168,9 @@ async fn javascript_that_misbehaves_has_its_outcome_and_costs_only_its_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_that_misbehaves_has_its_outcome_and_costs_only_its_call() {
+    if elsewhere("languages::python_that_misbehaves_has_its_outcome_and_costs_only_its_call") {
+        return;
+    }
     misbehaves(
         "hostile-py",
         &[

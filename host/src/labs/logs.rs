@@ -154,7 +154,7 @@ impl LabLogs {
     pub(super) async fn remove(&self) {
         self.remove_nodes().await;
         // Opened if it wasn't: whoever asks for it from now on finds it closed.
-        self.own().await.close();
+        self.own().await;
         if let Some(own) = self.own.get() {
             own.close().await;
         }

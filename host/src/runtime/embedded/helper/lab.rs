@@ -535,7 +535,8 @@ impl<'a> Lab<'a> {
             }
             // No process can be made in a node that is about to end; what the kernel calls that says nothing to anybody.
             let node = &self.nodes[node];
-            let ends = !matches!(role, Role::Init(_)) && (node.init.is_none() || !node.waiting.is_empty());
+            let ending = !node.waiting.is_empty() || node.kill_at.is_some() || !self.destroying.is_empty();
+            let ends = !matches!(role, Role::Init(_)) && (node.init.is_none() || ending);
             self.reply(request, Err(if ends { Refusal::NotRunning } else { Refusal::Failed(error) }));
             return;
         }
