@@ -1,6 +1,8 @@
 //! Tests of what a call leaves behind in the whole process. Others beside them would be seen too, so they run in a
 //! process of their own.
 
+#![allow(clippy::print_stdout, reason = "what the other process has printed")]
+
 use std::process::Command;
 
 /// Set in the process that is a test's own.

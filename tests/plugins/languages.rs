@@ -136,7 +136,7 @@ async fn misbehaves(name: &str, ways: &[Way]) {
         ask(host, "log").await.unwrap();
         let grown = resident().saturating_sub(before);
         println!("{name}: {} KiB more resident afterwards", grown >> 10);
-        assert!(grown < 96 << 20, "{grown} bytes more are resident");
+        assert!(grown < 16 << 20, "{grown} bytes more are resident");
     }
     assert_eq!((count(&per_call, "count").await, count(&per_call, "count").await), (1, 1));
     assert_eq!((count(&warm, "count").await, count(&warm, "count").await), (1, 2));
