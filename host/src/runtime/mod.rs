@@ -4,7 +4,9 @@
 //! of the server would have to bring back: what runs can be asked of it with [`RuntimeDriver::list`].
 
 pub mod containerlab;
+pub mod docker;
 pub mod embedded;
+mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
