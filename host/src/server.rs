@@ -155,9 +155,9 @@ impl Server {
             plugins.log_decisions(log.clone());
         }
         // By its real name: the default is relative.
-        let embedded =
-            EmbeddedOptions { hidden: vec![data.canonicalize().map_err(unusable)?], ..EmbeddedOptions::default() };
-        let driver = choose::open(config.runtime, &config.containerlab, embedded).await?;
+        let real = data.canonicalize().map_err(unusable)?;
+        let embedded = EmbeddedOptions { hidden: vec![real.clone()], ..EmbeddedOptions::default() };
+        let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RuntimeDriver;
-use super::containerlab::{self, ContainerlabConfig, Found, Missing};
+use super::containerlab::{self, ContainerlabConfig, ContainerlabRuntime, Found, FoundEngine, FoundProgram, Missing};
 use super::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
 
 /// What shall run labs.
@@ -53,9 +53,6 @@ pub enum NoRuntime {
         "the runtime containerlab can't run labs here: {0}; without it, `runtime: embedded` runs nodes of kind linux"
     )]
     Containerlab(Missing),
-    /// containerlab is there, but its driver doesn't start.
-    #[error("the runtime containerlab doesn't start: {0}")]
-    Driver(String),
     /// The embedded runtime was asked for and can't be used.
     #[error(transparent)]
     Embedded(Unavailable),
@@ -86,7 +83,8 @@ pub async fn choose(choice: RuntimeChoice, config: &ContainerlabConfig) -> Resul
     }
 }
 
-/// Opens the runtime that the operator asks for.
+/// Opens the runtime that the operator asks for. `data` is the server's data folder, by its real name: it tells what this
+/// server has made from what others have.
 ///
 /// # Errors
 /// [`NoRuntime`].
@@ -94,9 +92,10 @@ pub async fn open(
     choice: RuntimeChoice,
     config: &ContainerlabConfig,
     embedded: EmbeddedOptions,
+    data: &Path,
 ) -> Result<Arc<dyn RuntimeDriver>, NoRuntime> {
     let why = match choose(choice, config).await? {
-        Chosen::Containerlab(found) => return open_containerlab(config, found).await,
+        Chosen::Containerlab(found) => return open_containerlab(config, found, data).await,
         Chosen::Embedded(why) => why,
     };
     let opened = EmbeddedRuntime::new(embedded);
@@ -117,9 +116,23 @@ pub async fn open(
     }
 }
 
-async fn open_containerlab(config: &ContainerlabConfig, found: Found) -> Result<Arc<dyn RuntimeDriver>, NoRuntime> {
-    let _ = (config, found);
-    Err(NoRuntime::Driver("it isn't there yet".into()))
+async fn open_containerlab(
+    config: &ContainerlabConfig,
+    found: Found,
+    data: &Path,
+) -> Result<Arc<dyn RuntimeDriver>, NoRuntime> {
+    let FoundProgram { path, version, .. } = &found.program;
+    let version = version.map_or_else(|| "of unknown version".to_owned(), |version| version.to_string());
+    let FoundEngine { address, version: engine, .. } = &found.engine;
+    tracing::info!(
+        "labs run on containerlab {version} ({}), with the container engine {engine} at {address}: both answer",
+        path.display()
+    );
+    if let Some(problem) = kernel_problem() {
+        tracing::warn!("{problem}");
+    }
+    let driver = ContainerlabRuntime::start(config, found, &data.to_string_lossy()).await;
+    Ok(Arc::new(driver.map_err(NoRuntime::Containerlab)?))
 }
 
 /// What every deploy of containerlab needs of the kernel and isn't there, in a sentence.
