@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use antimony_host::labs::model::{LabId, NodeState};
 use antimony_host::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime};
-use antimony_host::runtime::{InstanceSpec, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError};
+use antimony_host::runtime::{
+    InstanceSpec, LogChunk, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
+};
 use antimony_host::topology::{Endpoint, Link, Node, Topology};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -187,12 +189,12 @@ async fn until(what: &str, mut happened: impl FnMut() -> bool) {
 }
 
 /// Reads a node's log until it contains `text`.
-async fn read_log(log: &mut tokio::sync::mpsc::Receiver<Bytes>, text: &str) -> String {
+async fn read_log(log: &mut tokio::sync::mpsc::Receiver<LogChunk>, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
         let chunk = tokio::time::timeout(PATIENCE, log.recv()).await.unwrap_or_else(|_| panic!("no {text} in {seen}"));
         seen.push_str(&String::from_utf8_lossy(
-            &chunk.unwrap_or_else(|| panic!("the log ended without {text}: {seen}")),
+            &chunk.unwrap_or_else(|| panic!("the log ended without {text}: {seen}")).data,
         ));
     }
     seen
@@ -308,7 +310,7 @@ async fn cmd_env_exec_sysctls_and_user_work_as_containerlab_documents_them() {
     assert!(lines.contains("spine-1 | first hello  world\nspine-1 | second\nspine-1 | 1\n"), "{lines}");
     assert!(lines.contains("no-such-program") && lines.contains("exit status 3"), "{lines}");
     assert!(lines.contains("1 received") && lines.contains("alpine:3 is not used"), "{lines}");
-    let mut log = runtime.follow_log("documented", "spine-1").await.unwrap();
+    let mut log = runtime.follow_log("documented", "spine-1", None).await.unwrap();
     read_log(&mut log, "main sees hello  world\n").await;
     let (_, text) = run_in(&runtime, "documented", "spine-1", "echo \"<$GREETING>\"").await;
     assert!(text.contains("<hello  world>"), "{text}");
@@ -320,7 +322,7 @@ async fn cmd_env_exec_sysctls_and_user_work_as_containerlab_documents_them() {
     let result = runtime.deploy(&spec, Lines::default().sink(), CancellationToken::new()).await;
     if nix::unistd::geteuid().is_root() {
         result.unwrap();
-        read_log(&mut runtime.follow_log("user", "r1").await.unwrap(), "65534\n65534\n").await;
+        read_log(&mut runtime.follow_log("user", "r1", None).await.unwrap(), "65534\n65534\n").await;
         destroy(&runtime, "user").await;
     } else {
         assert!(matches!(result, Err(RuntimeError::Unsupported(text)) if text.contains("user")));
@@ -579,7 +581,7 @@ async fn stop_gives_the_grace_period_and_start_brings_links_addresses_and_routes
     topology.links[0].ends[1].ipv6 = Some("2001:db8::2/64".to_owned());
     deploy(&runtime, "stops", topology).await;
     let mut events = runtime.watch();
-    let mut log = runtime.follow_log("stops", "r1").await.unwrap();
+    let mut log = runtime.follow_log("stops", "r1", None).await.unwrap();
     let mut shell = Shell::open(&runtime, "stops", "r1").await;
     assert_eq!(shell.run("ping -c 1 -W 5 2001:db8::2").await.0, 0);
 
@@ -735,10 +737,10 @@ async fn a_flood_of_output_slows_nobody_else_down() {
     let flood = Node { cmd: Some("yes this is a line of some length, over and over".to_owned()), ..node("flood") };
     let topology = Topology { nodes: vec![flood, node("quiet")], links: vec![], ..two_routers() };
     deploy(&runtime, "flood", topology).await;
-    let mut log = runtime.follow_log("flood", "flood").await.unwrap();
+    let mut log = runtime.follow_log("flood", "flood", None).await.unwrap();
     let mut bytes = 0;
     while bytes < 20_000_000 {
-        bytes += tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap().len();
+        bytes += tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap().data.len();
     }
     assert_eq!(run_in(&runtime, "flood", "quiet", "true").await.0, 0);
     let begun = Instant::now();
@@ -981,7 +983,7 @@ async fn the_servers_own_program_cannot_be_changed_through_the_processes_of_a_no
     let exec = vec!["ln -s /proc/self/exe /tmp/ping".to_owned()];
     let attacker = Node { cmd: Some(format!("sh -c '{attack}'")), exec, ..node("r1") };
     deploy(&runtime, "overwrite", one(attacker)).await;
-    let mut log = runtime.follow_log("overwrite", "r1").await.unwrap();
+    let mut log = runtime.follow_log("overwrite", "r1", None).await.unwrap();
     // Under this name the program stays for a while.
     let again = ["/tmp/ping", "-c", "1000", "127.0.0.1"];
     let pty = runtime.open_pty("overwrite", "r1", request(&[&again])).await.unwrap();

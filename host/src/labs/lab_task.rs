@@ -195,7 +195,7 @@ impl LabTask {
         match revival {
             Revival::None => {}
             Revival::Failed => {
-                self.logs.restore_nodes().await;
+                self.logs.restore_nodes();
                 self.publish_change().await;
             }
             Revival::Running(_) => {
@@ -204,7 +204,7 @@ impl LabTask {
                 self.announce(Occurrence::LabRecovered, None).await;
             }
             Revival::Lost(reason) => {
-                self.logs.restore_nodes().await;
+                self.logs.restore_nodes();
                 // Whoever opens the log finds why it ends here.
                 self.note(&format!("The instance is lost: {reason}")).await;
                 self.store_instance().await;
@@ -552,7 +552,7 @@ impl LabTask {
     async fn follow_nodes(&self) {
         let nodes: Vec<String> = self.facts.nodes.iter().map(|node| node.name.clone()).collect();
         if let Some(instance) = self.facts.instance_name() {
-            self.logs.follow_nodes(&self.shared.driver, instance, &nodes).await;
+            self.logs.follow_nodes(&self.shared.driver, instance, &nodes, &self.shared.closing).await;
         }
     }
 

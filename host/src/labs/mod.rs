@@ -262,8 +262,9 @@ impl Labs {
     }
 
     /// The log of a node of a lab's instance: what its processes print.
-    pub fn node_log(&self, id: &LabId, node: &str) -> Option<Arc<LabLog>> {
-        self.handle(id)?.logs.node(node)
+    pub async fn node_log(&self, id: &LabId, node: &str) -> Option<Arc<LabLog>> {
+        let logs = self.handle(id)?.logs;
+        logs.node(node).await
     }
 
     /// Names of the nodes of a lab that have a log.
