@@ -9,11 +9,15 @@
 
 mod bench;
 mod deploys;
+mod engine;
+mod faults;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "it is made for other suites, and this one doesn't use all of it")]
 mod harness;
 mod logs;
+mod machine;
 mod nodes;
+mod revive;
 mod shells;
 
 /// Runs each of the behaviours on each of the runtimes, as `embedded::name` and `containerlab::name`, and then looks whether
