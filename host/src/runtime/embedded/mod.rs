@@ -33,6 +33,15 @@ pub use self::driver::EmbeddedRuntime;
 pub use self::helper::helper_main;
 pub use self::preflight::Unavailable;
 
+/// Finds out whether this machine can run labs, by running one; without any effect on those that run. Blocks for some ten
+/// milliseconds.
+///
+/// # Errors
+/// One sentence that says what to switch on.
+pub fn preflight(options: &EmbeddedOptions) -> Result<(), Unavailable> {
+    preflight::check(options)
+}
+
 /// How the runtime shall work.
 #[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
