@@ -19,6 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use self::place::Place;
+pub(crate) use self::raw::limits;
 
 /// Definitions of more bytes than these are refused unread. The largest that people write are a tenth of it.
 pub const MAX_BYTES: usize = 1 << 20;

@@ -97,13 +97,10 @@ pub(super) struct ExtendedEndpoint {
     unknown: Vec<Text>,
 }
 
-/// Reads the text.
-pub(super) fn read(text: &str) -> Result<File, TopologyError> {
-    if text.len() > MAX_BYTES {
-        return Err(TopologyError::TooLarge(text.len()));
-    }
+/// How far a definition may go before it is refused.
+pub(crate) fn limits() -> serde_saphyr::Options {
     // A definition of 1,000 nodes has some 20,000 YAML nodes and is nested 8 deep.
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 32,
             max_nodes: 100_000,
@@ -122,8 +119,15 @@ pub(super) fn read(text: &str) -> Result<File, TopologyError> {
         },
         emit_comments: false,
         with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options::<File>(text, options).map_err(|error| {
+    }
+}
+
+/// Reads the text.
+pub(super) fn read(text: &str) -> Result<File, TopologyError> {
+    if text.len() > MAX_BYTES {
+        return Err(TopologyError::TooLarge(text.len()));
+    }
+    serde_saphyr::from_str_with_options::<File>(text, limits()).map_err(|error| {
         let problem = problem_of(&error);
         let line = error.location().map_or(0, |location| location.line());
         // The reader points at the value before a tab, which may be lines above.

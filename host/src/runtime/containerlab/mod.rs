@@ -2,6 +2,9 @@
 //! what runs, follows logs and opens terminals.
 
 mod config;
+mod definition;
+mod output;
+mod program;
 mod version;
 
 pub use self::config::ContainerlabConfig;
