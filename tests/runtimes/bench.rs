@@ -150,15 +150,16 @@ impl Bench {
 
     fn configured(&self, builder: ServerBuilder, place: &Place, config: &str) -> ServerBuilder {
         self.places.lock().unwrap().push(place.data());
+        let builder = if config.is_empty() { builder } else { builder.config(config) };
         let Some(prepared) = &self.prepared else {
-            return builder.config(&config.to_owned());
+            return builder.runtime(Some("embedded"));
         };
         // Found by its name, as on an operator's machine.
         let mut path = prepared.containerlab.parent().expect("a program is in a folder").as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         builder
-            .config(&format!("runtime: containerlab\n{config}"))
+            .runtime(Some("containerlab"))
             .env("PATH", path.to_str().expect("a path that is text"))
             .env("DOCKER_HOST", &prepared.docker_host)
     }

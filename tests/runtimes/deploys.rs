@@ -23,7 +23,11 @@ pub(crate) async fn a_lab_lives_from_deploy_over_redeploy_to_destroy(on: &Bench)
         assert_eq!(admin.deploy(&lab).await, Ok(Value::Null));
         expect_data(&mut statuses, "a success", |data| data["payload"]["severity"] == 0).await;
         let shown = admin.api.lab(&lab).await.unwrap();
-        assert_eq!((&shown["instance"]["state"], &shown["instance"]["recovered"]), (&json!(1), &json!(false)), "{shown}");
+        assert_eq!(
+            (&shown["instance"]["state"], &shown["instance"]["recovered"]),
+            (&json!(1), &json!(false)),
+            "{shown}"
+        );
         let nodes = nodes(&admin, &lab).await;
         assert_eq!(nodes.iter().map(|node| &node["name"]).collect::<Vec<_>>(), ["r1", "r2"]);
         for node in &nodes {
@@ -77,7 +81,9 @@ pub(crate) async fn a_deploy_tells_each_line_as_it_is_written_however_long_one_i
 }
 
 /// Line 12 of the catalogue: at several moments of a deploy.
-pub(crate) async fn a_destroy_during_a_deploy_ends_it_with_an_error_announces_no_success_and_leaves_nothing(on: &Bench) {
+pub(crate) async fn a_destroy_during_a_deploy_ends_it_with_an_error_announces_no_success_and_leaves_nothing(
+    on: &Bench,
+) {
     let turn = alone().await;
     let mark = mark();
     // It never ends by itself, so whatever is told of it is told while it goes on.
@@ -215,10 +221,13 @@ pub(crate) async fn what_reaches_for_the_host_is_refused_to_members_by_policy_an
         "kind: host",
         "stages: {create: {exec: [{command: touch /tmp/never, target: host}]}}",
     ];
-    let of_links = ["[\"n1:eth1\", \"host:never0\"]", "[\"n1:eth1\", \"macvlan:lo\"]", "[\"n1:eth1\", \"mgmt-net:never0\"]"];
+    let of_links =
+        ["[\"n1:eth1\", \"host:never0\"]", "[\"n1:eth1\", \"macvlan:lo\"]", "[\"n1:eth1\", \"mgmt-net:never0\"]"];
     let node = |wish: &str| format!("  nodes:\n    n1: {{{wish}}}\n");
     let link = |wish: &str| format!("{}  links:\n    - endpoints: {wish}\n", node(""));
-    for (number, wish) in of_node.iter().map(|wish| node(wish)).chain(of_links.iter().map(|wish| link(wish))).enumerate() {
+    for (number, wish) in
+        of_node.iter().map(|wish| node(wish)).chain(of_links.iter().map(|wish| link(wish))).enumerate()
+    {
         let definition = format!("name: wish-{number}\ntopology:\n  {DEFAULTS}\n{wish}");
         // Wherever it is refused first: nothing of it ever runs.
         let lab = match member.api.create_topology(&collection, &definition).await {

@@ -335,7 +335,8 @@ async fn a_disk_that_is_full_under_containerlab_fails_the_deploy_with_the_reason
     let folder = format!("/proc/{}/root{}", server.id(), run.display());
     let fill = |free: usize| {
         let mut made = Vec::new();
-        while let Some(path) = Some(format!("{folder}/full-{}", made.len())).filter(|path| fs::write(path, "").is_ok()) {
+        while let Some(path) = Some(format!("{folder}/full-{}", made.len())).filter(|path| fs::write(path, "").is_ok())
+        {
             made.push(path);
         }
         for path in made.iter().rev().take(free) {

@@ -9,7 +9,10 @@ use crate::{lab, sh};
 
 /// A lab of one node that numbers its lines, slowly and without an end, and says when it begins.
 pub(crate) fn ticking() -> String {
-    lab("ticking", &format!("n1:\n  cmd: {}", sh("echo begun; i=0; while :; do echo \"tick $i.\"; i=$((i+1)); sleep 0.02; done")))
+    lab(
+        "ticking",
+        &format!("n1:\n  cmd: {}", sh("echo begun; i=0; while :; do echo \"tick $i.\"; i=$((i+1)); sleep 0.02; done")),
+    )
 }
 
 /// The numbers in a log, in the order in which they came.
@@ -26,8 +29,11 @@ pub(crate) fn assert_each_once(log: &Lines, runs: usize) {
         expected = if tick == 0 { 0 } else { expected + 1 };
         assert_eq!(tick, expected, "lost, doubled or swapped");
     }
-    let other: Vec<_> =
-        log.pieces.iter().filter(|line| *line != "begun" && !(line.starts_with("tick ") && line.ends_with('.'))).collect();
+    let other: Vec<_> = log
+        .pieces
+        .iter()
+        .filter(|line| *line != "begun" && !(line.starts_with("tick ") && line.ends_with('.')))
+        .collect();
     assert!(other.len() < runs, "only what is cut when a node ends may be anything else: {other:?}");
 }
 

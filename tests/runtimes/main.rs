@@ -18,6 +18,7 @@ mod logs;
 mod machine;
 mod nodes;
 mod revive;
+mod scale;
 mod shells;
 
 /// Runs each of the behaviours on each of the runtimes, as `embedded::name` and `containerlab::name`, and then looks whether

@@ -85,7 +85,9 @@ pub(crate) async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_an
 pub(crate) async fn stopping_a_node_gives_its_process_the_time_to_end_by_itself(on: &Bench) {
     let server = on.server().await;
     let admin = server.admin().await;
-    let careful = sh("trap 'echo asked to end; sleep 1; echo all is saved; exit 0' TERM; echo begun; while :; do sleep 0.1; done");
+    let careful = sh(
+        "trap 'echo asked to end; sleep 1; echo all is saved; exit 0' TERM; echo begun; while :; do sleep 0.1; done",
+    );
     let lab = admin.create_lab("course", &lab("careful", &format!("n1:\n  cmd: {careful}"))).await;
     admin.deploy(&lab).await.unwrap();
     let mut log = Lines::of(admin.join(&format!("/logs/{lab}/n1")).await);
@@ -104,7 +106,9 @@ pub(crate) async fn stopping_a_node_gives_its_process_the_time_to_end_by_itself(
 }
 
 /// Line 16.
-pub(crate) async fn names_with_dashes_and_capitals_and_names_that_begin_alike_mean_the_right_node_everywhere(on: &Bench) {
+pub(crate) async fn names_with_dashes_and_capitals_and_names_that_begin_alike_mean_the_right_node_everywhere(
+    on: &Bench,
+) {
     let server = on.server().await;
     let admin = server.admin().await;
     let names = ["spine-1", "SPINE-1", "a-b-c", "a-b", "aa", "Leaf_2", "r1.lab"];

@@ -33,7 +33,11 @@ async fn a_lab_goes_on_over_a_restart_and_a_kill_of_the_server_with_nodes_links_
         server = on.builder_at(&place).start().await;
         let admin = server.admin().await;
         let shown = admin.api.lab(&lab).await.unwrap();
-        assert_eq!((&shown["instance"]["state"], &shown["instance"]["recovered"]), (&json!(1), &json!(true)), "{shown}");
+        assert_eq!(
+            (&shown["instance"]["state"], &shown["instance"]["recovered"]),
+            (&json!(1), &json!(true)),
+            "{shown}"
+        );
         assert_eq!(shown["instance"]["nodes"], before["instance"]["nodes"]);
         let mut shell = Shell::open(&admin, &lab, "r1").await;
         assert_eq!(shell.succeeds("ls /root").await, "mine");
