@@ -5,7 +5,9 @@
 
 pub mod choose;
 pub mod containerlab;
+pub mod docker;
 pub mod embedded;
+mod sessions;
 
 use std::path::PathBuf;
 use std::sync::Arc;
