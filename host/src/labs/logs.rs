@@ -59,7 +59,22 @@ pub(super) struct LabLogs {
 struct NodeLog {
     kept: Kept,
     /// Writes it, while there is a node.
-    following: Option<JoinHandle<()>>,
+    following: Option<Following>,
+}
+
+impl NodeLog {
+    /// Follows it no more.
+    fn leave(&mut self) {
+        if let Some(following) = self.following.take() {
+            following.task.abort();
+        }
+    }
+}
+
+/// The task that writes a node's log.
+struct Following {
+    instance: String,
+    task: JoinHandle<()>,
 }
 
 /// A log that is kept, and read from disk when somebody wants it.
@@ -135,20 +150,23 @@ impl LabLogs {
         nodes: &[String],
         closing: &CancellationToken,
     ) {
-        self.leave_nodes();
         self.restore_nodes();
-        let gone: BTreeMap<String, NodeLog> = {
+        let mut gone: BTreeMap<String, NodeLog> = {
             let mut logs = self.nodes();
             let (stay, gone) = std::mem::take(&mut *logs).into_iter().partition(|(name, _)| nodes.contains(name));
             *logs = stay;
             gone
         };
-        for (name, node) in &gone {
+        for (name, node) in &mut gone {
+            node.leave();
             self.remove_node(name, node).await;
         }
         for name in nodes {
             let kept = self.know_node(name);
             self.open_node(name, &kept).await;
+            if self.is_followed(name, instance) {
+                continue;
+            }
             let follower = NodeFollower {
                 driver: Arc::clone(driver),
                 instance: instance.to_owned(),
@@ -156,27 +174,30 @@ impl LabLogs {
                 kept,
                 closing: closing.clone(),
             };
-            let following = tokio::spawn(follower.run());
+            let following = Following { instance: instance.to_owned(), task: tokio::spawn(follower.run()) };
             if let Some(node) = self.nodes().get_mut(name) {
                 node.following = Some(following);
             }
         }
     }
 
-    /// Follows no node any more.
-    pub(super) fn leave_nodes(&self) {
-        for node in self.nodes().values_mut() {
-            if let Some(following) = node.following.take() {
-                following.abort();
-            }
+    /// Whether a node of this instance is being followed. Of another instance, it is left now.
+    fn is_followed(&self, name: &str, instance: &str) -> bool {
+        let mut nodes = self.nodes();
+        let Some(node) = nodes.get_mut(name) else { return false };
+        let same = |following: &&Following| following.instance == instance && !following.task.is_finished();
+        if node.following.as_ref().filter(same).is_some() {
+            return true;
         }
+        node.leave();
+        false
     }
 
     /// Removes the logs of all nodes.
     pub(super) async fn remove_nodes(&self) {
-        self.leave_nodes();
-        let nodes = std::mem::take(&mut *self.nodes());
-        for (name, node) in &nodes {
+        let mut nodes = std::mem::take(&mut *self.nodes());
+        for (name, node) in &mut nodes {
+            node.leave();
             self.remove_node(name, node).await;
         }
         self.archive.remove(&[self.lab.as_str(), NODES]).await;

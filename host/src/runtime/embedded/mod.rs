@@ -33,6 +33,9 @@ pub use self::driver::EmbeddedRuntime;
 pub use self::helper::helper_main;
 pub use self::preflight::Unavailable;
 
+/// Its name in the configuration, in messages and in the store.
+pub const NAME: &str = "embedded";
+
 /// Finds out whether this machine can run labs, by running one; without any effect on those that run. Blocks for some ten
 /// milliseconds.
 ///
