@@ -2,12 +2,12 @@
 //! runtime in `tests/runtimes`.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use antimony_host::client::ConnectError;
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Client, Lines, Server, ServerBuilder, User, next, within};
+use crate::harness::{Lines, Server, ServerBuilder, User, next, within};
 
 /// A lab of one node that numbers its lines, slowly and without an end, and says when it begins.
 const TICKING: &str = "name: ticking
