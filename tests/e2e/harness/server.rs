@@ -193,7 +193,6 @@ impl ServerBuilder {
 
     /// Has labs run on this runtime; `None`: on whichever it takes by itself. The embedded one unless this is called, wherever
     /// the tests run.
-    #[expect(dead_code, reason = "for those tests that are about it")]
     pub(crate) fn runtime(mut self, name: Option<&str>) -> Self {
         self.runtime = name.map(str::to_owned);
         self
