@@ -377,7 +377,8 @@ fn every_row_of_the_table_names_a_test_and_everything_in_the_contract_has_a_row(
 /// All tests of the suites under `tests/` and of the program itself, as `suite module::name`, with `lib` for the latter.
 fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut all: BTreeSet<String> = on_every_runtime().into_iter().map(|name| format!("runtimes containerlab::{name}")).collect();
+    let mut all: BTreeSet<String> =
+        on_every_runtime().into_iter().map(|name| format!("runtimes containerlab::{name}")).collect();
     for (suite, folder) in
         [("e2e", "tests/e2e"), ("embedded", "tests/embedded"), ("plugins", "tests/plugins"), ("lib", "host/src")]
     {

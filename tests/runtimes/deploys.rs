@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, Runtime, mark, processes_with};
 use crate::harness::{Client, Lines, Shell, System, alone, code_of, eventually, expect_data, known_programs, within};
-use crate::{DEFAULTS, lab, one_node, sh, two_routers};
+use crate::{DEFAULTS, apart, lab, one_node, sh, two_routers};
 
 /// The nodes of a lab's instance, as REST shows them.
 async fn nodes(client: &Client, lab: &str) -> Vec<Value> {
@@ -170,7 +170,8 @@ pub(crate) async fn a_node_that_cannot_start_fails_the_deploy_with_the_reason_an
 pub(crate) async fn what_defaults_kinds_and_groups_say_counts_for_their_nodes(on: &Bench) {
     let server = on.server().await;
     let admin = server.admin().await;
-    let topology = "name: inherits
+    let topology = apart(
+        "name: inherits
 topology:
   defaults: {image-pull-policy: never, image: no/such-image, env: {FROM_DEFAULTS: yes, WHO: defaults}}
   kinds:
@@ -181,8 +182,9 @@ topology:
     of-group: {group: edge}
     of-itself: {group: edge, env: {WHO: node}}
     plain: {kind: linux}
-";
-    let lab = admin.create_lab("course", topology).await;
+",
+    );
+    let lab = admin.create_lab("course", &topology).await;
     admin.deploy(&lab).await.unwrap();
     for node in nodes(&admin, &lab).await {
         assert_eq!(node["kind"], "linux", "{node}");

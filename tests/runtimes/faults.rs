@@ -18,7 +18,7 @@ use crate::logs::{assert_each_once, ticking, until_runs};
 use crate::machine::Machine;
 use crate::nodes::{node_state, until_node_is};
 use crate::shells::until_running;
-use crate::{lab, one_node, sh, two_routers};
+use crate::{DEFAULTS, lab, one_node, sh, two_routers};
 
 /// A lab whose deploy never ends by itself, for it runs `mark` in one of its nodes.
 fn endless(mark: &str) -> String {
@@ -399,4 +399,36 @@ async fn a_destroy_that_fails_while_the_engine_is_away_leaves_a_failed_lab_that_
     assert!(processes_with(&mark).is_empty());
     on.leaves_nothing().await;
     drop((server, engine));
+}
+
+/// All labs share a management network unless they name one, and whichever goes last takes it along.
+#[tokio::test(flavor = "multi_thread")]
+async fn labs_that_come_and_go_at_once_do_not_take_the_management_network_from_each_other_and_leave_none() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "labs that share a network") else { return };
+    let turn = alone().await;
+    let place = Place::new(User::Myself);
+    let before = Machine::now(&on, &known_programs(&place));
+    let server = on.builder_at(&place).within(&turn).start().await;
+    let admin = server.admin().await;
+    let shared = format!("name: sharing\ntopology:\n  {DEFAULTS}\n  nodes:\n    n1: {{}}\n");
+    let mut labs = vec![admin.create_lab("course", &shared).await];
+    let topology = admin.api.lab(&labs[0]).await.unwrap()["topologyId"].as_str().unwrap().to_owned();
+    for number in 0..3 {
+        labs.push(admin.api.create_lab(&topology, &format!("lab {number}")).await.unwrap());
+    }
+    let mut lives = Vec::new();
+    for lab in labs {
+        let client = server.admin().await;
+        lives.push(tokio::spawn(async move {
+            for _ in 0..4 {
+                assert_eq!(client.deploy(&lab).await, Ok(Value::Null));
+                assert_eq!(client.destroy(&lab).await, Ok(Value::Null));
+            }
+        }));
+    }
+    for life in lives {
+        life.await.unwrap();
+    }
+    drop(server);
+    before.is_back(&on).await;
 }

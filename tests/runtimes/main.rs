@@ -21,6 +21,8 @@ mod revive;
 mod scale;
 mod shells;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 /// Runs each of the behaviours on each of the runtimes, as `embedded::name` and `containerlab::name`, and then looks whether
 /// anything is left. A behaviour is a function of a [`bench::Bench`]; one that isn't listed is never used, which the
 /// compiler says.
@@ -85,7 +87,8 @@ fn two_routers() -> String {
     let example = include_str!("../../examples/labs/two-routers.clab.yml");
     let defaults = "  defaults:\n    kind: linux\n";
     assert!(example.contains(defaults));
-    example.replace(defaults, &format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n"))
+    let image = format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n");
+    apart(&example.replace(defaults, &image))
 }
 
 /// The defaults of all nodes of these tests; the embedded runtime has no use for an image, and says so.
@@ -99,7 +102,15 @@ fn one_node() -> String {
 /// A topology of these nodes, each on a line of its own.
 fn lab(name: &str, nodes: &str) -> String {
     let nodes: String = nodes.lines().map(|line| format!("    {line}\n")).collect();
-    format!("name: {name}\ntopology:\n  {DEFAULTS}\n  nodes:\n{nodes}")
+    apart(&format!("name: {name}\ntopology:\n  {DEFAULTS}\n  nodes:\n{nodes}"))
+}
+
+/// The same topology with a management network of its own. Servers take turns with the networks that their labs share, but
+/// know nothing of other servers', and here many have labs on one engine.
+fn apart(topology: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("mgmt: {{network: antimony-{}-{number}, ipv4-subnet: auto}}\n{topology}", std::process::id())
 }
 
 /// A word of a topology that says what a shell is to do, however that is quoted.

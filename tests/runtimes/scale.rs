@@ -11,9 +11,9 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::DEFAULTS;
 use crate::bench::{Bench, Runtime};
 use crate::harness::{Client, Figures, Place, Server, User, alone};
-use crate::lab;
 
 /// How much of it.
 struct Scale {
@@ -78,8 +78,10 @@ fn processor_seconds(id: u32) -> f64 {
 
 /// A chain of nodes, each with a link to the next.
 fn chain(name: &str, count: usize) -> String {
-    let nodes: String = (1..=count).map(|number| format!("n{number}: {{}}\n")).collect();
-    let mut topology = lab(name, &nodes);
+    let mut topology = format!("name: {name}\ntopology:\n  {DEFAULTS}\n  nodes:\n");
+    for number in 1..=count {
+        topology.push_str(&format!("    n{number}: {{}}\n"));
+    }
     topology.push_str("  links:\n");
     for number in 1..count {
         topology.push_str(&format!("    - endpoints: [\"n{number}:eth2\", \"n{}:eth1\"]\n", number + 1));
