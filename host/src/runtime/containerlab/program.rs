@@ -3,7 +3,7 @@
 //! Called by the driver from tasks that end with the process and never before it, so that no run is left to itself. What a run
 //! means for a lab is none of its business.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -219,9 +219,4 @@ async fn stream(stderr: Option<impl AsyncRead + Unpin>, output: &mut ErrorOutput
         output.push(&chunk[..count], |line| log.line(line));
         log.room().await;
     }
-}
-
-/// Arguments of one kind from texts.
-pub(super) fn arguments<const N: usize>(texts: [&OsStr; N]) -> Vec<OsString> {
-    texts.into_iter().map(OsStr::to_owned).collect()
 }

@@ -23,6 +23,7 @@ mod entries;
 pub mod events;
 pub mod exec;
 pub mod logs;
+mod networks;
 mod process;
 mod raw;
 pub mod ssh;
