@@ -14,7 +14,7 @@
 //!
 //! What the driver does itself must not look like a loss: it holds an [`Expected`] meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -384,8 +384,9 @@ impl Tracker {
             // Several containers of one node: the first stands for it.
             nodes.entry(container.node.clone()).or_insert(KnownNode { container, starts: 0 });
         }
-        let seen: Vec<String> = match lab {
-            Some(lab) => vec![lab.to_owned()],
+        // Each once: the second time it would look as if all of it were gone.
+        let seen: BTreeSet<String> = match lab {
+            Some(lab) => [lab.to_owned()].into(),
             None => self.labs.keys().chain(found.keys()).cloned().collect(),
         };
         for lab in seen {
