@@ -6,6 +6,7 @@
 pub mod docker;
 pub mod embedded;
 mod sessions;
+mod terminal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
