@@ -49,7 +49,11 @@ impl Bench {
     }
 
     fn spec(&self, name: &str, body: &str) -> InstanceSpec {
-        let definition = format!("name: whatever\ntopology:\n{body}");
+        // A management network of its own: whatever else uses this engine, or is left on it, is none of this test's business.
+        let net = name.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        let mgmt =
+            format!("mgmt: {{network: {name}, ipv4-subnet: 10.213.{net}.0/24, ipv6-subnet: 'fd00:213:{net:x}::/64'}}");
+        let definition = format!("name: whatever\n{mgmt}\ntopology:\n{body}");
         let topology = Arc::new(Topology::parse(&definition).unwrap());
         let dir = self.run_dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -62,7 +66,11 @@ impl Bench {
 
     /// Nothing of these labs is left on this machine.
     fn assert_gone(&self, name: &str) {
-        for (program, arguments) in [("docker", &["ps", "-a", "--format", "{{.Names}}"][..]), ("ip", &["netns"])] {
+        for (program, arguments) in [
+            ("docker", &["ps", "-a", "--format", "{{.Names}}"][..]),
+            ("ip", &["netns"]),
+            ("docker", &["network", "ls"]),
+        ] {
             let output = Command::new(program).args(arguments).output().unwrap();
             let text = String::from_utf8(output.stdout).unwrap();
             assert!(!text.contains(name), "{program}: {text}\n{}", self.logged());

@@ -8,6 +8,7 @@ pub mod containerlab;
 pub mod docker;
 pub mod embedded;
 mod sessions;
+mod terminal;
 
 use std::path::PathBuf;
 use std::sync::Arc;

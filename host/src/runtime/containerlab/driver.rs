@@ -249,7 +249,7 @@ impl Shared {
         let dir = tokio::fs::canonicalize(&spec.dir).await;
         let dir = dir.map_err(|error| RuntimeError::Failed(format!("the run folder can't be used: {error}")))?;
         let file = dir.join(leftovers::topology_file(&spec.name));
-        tokio::fs::write(&file, rendered)
+        tokio::fs::write(&file, &rendered.text)
             .await
             .map_err(|error| RuntimeError::Failed(format!("the topology file can't be written: {error}")))?;
 
@@ -272,7 +272,7 @@ impl Shared {
                 log.line(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
                 Ok(nodes)
             }
-            Err(error) => match self.take_down(&spec.name, Some(&file), log).await {
+            Err(error) => match self.take_down(&spec.name, Some(&file), rendered.network, log).await {
                 Ok(()) => Err(error),
                 Err(left) => Err(RuntimeError::Failed(format!("{error}; and it could not be cleaned up: {left}"))),
             },
@@ -284,13 +284,20 @@ impl Shared {
         // One that a server had begun which was killed.
         let file = leftovers::topology_file(instance);
         leftovers::end_runs(&self.found.program.path, &file.to_string_lossy()).await;
-        self.take_down(instance, None, log).await
+        self.take_down(instance, None, None, log).await
     }
 
-    /// Removes whatever there is of an instance.
-    async fn take_down(&self, instance: &str, file: Option<&Path>, log: &LogSink) -> Result<(), RuntimeError> {
+    /// Removes whatever there is of an instance. `network` is a management network that it may have made before any container.
+    async fn take_down(
+        &self,
+        instance: &str,
+        file: Option<&Path>,
+        network: Option<String>,
+        log: &LogSink,
+    ) -> Result<(), RuntimeError> {
         let before = self.docker().containers(Some(instance)).await?;
-        let networks = self.docker().networks_of(instance).await?;
+        let mut networks = self.docker().networks_of(instance).await?;
+        networks.extend(network.into_iter().chain([MANAGEMENT_NETWORK.to_owned()]));
         if !before.is_empty() {
             self.run_destroy(instance, file, &before, log).await;
         }
@@ -308,8 +315,8 @@ impl Shared {
         for problem in swept.unwrap_or_default() {
             log.line(&format!("Something is left of {instance}: {problem}"));
         }
-        for network in networks.into_iter().chain([MANAGEMENT_NETWORK.to_owned()]) {
-            self.remove_network(&network, log).await;
+        for network in &networks {
+            self.remove_network(network, log).await;
         }
         if let Some(container) = left.first() {
             let more = if left.len() > 1 { format!(" and {} more", left.len() - 1) } else { String::new() };

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use bollard::Docker;
 use tokio::process::Command;
 
 use super::config::ContainerlabConfig;
+use crate::runtime::docker::Docker;
 
 /// The oldest containerlab that the driver was written for: in earlier ones `destroy --name` doesn't work.
 pub const MINIMUM: Version = Version { major: 0, minor: 69, patch: 0 };
@@ -204,14 +204,9 @@ pub async fn find_engine(config: &ContainerlabConfig) -> Result<FoundEngine, Mis
             Err(error) => return Err(missing(error.to_string())),
         }
     }
-    let docker = Docker::connect_with_host(&address).map_err(|error| missing(error.to_string()))?;
-    let version = match tokio::time::timeout(PATIENCE, docker.version()).await {
-        Ok(Ok(version)) => version,
-        Ok(Err(error)) => return Err(missing(error.to_string())),
-        Err(_) => return Err(missing(format!("it didn't answer within {} s", PATIENCE.as_secs()))),
-    };
-    let text = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
-    Ok(FoundEngine { address, version: text(version.version), api: text(version.api_version) })
+    let docker = Docker::connect(Some(&address)).await.map_err(|error| missing(error.to_string()))?;
+    let version = docker.version();
+    Ok(FoundEngine { address, version: version.engine.clone(), api: version.api.clone() })
 }
 
 /// The executable file that `program` means.

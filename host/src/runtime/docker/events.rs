@@ -14,17 +14,16 @@
 //!
 //! What the driver does itself must not look like a loss: it holds an [`Expected`] meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::containers::LAB;
-use super::{Container, Docker, DockerError, Phase, raw};
+use super::{Container, Docker, DockerError, Phase};
 use crate::labs::model::NodeState;
 use crate::runtime::RuntimeEvent;
 
@@ -134,9 +133,11 @@ impl Docker {
             expected: expected.clone(),
             commands: queue,
             labs: Labs::new(),
+            connected: false,
             has_looked: false,
             over: Vec::new(),
             changed: Changed::default(),
+            listed: 0,
         };
         tokio::spawn(tracker.run());
         Watch { docker: self.clone(), view, expected, events, commands }
@@ -237,11 +238,14 @@ struct Tracker {
     expected: watch::Sender<Expectations>,
     commands: mpsc::UnboundedReceiver<Command>,
     labs: Labs,
+    connected: bool,
     /// Whether anything was ever known: what is found at the start is no change.
     has_looked: bool,
     /// Expectations that are over, once the engine has been asked what came of them.
     over: Vec<String>,
     changed: Changed,
+    /// Second of the engine's clock up to which events may be older than the listing that was made when following began.
+    listed: i64,
 }
 
 impl Tracker {
@@ -251,9 +255,9 @@ impl Tracker {
             match self.follow(&mut pause).await {
                 End::Unwanted => return,
                 End::Broken(error) => {
-                    if self.view.borrow().connected {
+                    if std::mem::take(&mut self.connected) {
                         tracing::warn!(engine = %self.docker.host(), %error, "the Docker engine is not followed any more");
-                        self.publish(false);
+                        self.publish();
                     } else {
                         tracing::debug!(%error, "the Docker engine doesn't answer");
                     }
@@ -284,15 +288,17 @@ impl Tracker {
     }
 
     async fn follow_stream(&mut self, pause: &mut Duration) -> Result<std::convert::Infallible, End> {
-        // First the stream, then the listing: what happens in between is seen twice, and not never.
-        let filters = serde_json::json!({ "type": ["container"], "label": [LAB], "event": ACTIONS }).to_string();
-        let query: String = percent_encode(&filters);
-        let mut stream = self.docker.open(&format!("/events?filters={query}")).await?;
+        // The engine doesn't say when it has begun to tell events, so it is asked for those since before the listing:
+        // what happens in between is seen twice, and not never.
+        let since = self.docker.clock().await?;
         self.look(None).await?;
-        if !self.view.borrow().connected {
+        let filters = serde_json::json!({ "type": ["container"], "label": [LAB], "event": ACTIONS }).to_string();
+        let mut stream = self.docker.open(&format!("/events?since={since}&filters={}", percent_encode(&filters)));
+        if !std::mem::replace(&mut self.connected, true) {
             tracing::info!(engine = %self.docker.host(), labs = self.labs.len(), "following the Docker engine");
+            self.publish();
         }
-        self.publish(true);
+        self.listed = since + 1;
         *pause = FIRST_PAUSE;
         let mut buffer = Vec::new();
         let mut compare_at = Instant::now() + COMPARE_EVERY;
@@ -314,7 +320,7 @@ impl Tracker {
                         }
                     }
                 },
-                piece = next(&mut stream) => self.read(&mut buffer, &piece?)?,
+                piece = stream.piece() => self.read(&mut buffer, &piece?.ok_or_else(ended)?)?,
                 () = async { tokio::time::sleep_until(due.expect("guarded")).await }, if due.is_some() => {
                     let lab = std::mem::take(&mut self.changed).lab;
                     self.look(lab.as_deref()).await?;
@@ -357,7 +363,7 @@ impl Tracker {
         let before = known.container.state();
         match event.action.as_str() {
             "start" => known.starts += 1,
-            "die" => {
+            "die" if event.time > self.listed => {
                 known.container.phase = Phase::Exited;
                 known.container.health = None;
             }
@@ -367,7 +373,7 @@ impl Tracker {
         if state != before {
             self.tell(RuntimeEvent::Node { instance, node, state });
         }
-        self.publish(true);
+        self.publish();
     }
 
     /// Asks the engine about one lab or all, tells what has changed, and settles expectations that are over.
@@ -378,8 +384,9 @@ impl Tracker {
             // Several containers of one node: the first stands for it.
             nodes.entry(container.node.clone()).or_insert(KnownNode { container, starts: 0 });
         }
-        let seen: Vec<String> = match lab {
-            Some(lab) => vec![lab.to_owned()],
+        // Each once: the second time it would look as if all of it were gone.
+        let seen: BTreeSet<String> = match lab {
+            Some(lab) => [lab.to_owned()].into(),
             None => self.labs.keys().chain(found.keys()).cloned().collect(),
         };
         for lab in seen {
@@ -389,7 +396,7 @@ impl Tracker {
             self.has_looked = true;
         }
         self.settle(lab);
-        self.publish(self.view.borrow().connected);
+        self.publish();
         Ok(())
     }
 
@@ -424,7 +431,7 @@ impl Tracker {
         }
         if now.is_empty() {
             if let Some(before) = before.filter(|before| !before.is_empty()) {
-                let reason = if self.view.borrow().connected {
+                let reason = if self.connected {
                     format!("the last of its containers ({}) was removed from outside", names(&before))
                 } else {
                     format!("its containers ({}) are gone since the Docker engine was away", names(&before))
@@ -475,8 +482,8 @@ impl Tracker {
         }
     }
 
-    fn publish(&self, connected: bool) {
-        self.view.send_replace(Arc::new(View { labs: self.labs.clone(), connected }));
+    fn publish(&self) {
+        self.view.send_replace(Arc::new(View { labs: self.labs.clone(), connected: self.connected }));
     }
 }
 
@@ -484,13 +491,12 @@ fn names(nodes: &Nodes) -> String {
     nodes.values().map(|node| node.container.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-async fn next(stream: &mut Incoming) -> Result<bytes::Bytes, DockerError> {
-    let ended = || DockerError::Broken("the stream of events has ended".to_owned());
-    raw::piece(stream).await?.ok_or_else(ended)
+fn ended() -> DockerError {
+    DockerError::Broken("the stream of events has ended".to_owned())
 }
 
 /// A text as it can stand in the query of an address.
-pub(super) fn percent_encode(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
@@ -500,6 +506,9 @@ pub(super) fn percent_encode(text: &str) -> String {
 struct Event {
     action: String,
     actor: Actor,
+    /// Seconds since 1970.
+    #[serde(default, rename = "time")]
+    time: i64,
 }
 
 #[derive(Debug, Deserialize)]

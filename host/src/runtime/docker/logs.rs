@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::FutureExt;
-use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -172,7 +171,7 @@ impl Follower {
         self.cursor.be_at(id);
         let since = self.cursor.since(tty).map(seconds).unwrap_or_default();
         let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&since={since}");
-        let mut stream = docker.open(&path).await?;
+        let mut stream = docker.open(&path);
         let mut decoder = Decoder::new(tty);
         let mut resume = Resume::at(&self.cursor);
         let mut something = false;
@@ -208,8 +207,8 @@ impl Follower {
 }
 
 /// Reads what comes next, and as much as is there already, up to some size. Answers whether that was the end.
-async fn fill(stream: &mut Incoming, decoder: &mut Decoder, items: &mut Vec<Item>) -> Result<bool, DockerError> {
-    let mut next = Some(raw::piece(stream).await?);
+async fn fill(stream: &mut raw::Stream, decoder: &mut Decoder, items: &mut Vec<Item>) -> Result<bool, DockerError> {
+    let mut next = Some(stream.piece().await?);
     let mut size = 0;
     while let Some(piece) = next {
         let Some(piece) = piece else {
@@ -218,7 +217,7 @@ async fn fill(stream: &mut Incoming, decoder: &mut Decoder, items: &mut Vec<Item
         };
         size += piece.len();
         decoder.piece(&piece, items)?;
-        next = if size < CHUNK { raw::piece(stream).now_or_never().transpose()? } else { None };
+        next = if size < CHUNK { stream.piece().now_or_never().transpose()? } else { None };
     }
     Ok(false)
 }

@@ -1,5 +1,6 @@
 //! Requests to the engine whose answer is read as it comes: logs, events, terminals. One connection each.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Address, Docker, DockerError, LIMIT, chain};
+use super::{Address, CONNECT_LIMIT, Docker, DockerError, LIMIT, chain};
 
 /// Most bytes of an answer that is read whole.
 const LARGEST: usize = 1 << 20;
@@ -55,14 +56,27 @@ pub(super) async fn json<T: DeserializeOwned>(
 }
 
 impl Docker {
-    /// Asks for something that goes on for long. The answer is there as soon as the engine has begun it.
-    pub(super) async fn open(&self, path: &str) -> Result<Incoming, DockerError> {
+    /// Asks for something that goes on for long. Nothing happens before the first [`Stream::piece`], and there is no limit
+    /// to how long that may take: the engine begins its answer only when there is something to tell.
+    pub(super) fn open(&self, path: &str) -> Stream {
         let path = format!("/v{}{path}", self.inner.api_version);
-        let response = send(&self.inner.address, Method::GET, &path, Bytes::new(), false);
-        let response = tokio::time::timeout(LIMIT, response)
-            .await
-            .map_err(|_| DockerError::TimedOut("opening a stream", LIMIT))??;
-        Ok(response.into_body())
+        let address = self.inner.address.clone();
+        let answer = async move {
+            let response = send(&address, Method::GET, &path, Bytes::new(), false).await?;
+            Ok(response.into_body())
+        };
+        Stream(State::Asking(Box::pin(answer)))
+    }
+
+    /// The engine's clock: seconds since 1970, rounded down.
+    pub(super) async fn clock(&self) -> Result<i64, DockerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Info {
+            system_time: jiff::Timestamp,
+        }
+        let info: Info = json(&self.inner.address, "/info", LIMIT).await?;
+        Ok(info.system_time.as_second())
     }
 
     /// Asks for a connection that goes both ways from then on.
@@ -96,9 +110,11 @@ async fn send(
     }
     let request = request.body(Full::new(body)).map_err(|error| DockerError::Broken(error.to_string()))?;
     let response = match address {
-        Address::Unix(path) => exchange(UnixStream::connect(path).await.map_err(unreachable)?, request).await,
+        Address::Unix(path) => {
+            exchange(connected(UnixStream::connect(path)).await.map_err(unreachable)?, request).await
+        }
         Address::Tcp(authority) => {
-            let stream = TcpStream::connect(authority).await.map_err(unreachable)?;
+            let stream = connected(TcpStream::connect(authority)).await.map_err(unreachable)?;
             let _ = stream.set_nodelay(true);
             exchange(stream, request).await
         }
@@ -112,6 +128,10 @@ async fn send(
     let message = serde_json::from_slice::<Complaint>(&body)
         .map_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned(), |complaint| complaint.message);
     Err(DockerError::of_status(status.as_u16(), message))
+}
+
+async fn connected<S>(stream: impl Future<Output = std::io::Result<S>>) -> std::io::Result<S> {
+    tokio::time::timeout(CONNECT_LIMIT, stream).await?
 }
 
 async fn exchange(
@@ -133,16 +153,39 @@ async fn whole(response: Response<Incoming>) -> Result<Bytes, DockerError> {
     Ok(collected.to_bytes())
 }
 
-/// The next piece of an answer, never two of those that the engine wrote at once; `None` at its end.
-pub(super) async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
-    loop {
-        match body.frame().await {
-            None => return Ok(None),
-            Some(Err(error)) => return Err(DockerError::Broken(chain(&error))),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
+/// An answer that is read as it comes.
+pub(super) struct Stream(State);
+
+enum State {
+    Asking(Pin<Box<dyn Future<Output = Result<Incoming, DockerError>> + Send>>),
+    Reading(Incoming),
+    Over,
+}
+
+impl Stream {
+    /// The next piece, never two of those that the engine wrote at once; `None` at its end. Nothing is lost when the
+    /// future is dropped.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, DockerError> {
+        loop {
+            match &mut self.0 {
+                State::Asking(answer) => {
+                    let answer = answer.await;
+                    self.0 = State::Over;
+                    self.0 = State::Reading(answer?);
                 }
+                State::Reading(body) => match body.frame().await {
+                    None => self.0 = State::Over,
+                    Some(Err(error)) => {
+                        self.0 = State::Over;
+                        return Err(DockerError::Broken(chain(&error)));
+                    }
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Ok(Some(data));
+                        }
+                    }
+                },
+                State::Over => return Ok(None),
             }
         }
     }

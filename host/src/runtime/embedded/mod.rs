@@ -24,7 +24,7 @@ mod logs;
 mod plan;
 mod preflight;
 mod protocol;
-mod sys;
+pub(super) mod sys;
 mod terminal;
 
 use std::path::PathBuf;
