@@ -1,11 +1,14 @@
 //! Labs of single containers on a real engine, made past everything that is tested.
 
+use std::fs::File;
 use std::io::Write;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use antimony_host::runtime::docker::Docker;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Far longer than anything here takes; reached only when something hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +51,11 @@ impl Lab {
         Self { name: format!("dkt-{}-{number}", std::process::id()), host: docker.host() }
     }
 
+    /// One that somebody else has made.
+    pub(crate) fn known(name: &str, docker: &Docker) -> Self {
+        Self { name: name.to_owned(), host: docker.host() }
+    }
+
     /// Runs `docker`; answers what it printed, which has to be a success.
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {
         let output = Command::new("docker").args(["-H", &self.host]).args(arguments).output().unwrap();
@@ -78,6 +86,98 @@ impl Drop for Lab {
         if !ids.trim().is_empty() {
             let _ = Command::new("docker").args(["-H", &self.host, "rm", "-fv"]).args(ids.split_whitespace()).output();
         }
+    }
+}
+
+/// An engine of a test's own, which it may restart.
+pub(crate) struct OwnEngine {
+    dir: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl OwnEngine {
+    /// Starts one; or says that the test is left out, and why.
+    pub(crate) async fn start(test: &str) -> Option<Self> {
+        let why = if !nix::unistd::geteuid().is_root() {
+            "dockerd wants root"
+        } else if Command::new("dockerd").arg("--version").output().is_err() {
+            "dockerd is not installed"
+        } else if engine(test).await.is_none() {
+            // Has said so itself.
+            return None;
+        } else {
+            let mut own = Self { dir: tempfile::tempdir().unwrap(), daemon: None };
+            own.bring_up().await;
+            own.load_image();
+            return Some(own);
+        };
+        left_out(test, why);
+        None
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.path("docker.sock"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Starts the daemon and waits until it answers. Its containers survive it.
+    pub(crate) async fn bring_up(&mut self) {
+        let mut command = Command::new("dockerd");
+        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            command.arg(option).arg(self.path(name));
+        }
+        command.args(["-H", &self.host(), "--bridge", "none", "--iptables=false", "--live-restore"]);
+        // Where containers can't be run without it, as the machine's own engine says.
+        let info =
+            Command::new("docker").args(["info", "-f", "{{.DefaultRuntime}} {{json .Runtimes}}"]).output().unwrap();
+        let info = String::from_utf8(info.stdout).unwrap();
+        let (runtime, all) = info.trim().split_once(' ').unwrap_or_default();
+        let all: serde_json::Value = serde_json::from_str(all).unwrap_or_default();
+        if let Some(path) = all[runtime]["path"].as_str().filter(|path| path.starts_with('/')) {
+            command.args(["--add-runtime", &format!("{runtime}={path}"), "--default-runtime", runtime]);
+        }
+        let log = File::options().append(true).create(true).open(self.path("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+        until("an engine of our own", async || {
+            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
+            let log = || std::fs::read_to_string(self.path("log")).unwrap();
+            assert!(ended.is_none(), "dockerd has ended: {}", log());
+            Docker::connect(Some(&self.host())).await.ok()
+        })
+        .await;
+    }
+
+    /// Ends the daemon, as when it is updated.
+    pub(crate) fn take_down(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGTERM).unwrap();
+        daemon.wait().unwrap();
+    }
+
+    fn load_image(&self) {
+        let mut saved = Command::new("docker").args(["save", IMAGE]).stdout(Stdio::piped()).spawn().unwrap();
+        let image = saved.stdout.take().unwrap();
+        let loaded = Command::new("docker").args(["-H", &self.host(), "load"]).stdin(image).output().unwrap();
+        assert!(loaded.status.success() && saved.wait().unwrap().success(), "{loaded:?}");
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        let all = Command::new("docker").args(["-H", &self.host(), "ps", "-aq"]).output();
+        let all = all.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        if !all.trim().is_empty() {
+            let _ = Command::new("docker").args(["-H", &self.host(), "rm", "-f"]).args(all.split_whitespace()).output();
+        }
+        if self.daemon.is_some() {
+            self.take_down();
+        }
+        // What it mounts for itself.
+        let _ = Command::new("umount").args(["-q", &self.path("data/overlay2"), &self.path("data")]).output();
     }
 }
 

@@ -95,3 +95,44 @@ async fn whoever_comes_back_with_a_position_gets_the_next_byte() {
         assert_eq!(all, whole, "in {rounds} rounds");
     }
 }
+
+#[tokio::test]
+async fn a_line_without_an_end_comes_whole_and_piece_by_piece() {
+    let Some(docker) = engine("long lines in logs").await else { return };
+    for options in [&["-t"][..], &[]] {
+        let lab = Lab::new(&docker);
+        // 4 MiB, and more than one pause in which nothing ends.
+        let script = "stty -opost 2>/dev/null; for i in 1 2 3 4; do head -c 1048576 /dev/zero | tr '\\0' $i; sleep 0.3; done; \
+            printf '\\n2026-11-22T11:50:14.123456789Z printed\\n'; printf end; exec sleep 1000";
+        lab.run("r1", options, script);
+        let watch = docker.watch();
+        let mut log = watch.follow_log(&lab.name, "r1", None).await.unwrap();
+        let (text, position) = read(&mut log, Some("printed\n")).await;
+        let line = text.lines().next().unwrap();
+        assert_eq!(line.len(), 4 << 20);
+        for (index, digit) in ["1", "2", "3", "4"].into_iter().enumerate() {
+            assert_eq!(line[index << 20..(index + 1) << 20].matches(digit).count(), 1 << 20);
+        }
+        assert!(text.ends_with("\n2026-11-22T11:50:14.123456789Z printed\n"), "{:?}", &text[line.len()..]);
+        let mut log = watch.follow_log(&lab.name, "r1", position).await.unwrap();
+        lab.docker(&["kill", &lab.container("r1")]);
+        assert_eq!(read(&mut log, Some("end")).await.0, "end");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_read_makes_the_engine_wait_and_loses_nothing() {
+    let Some(docker) = engine("slow readers of logs").await else { return };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "seq 1 400000; echo the end; sleep 1000");
+    let watch = docker.watch();
+    let mut log = watch.follow_log(&lab.name, "r1", None).await.unwrap();
+    let first = tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap();
+    // What is passed on is bounded: nothing comes into a full channel, and no more is read then.
+    crate::harness::until("a full channel", async || (log.len() == log.max_capacity()).then_some(())).await;
+    let mut text = String::from_utf8(first.data.to_vec()).unwrap();
+    text += &read(&mut log, Some("the end")).await.0;
+    let numbers: Vec<&str> = text.lines().collect();
+    assert_eq!(numbers.len(), 400_001);
+    assert!(numbers.iter().zip(1..=400_000).all(|(line, number)| *line == number.to_string()));
+}

@@ -9,4 +9,6 @@
 mod containers;
 mod harness;
 mod logs;
+mod restarts;
 mod shells;
+mod watching;

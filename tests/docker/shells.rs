@@ -6,7 +6,7 @@ use antimony_host::runtime::docker::Docker;
 use antimony_host::runtime::{Pty, PtyRequest, RuntimeError};
 use bytes::Bytes;
 
-use crate::harness::{Lab, PATIENCE, engine, until};
+use crate::harness::{Lab, PATIENCE, engine, left_out, until};
 
 pub(crate) fn request(commands: &[&[&str]]) -> PtyRequest {
     let commands = commands.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect();
@@ -101,11 +101,13 @@ async fn bytes_pass_unchanged_in_both_directions() {
         for part in paste.chunks(10_000) {
             input.send(Bytes::copy_from_slice(part)).await.unwrap();
         }
-        input.send(Bytes::from_static(b"\x01\x02\x00gr\xc3\xbc\xc3\x9fe")).await.unwrap();
     });
-    let text = hear(&mut pty, "gr\u{fc}\u{df}e").await;
+    let mut text = hear(&mut pty, "\0\u{1}\u{2}\0\0").await;
     typing.await.unwrap();
     assert!(text.contains(&sum), "{text:?}");
+    // Only now: `head` may read more than it passes on.
+    pty.input.send(Bytes::from_static(b"\x01\x02\x00gr\xc3\xbc\xc3\x9fe")).await.unwrap();
+    text += &hear(&mut pty, "gr\u{fc}\u{df}e").await;
     assert!(text.contains("\0\u{1}\u{2}\0\0\u{1}\u{2}\0gr"), "{text:?}");
 }
 
@@ -146,4 +148,135 @@ async fn what_runs_in_a_shell_ends_with_it_however_that_ends() {
     docker.end_shells().await;
     nothing_is_left(&lab).await;
     assert!(docker.open_pty(&lab.name, "r1", request(&[&["sh"]])).await.is_err(), "the server is closing");
+}
+
+/// Says which lab the process that a test kills shall open a shell in, and as which server.
+const VICTIM: &str = "ANTIMONY_TEST_VICTIM";
+
+/// Not a test: what a server does that is killed meanwhile, or that may not signal processes.
+#[tokio::test]
+async fn victim() {
+    let Ok(task) = std::env::var(VICTIM) else { return };
+    let (lab, owner) = task.split_once(' ').unwrap();
+    let docker = Docker::connect(None).await.unwrap().with_owner(owner);
+    let mut pty = docker.open_pty(lab, "r1", request(&[&["sh", "-i"]])).await.unwrap();
+    let script = "(trap '' HUP TERM; sleep 4242) & (trap '' HUP TERM; sleep 4243) & echo re''ady\n";
+    say(&pty, script).await;
+    hear(&mut pty, "ready").await;
+    if nix::unistd::geteuid().is_root() {
+        println!("ready");
+        std::future::pending::<()>().await;
+    }
+    // Somebody without the right to signal from here.
+    pty.control.terminate();
+    println!("it ended: {}", end(pty).await);
+    let lab = Lab::known(lab, &docker);
+    assert!(!runs(&lab, "r1", "sleep 4242"), "by the time that it is told");
+    std::mem::forget(lab);
+    assert_eq!(docker.end_leftover_shells().await.unwrap(), 0);
+    println!("ready");
+}
+
+fn start_victim(lab: &Lab, owner: &str, user: Option<(u32, u32)>) -> std::process::Child {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["shells::victim", "--exact", "--nocapture"]).env(VICTIM, format!("{} {owner}", lab.name));
+    command.stdout(std::process::Stdio::piped());
+    if let Some((user, group)) = user {
+        command.uid(user).gid(group);
+    }
+    command.spawn().unwrap()
+}
+
+/// Reads what it prints until it says that it is ready.
+async fn ready(victim: &mut std::process::Child) {
+    use std::io::BufRead;
+    let output = std::io::BufReader::new(victim.stdout.take().unwrap());
+    let ready = tokio::task::spawn_blocking(move || {
+        let mut all = String::new();
+        for line in output.lines().map_while(Result::ok) {
+            all += &format!("{line}\n");
+            if line.ends_with("ready") {
+                return Ok(());
+            }
+        }
+        Err(all)
+    });
+    tokio::time::timeout(PATIENCE, ready).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_in_nodes_is_ended_when_it_is_back() {
+    let Some(docker) = engine("shells of a killed server").await else { return };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "sleep 1000");
+    let owner = format!("server-{}", lab.name);
+    let mut victim = start_victim(&lab, &owner, None);
+    ready(&mut victim).await;
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    for what in ["sh -i", "sleep 4242", "sleep 4243"] {
+        assert!(runs(&lab, "r1", what), "{what} is left");
+    }
+    let another = docker.with_owner("somebody-else");
+    let mut pty = another.open_pty(&lab.name, "r1", request(&[&["sh"]])).await.unwrap();
+    assert_eq!(another.clone().with_owner(&format!("{owner}-not")).end_leftover_shells().await.unwrap(), 0);
+    assert_eq!(another.clone().with_owner(&owner).end_leftover_shells().await.unwrap(), 1);
+    nothing_is_left(&lab).await;
+    say(&pty, "echo st''ill here\n").await;
+    hear(&mut pty, "still here").await;
+}
+
+#[tokio::test]
+async fn who_may_not_signal_a_shell_ends_it_from_inside() {
+    let test = "shells ended from inside";
+    let Some(docker) = engine(test).await else { return };
+    let Some(socket) = docker.host().strip_prefix("unix://").map(str::to_owned) else {
+        return left_out(test, "the engine has no socket here");
+    };
+    let group = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(socket).unwrap());
+    if group == 0 || !nix::unistd::geteuid().is_root() {
+        return left_out(test, "needs root, and a group that may use the engine's socket");
+    }
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "sleep 1000");
+    let mut victim = start_victim(&lab, "nobody", Some((65_534, group)));
+    ready(&mut victim).await;
+    victim.wait().unwrap();
+    nothing_is_left(&lab).await;
+}
+
+#[tokio::test]
+async fn nothing_half_open_is_left_when_nobody_waits_any_more() {
+    let Some(docker) = engine("openings that are given up").await else { return };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "sleep 1000");
+    for delay in [0, 1, 5, 20, 50, 100, 200, 400] {
+        let opening = docker.open_pty(&lab.name, "r1", request(&[&["no-such"], &["sh", "-i"]]));
+        let _ = tokio::time::timeout(Duration::from_millis(delay), opening).await;
+    }
+    let short = PtyRequest { timeout: Duration::from_millis(30), ..request(&[&["sh", "-i"]]) };
+    match docker.open_pty(&lab.name, "r1", short).await {
+        Err(RuntimeError::TimedOut(..)) | Ok(_) => {}
+        Err(error) => panic!("{error}"),
+    }
+    // Waits for all that are being given up.
+    docker.end_shells().await;
+    nothing_is_left(&lab).await;
+}
+
+#[tokio::test]
+async fn a_shell_ends_with_its_node() {
+    let Some(docker) = engine("shells of nodes that end").await else { return };
+    let lab = Lab::new(&docker);
+    let id = lab.run("r1", &[], "sleep 1000");
+    for end_node in [&["kill", &id][..], &["rm", "-f", &id]] {
+        lab.docker(&["start", &id]);
+        let mut pty = docker.open_pty(&lab.name, "r1", request(&[&["sh"]])).await.unwrap();
+        say(&pty, "echo re''ady\n").await;
+        hear(&mut pty, "ready").await;
+        lab.docker(end_node);
+        let how = end(pty).await;
+        assert!(how == "exit status 137" || how == "its node has ended", "{how}");
+    }
 }

@@ -76,7 +76,7 @@ fn serve(hub: &Hub, path: String, lab: &LabId, log: &LogOf) {
             let Connected { hub, peer, .. } = connected;
             let log = match log {
                 LogOf::Lab => hub.labs.log(&lab).await,
-                LogOf::Node(node) => hub.labs.node_log(&lab, &node),
+                LogOf::Node(node) => hub.labs.node_log(&lab, &node).await,
             };
             let Some(log) = log else {
                 // What it belonged to has gone while the socket was being let in, and its namespace has lost track of it.

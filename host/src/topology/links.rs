@@ -9,10 +9,12 @@ use super::place::Places;
 use super::raw::{Body, EndpointDef, ExtendedEndpoint, LinkDef, Text};
 use super::{Endpoint, Link, Node, TopologyError, shown};
 
-/// Link types of containerlab that join a node with something that isn't one. In the brief notation the first three
-/// stand where the name of a node would.
+/// Link types of containerlab that join a node with something that isn't one.
 const OTHER_TYPES: &[&str] =
     &["host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "dummy", "veth-stitch", "bridge"];
+
+/// Those that stand where the name of a node would.
+const NO_NODES: &[&str] = &["host", "mgmt-net", "macvlan"];
 
 /// Longest name of an interface in Linux, in bytes.
 const MAX_INTERFACE: usize = 15;
@@ -81,9 +83,6 @@ impl<'a> Reader<'a> {
                     let problem = format!("`{}` is not an endpoint; write `node:interface`", shown(text));
                     return Err(self.places.invalid(at, problem));
                 };
-                if ["host", "mgmt-net", "macvlan"].contains(&node) && !self.kinds.contains_key(node) {
-                    return Err(self.places.invalid(at, not_veth(node)));
-                }
                 self.check_end(at, node, interface)?;
                 Ok(Endpoint {
                     node: node.to_owned(),
@@ -128,6 +127,10 @@ impl<'a> Reader<'a> {
     }
 
     fn check_node<T>(&self, at: &Spanned<T>, node: &str) -> Result<(), TopologyError> {
+        // Also where a node has this name: containerlab means the host itself all the same.
+        if NO_NODES.contains(&node) {
+            return Err(self.places.invalid(at, not_veth(node)));
+        }
         if self.kinds.contains_key(node) {
             return Ok(());
         }

@@ -100,16 +100,20 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostDemand {
     /// An entry of `binds` or `volumes`, or another path of the host that a node reads from outside the topology's own
-    /// folder (`startup-config`, `license`, `env-files`, `extras`), as it is written.
+    /// folder (`startup-config`, `license`, `env-files`, `extras`, keys and certificates), as it is written; also an
+    /// address that the host would fetch one of these from.
     Bind(String),
-    /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, `pid-mode`,
-    /// `cgroupns-mode` or `security-opts` other than the defaults, stages that run commands on the host.
+    /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, containers from
+    /// elsewhere (`ext-container`, `k8s-kind`), `pid-mode`, `cgroupns-mode` or `security-opts` other than the defaults,
+    /// `cgroup-parent`, stages that run commands on the host. What a runtime gives all nodes of a kind by itself, as
+    /// containerlab does, is no demand: it is the operator's choice of runtime, and nothing that a topology says.
     Privileged,
     /// An entry of `cap-add`.
     Capability(String),
     /// An entry of `devices`.
     Device(String),
-    /// `network-mode` other than the default.
+    /// `network-mode` other than the default, or another network than that of labs: `network NAME` and `bridge NAME`, as
+    /// `mgmt` or a node of kind `bridge` or `ovs-bridge` names them.
     NetworkMode(String),
     /// An entry of `ports`.
     Port(String),
@@ -172,12 +176,13 @@ impl Topology {
                 "the topology has no nodes; list at least one, such as `r1: {kind: linux}`",
             )
         })?;
+        let shared = inherit::shared_demands(&file);
         let mut nodes = Vec::with_capacity(body.nodes.len());
         // Every node repeats what it inherits, so a short text can describe more than fits into memory.
         let mut inherited = 0;
         for (name, _) in body.nodes.iter() {
             check_name(&name.value, "node names", "|").map_err(|problem| places.invalid(name, problem))?;
-            let node = inherit::node(body, name, &places)?;
+            let node = inherit::node(body, name, &shared, &places)?;
             inherited += node.weight();
             if inherited > MAX_INHERITED {
                 let problem = format!("the nodes up to here inherit more than {MAX_INHERITED} bytes of settings");

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) name: Option<Text>,
     pub(super) prefix: Option<Text>,
     pub(super) topology: Option<Body>,
+    pub(super) mgmt: Option<serde_json::Value>,
+    pub(super) settings: Option<serde_json::Value>,
     unknown: Vec<Text>,
 }
 
@@ -65,6 +67,9 @@ pub(super) struct NodeDef {
     pub(super) env_files: Vec<Text>,
     pub(super) stages: Option<serde_json::Value>,
     pub(super) extras: Option<serde_json::Value>,
+    pub(super) cgroup_parent: Option<Text>,
+    pub(super) identity_file: Option<Text>,
+    pub(super) credentials: Option<serde_json::Value>,
     unknown: Vec<Text>,
 }
 
@@ -224,7 +229,10 @@ macro_rules! keyed {
     };
 }
 
-keyed!(File, "a mapping with `name` and `topology`", "name" => name, "prefix" => prefix, "topology" => topology);
+keyed!(
+    File, "a mapping with `name` and `topology`",
+    "name" => name, "prefix" => prefix, "topology" => topology, "mgmt" => mgmt, "settings" => settings,
+);
 keyed!(
     Body, "a mapping with `nodes` and `links`",
     "defaults" => defaults, "kinds" => kinds, "groups" => groups, "nodes" => nodes, "links" => links,
@@ -237,6 +245,7 @@ keyed!(
     "network-mode" => network_mode, "ports" => ports, "pid-mode" => pid_mode, "cgroupns-mode" => cgroupns_mode,
     "security-opts" => security_opts, "startup-config" => startup_config, "license" => license,
     "env-files" => env_files, "stages" => stages, "extras" => extras,
+    "cgroup-parent" => cgroup_parent, "identity-file" => identity_file, "credentials" => credentials,
 );
 keyed!(
     LinkDef, "a mapping with `endpoints`",
@@ -308,17 +317,15 @@ impl<'de> Deserialize<'de> for EndpointDef {
 }
 
 /// What containerlab knows besides the keys that are read here.
-const OTHER_FILE_KEYS: &[&str] = &["mgmt", "settings", "debug"];
+const OTHER_FILE_KEYS: &[&str] = &["debug"];
 const OTHER_NODE_KEYS: &[&str] = &[
     "aliases",
     "auto-remove",
     "certificate",
-    "cgroup-parent",
     "components",
     "config",
     "cpu",
     "cpu-set",
-    "credentials",
     "dns",
     "enforce-startup-config",
     "healthcheck",

@@ -142,8 +142,68 @@ fn everything_that_reaches_for_the_host_is_a_demand() {
     assert_eq!(demands("startup-config: ../../secret"), [HostDemand::Bind("../../secret".into())]);
     assert_eq!(demands("startup-config: r1.cfg"), []);
     assert_eq!(demands("extras: {srl-agents: [/etc/shadow]}"), [HostDemand::Bind("/etc/shadow".into())]);
-    let host = parse("name: x\ntopology: {nodes: {h: {kind: host}}}");
-    assert_eq!(host.nodes[0].demands, [HostDemand::Privileged]);
+    assert_eq!(demands("startup-config: 'http://127.0.0.1/x'"), [HostDemand::Bind("http://127.0.0.1/x".into())]);
+    assert_eq!(demands("identity-file: /root/key"), [HostDemand::Bind("/root/key".into())]);
+    assert_eq!(demands("credentials: {identity-file: ~/key}"), [HostDemand::Bind("~/key".into())]);
+    assert_eq!(demands("cgroup-parent: /"), [HostDemand::Privileged]);
+    let of = |text: &str| parse(&format!("name: x\n{text}")).nodes[0].demands.clone();
+    for kind in ["host", "Host", "ext-container", "k8s-kind"] {
+        assert_eq!(of(&format!("topology: {{nodes: {{h: {{kind: {kind}}}}}}}")), [HostDemand::Privileged], "{kind}");
+    }
+    assert_eq!(of("topology: {nodes: {br0: {kind: bridge}}}"), [HostDemand::NetworkMode("bridge br0".into())]);
+    let linux = "topology: {nodes: {r1: {kind: linux}}}";
+    assert_eq!(of(&format!("mgmt: {{network: clab, ipv4-subnet: 10.0.0.0/8}}\n{linux}")), []);
+    assert_eq!(
+        of(&format!("mgmt: {{network: others, bridge: docker0}}\n{linux}")),
+        [HostDemand::NetworkMode("network others".into()), HostDemand::NetworkMode("bridge docker0".into())]
+    );
+    assert_eq!(
+        of(&format!("settings: {{certificate-authority: {{cert: ca.pem, key: /etc/ca.key}}}}\n{linux}")),
+        [HostDemand::Bind("/etc/ca.key".into())]
+    );
+}
+
+#[test]
+fn a_demand_counts_wherever_the_topology_makes_it() {
+    for (keys, wanted) in [
+        ("binds: ['/:/host']", HostDemand::Bind("/:/host".into())),
+        ("volumes: [data:/data]", HostDemand::Bind("data:/data".into())),
+        ("privileged: true", HostDemand::Privileged),
+        ("pid-mode: host", HostDemand::Privileged),
+        ("cgroup-parent: x", HostDemand::Privileged),
+        ("cap-add: [NET_RAW]", HostDemand::Capability("NET_RAW".into())),
+        ("devices: [/dev/sda]", HostDemand::Device("/dev/sda".into())),
+        ("network-mode: host", HostDemand::NetworkMode("host".into())),
+        ("ports: ['22:22']", HostDemand::Port("22:22".into())),
+        ("license: /etc/shadow", HostDemand::Bind("/etc/shadow".into())),
+        ("credentials: {identity-file: /key}", HostDemand::Bind("/key".into())),
+    ] {
+        for (place, node) in [
+            ("defaults: {KEYS}", "kind: linux"),
+            ("kinds: {linux: {KEYS}}", "kind: linux"),
+            ("groups: {g: {KEYS}}", "kind: linux, group: g"),
+            ("groups: {g: {kind: linux, KEYS}}", "group: g"),
+            ("kinds: {linux: {group: g}}, groups: {g: {KEYS}}", "kind: linux"),
+            ("defaults: {group: g, kind: linux}, groups: {g: {KEYS}}", ""),
+            ("links: []", "kind: linux, KEYS"),
+        ] {
+            let text = format!("name: x\ntopology: {{{place}, nodes: {{r1: {{{node}}}}}}}").replace("KEYS", keys);
+            assert_eq!(parse(&text).nodes[0].demands, [wanted.clone()], "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_called_like_the_host_takes_no_link_of_its() {
+    for name in ["host", "mgmt-net", "macvlan"] {
+        for end in [format!("'{name}:eth1'"), format!("{{node: {name}, interface: eth1}}")] {
+            let text = format!(
+                "name: x\ntopology: {{nodes: {{{name}: {{kind: linux}}, r1: {{kind: linux}}}}, links: [{{endpoints: ['r1:eth1', {end}]}}]}}"
+            );
+            let error = Topology::parse(&text).expect_err(&text).to_string();
+            assert!(error.contains(&format!("links of type `{name}` are not supported")), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// How the driver finds and runs containerlab.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -26,6 +27,12 @@ pub struct ContainerlabConfig {
     /// Environment variables that containerlab gets besides `PATH`, `HOME` and those of Docker. Of the server's own
     /// environment it sees nothing else: topologies can copy containerlab's environment into their nodes.
     pub environment: BTreeMap<String, String>,
+    /// Not used yet.
+    pub(crate) schema_url: Option<Value>,
+    /// Not used yet.
+    pub(crate) schema_fallback: Option<Value>,
+    /// Not used yet.
+    pub(crate) device_config: Option<Value>,
 }
 
 /// Longest time that a node may take to stop, in seconds.
@@ -47,6 +54,9 @@ impl Default for ContainerlabConfig {
             // Docker's own.
             stop_timeout: 10,
             environment: BTreeMap::new(),
+            schema_url: None,
+            schema_fallback: None,
+            device_config: None,
         }
     }
 }
@@ -56,6 +66,16 @@ impl ContainerlabConfig {
     pub fn engine_address(&self) -> String {
         let configured = self.docker_host.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
         configured.filter(|host| !host.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+    }
+
+    /// The keys that are set although nothing uses them yet.
+    pub(crate) fn unused(&self) -> Vec<&'static str> {
+        let keys = [
+            (&self.schema_url, "schemaUrl"),
+            (&self.schema_fallback, "schemaFallback"),
+            (&self.device_config, "deviceConfig"),
+        ];
+        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
     }
 
     /// How long a node may take to stop before it is killed.

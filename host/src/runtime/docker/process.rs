@@ -88,7 +88,12 @@ pub(super) async fn end_from_here(session: i32, mark: &str) -> bool {
     if !reachable.await {
         return false;
     }
-    let session = Pid::from_raw(session);
+    hang_up(Pid::from_raw(session)).await;
+    true
+}
+
+/// Hangs a session up and kills what is left of it then. Ready when nothing is.
+pub(super) async fn hang_up(session: Pid) {
     blocking(move || {
         sessions::signal(session, Signal::SIGHUP);
         // A stopped process would notice only when it is continued.
@@ -100,23 +105,19 @@ pub(super) async fn end_from_here(session: i32, mark: &str) -> bool {
     while hung_up.elapsed() < HANGUP + KILLED {
         let is_late = hung_up.elapsed() >= HANGUP;
         let left = blocking(move || {
-            if is_late {
-                sessions::signal(session, Signal::SIGKILL);
-            }
-            // What the shell was tied to is gone with it: no reason to wait any longer.
             let members = members(session.as_raw());
-            if !members.is_empty() && members.iter().all(|process| process.pid != session.as_raw()) {
+            // What the shell was tied to is gone with it: no reason to wait any longer.
+            if is_late || members.iter().all(|process| process.pid != session.as_raw()) {
                 sessions::signal(session, Signal::SIGKILL);
             }
             !members.is_empty()
         });
         if !left.await {
-            return true;
+            return;
         }
         tokio::time::sleep(LOOK).await;
     }
     tracing::warn!(session = session.as_raw(), "what runs in a shell can't be killed");
-    true
 }
 
 fn members(session: i32) -> Vec<Process> {
