@@ -740,7 +740,7 @@ async fn a_flood_of_output_slows_nobody_else_down() {
     let mut log = runtime.follow_log("flood", "flood", None).await.unwrap();
     let mut bytes = 0;
     while bytes < 20_000_000 {
-        bytes += tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap().len();
+        bytes += tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap().data.len();
     }
     assert_eq!(run_in(&runtime, "flood", "quiet", "true").await.0, 0);
     let begun = Instant::now();
