@@ -48,9 +48,11 @@ impl Bench {
         self.lines.lock().unwrap().join("\n")
     }
 
-    fn spec(&self, name: &str, body: &str) -> InstanceSpec {
+    /// A lab whose name begins like this and is this run's own.
+    fn spec(&self, prefix: &str, body: &str) -> InstanceSpec {
+        let name = &format!("{prefix}{}", std::process::id());
         // A management network of its own: whatever else uses this engine, or is left on it, is none of this test's business.
-        let net = name.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        let net = prefix.bytes().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
         let mgmt =
             format!("mgmt: {{network: {name}, ipv4-subnet: 10.213.{net}.0/24, ipv6-subnet: 'fd00:213:{net:x}::/64'}}");
         let definition = format!("name: whatever\n{mgmt}\ntopology:\n{body}");
@@ -100,14 +102,14 @@ async fn a_lab_of_three_nodes_lives_its_whole_life() {
     let nodes = "    spine-1: {kind: linux, exec: ['ip addr add 10.0.0.1/24 dev eth1', 'ls /nowhere']}\n    \
          a-b-c: {kind: linux, exec: ['ip addr add 10.0.0.2/24 dev eth1']}\n    R3: {kind: linux}\n";
     let links = "{endpoints: ['spine-1:eth1', 'a-b-c:eth1']}, {endpoints: ['a-b-c:eth2', 'R3:eth1']}";
-    let spec = bench.spec("cdrv-life-1", &body(nodes, links));
+    let spec = bench.spec("cdrv-life-", &body(nodes, links));
     let nodes = bench.deploy(&spec).await.unwrap();
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["spine-1", "a-b-c", "R3"]);
     assert!(nodes.iter().all(|node| node.state == NodeState::Running && node.kind == "linux" && !node.ipv4.is_empty()));
-    assert_eq!(nodes[1].container_name, "clab-cdrv-life-1-a-b-c");
+    assert_eq!(nodes[1].container_name, format!("clab-{}-a-b-c", spec.name));
     assert!(bench.logged().contains("ls /nowhere"), "the failed exec is in the log: {}", bench.logged());
-    assert!(bench.runtime.list().await.unwrap().contains(&"cdrv-life-1".to_owned()));
+    assert!(bench.runtime.list().await.unwrap().contains(&spec.name));
     assert!(in_node(&nodes[0].container_name, &["ping", "-c", "1", "-W", "5", "10.0.0.2"]).0);
 
     let node = bench.runtime.node(&spec.name, "a-b-c", NodeAction::Stop).await.unwrap();
@@ -132,7 +134,7 @@ async fn a_lab_of_three_nodes_lives_its_whole_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_process_gets_the_grace_period_and_no_more() {
     let Some(bench) = Bench::new().await else { return };
-    let spec = bench.spec("cdrv-grace-1", &body("    r1: {kind: linux, cmd: sleep 600}\n", ""));
+    let spec = bench.spec("cdrv-grace-", &body("    r1: {kind: linux, cmd: sleep 600}\n", ""));
     bench.deploy(&spec).await.unwrap();
     let begun = Instant::now();
     let node = bench.runtime.node(&spec.name, "r1", NodeAction::Restart).await.unwrap();
@@ -147,7 +149,7 @@ async fn a_stopped_process_gets_the_grace_period_and_no_more() {
 async fn an_image_that_is_missing_fails_the_deploy_with_containerlabs_reason() {
     let Some(bench) = Bench::new().await else { return };
     let nodes = "    r1: {kind: linux}\n    r2: {kind: linux, image: 'lab/missing:9'}\n";
-    let spec = bench.spec("cdrv-image-1", &body(nodes, ""));
+    let spec = bench.spec("cdrv-image-", &body(nodes, ""));
     let said = bench.deploy(&spec).await.unwrap_err().to_string();
     assert!(said.starts_with("Image lab/missing:9 not found locally"), "{said}");
     bench.assert_gone(&spec.name);
@@ -157,7 +159,7 @@ async fn an_image_that_is_missing_fails_the_deploy_with_containerlabs_reason() {
 async fn a_cancelled_deploy_leaves_nothing() {
     let Some(bench) = Bench::new().await else { return };
     let nodes = "    r1: {kind: linux}\n    r2: {kind: linux, startup-delay: 600}\n";
-    let spec = bench.spec("cdrv-cancel-1", &body(nodes, "{endpoints: ['r1:eth1', 'r2:eth1']}"));
+    let spec = bench.spec("cdrv-cancel-", &body(nodes, "{endpoints: ['r1:eth1', 'r2:eth1']}"));
     let cancel = CancellationToken::new();
     let canceller = {
         let (cancel, lines) = (cancel.clone(), Arc::clone(&bench.lines));
@@ -179,11 +181,11 @@ async fn a_cancelled_deploy_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_server_cancels_deploys_and_leaves_labs_running() {
     let Some(bench) = Bench::new().await else { return };
-    let stays = bench.spec("cdrv-stays-1", &body("    r1: {kind: linux}\n", ""));
+    let stays = bench.spec("cdrv-stays-", &body("    r1: {kind: linux}\n", ""));
     bench.deploy(&stays).await.unwrap();
-    let begun = bench.spec("cdrv-begun-1", &body("    r1: {kind: linux, startup-delay: 600}\n", ""));
+    let begun = bench.spec("cdrv-begun-", &body("    r1: {kind: linux, startup-delay: 600}\n", ""));
     let (result, ()) = tokio::join!(bench.deploy(&begun), async {
-        while !bench.logged().contains("clab-cdrv-begun-1") {
+        while !bench.logged().contains(&format!("clab-{}", begun.name)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bench.runtime.shut_down().await;
@@ -206,7 +208,7 @@ async fn settings_come_from_groups_and_defaults_and_nothing_is_expanded() {
         "  # {{{{ \"\\n  nodes: {{evil: {{kind: linux}}}}\" }}}}\n  defaults: &d {{kind: linux, env: {{HOME_OF: '${{HOME}} {{{{ .X }}}}', __IMPORT_ENVS: true}}}}\n  \
          kinds: {{linux: {{cmd: \"{IDLE}\", image-pull-policy: never}}}}\n  groups: {{g: {{image: '{IMAGE}', env: {{V: 1.10}}}}}}\n  nodes: {{r1: {{group: g}}}}\n"
     );
-    let spec = bench.spec("cdrv-inherit-1", &body);
+    let spec = bench.spec("cdrv-inherit-", &body);
     let nodes = bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
     assert_eq!(nodes.len(), 1);
     let (_, env) = in_node(&nodes[0].container_name, &["env"]);
@@ -220,7 +222,7 @@ async fn settings_come_from_groups_and_defaults_and_nothing_is_expanded() {
 async fn a_line_of_a_megabyte_is_no_obstacle() {
     let Some(bench) = Bench::new().await else { return };
     let nodes = "    r1: {kind: linux, exec: [\"sh -c 'head -c 1000000 /dev/zero | tr \\\\\\\\0 x'\"]}\n";
-    let spec = bench.spec("cdrv-long-1", &body(nodes, ""));
+    let spec = bench.spec("cdrv-long-", &body(nodes, ""));
     bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
     let count = bench.logged().matches('x').count();
     assert!(count >= 1_000_000, "{count}");

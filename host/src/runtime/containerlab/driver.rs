@@ -33,6 +33,10 @@ use crate::topology::{HostDemand, Node, Topology};
 const DESTROY_LIMIT: Duration = Duration::from_secs(600);
 /// How long starting a node may take, and stopping it beyond its grace period. Some kinds prepare a lot.
 const NODE_LIMIT: Duration = Duration::from_secs(300);
+/// How long after a run that was cut short the engine may show a container that it was still making: containerlab drops its
+/// request, and the engine doesn't notice. So long is waited for one, and so long is looked again afterwards.
+const LATE: Duration = Duration::from_millis(1500);
+const VERY_LATE: Duration = Duration::from_secs(30);
 /// How long an inspection may take.
 const INSPECT_LIMIT: Duration = Duration::from_secs(60);
 /// Kinds that stand for something which exists already, and so have no image.
@@ -127,7 +131,15 @@ impl RuntimeDriver for ContainerlabRuntime {
         let ended = self.closing.child_token();
         let _gone = ended.clone().drop_guard();
         let (shared, spec, stop) = (Arc::clone(&self.shared), spec.clone(), ended.clone());
-        let work = async move { shared.deploy(&spec, &log, &stop).await };
+        let (work_tracker, closing) = (self.work.clone(), self.closing.clone());
+        let work = async move {
+            let result = shared.deploy(&spec, &log, &stop).await;
+            if matches!(result, Err(RuntimeError::Cancelled)) {
+                let watch = async move { shared.remove_late_containers(&spec, &log).await };
+                work_tracker.spawn(async move { closing.run_until_cancelled(watch).await });
+            }
+            result
+        };
         let work = self.see_through(work);
         let asked = async {
             cancel.cancelled().await;
@@ -272,10 +284,18 @@ impl Shared {
                 log.line(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
                 Ok(nodes)
             }
-            Err(error) => match self.take_down(&spec.name, Some(&file), rendered.network, log).await {
-                Ok(()) => Err(error),
-                Err(left) => Err(RuntimeError::Failed(format!("{error}; and it could not be cleaned up: {left}"))),
-            },
+            Err(error) => {
+                if !matches!(error, RuntimeError::Failed(_)) {
+                    self.wait_for_late_containers(&spec.name).await;
+                }
+                let gone = self.take_down(&spec.name, Some(&file), rendered.network, log).await;
+                // Containerlab's own folder, which it removes only together with containers.
+                let _ = tokio::fs::remove_dir_all(dir.join(format!("clab-{}", spec.name))).await;
+                match gone {
+                    Ok(()) => Err(error),
+                    Err(left) => Err(RuntimeError::Failed(format!("{error}; and it could not be cleaned up: {left}"))),
+                }
+            }
         }
     }
 
@@ -285,6 +305,38 @@ impl Shared {
         let file = leftovers::topology_file(instance);
         leftovers::end_runs(&self.found.program.path, &file.to_string_lossy()).await;
         self.take_down(instance, None, None, log).await
+    }
+
+    /// Gives the engine the time to show what it was making when a run was cut short, up to the first such container.
+    async fn wait_for_late_containers(&self, instance: &str) {
+        let shown = async {
+            // An engine that doesn't answer shows nothing; what follows says so.
+            while let Ok(containers) = self.docker().containers(Some(instance)).await {
+                if !containers.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(LATE / 10).await;
+            }
+        };
+        let _ = tokio::time::timeout(LATE, shown).await;
+    }
+
+    /// Takes away what the engine shows of an instance that is gone, for a while after its deploy was cut short.
+    async fn remove_late_containers(&self, spec: &InstanceSpec, log: &LogSink) {
+        let file = spec.dir.join(leftovers::topology_file(&spec.name));
+        let end = Instant::now() + VERY_LATE;
+        while Instant::now() < end {
+            tokio::time::sleep(LATE).await;
+            // Its folder goes when somebody destroys it, who sees to the rest then.
+            if !file.exists() {
+                return;
+            }
+            let late = self.docker().containers(Some(&spec.name)).await.is_ok_and(|late| !late.is_empty());
+            if late {
+                // It says in the log what it couldn't do, and is tried again.
+                let _ = self.take_down(&spec.name, Some(&file), None, log).await;
+            }
+        }
     }
 
     /// Removes whatever there is of an instance. `network` is a management network that it may have made before any container.
