@@ -27,7 +27,8 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
-        let config = ContainerlabConfig { stop_timeout: 2, ..ContainerlabConfig::default() };
+        let mut config = ContainerlabConfig::default();
+        config.stop_timeout = 2;
         let found = match probe(&config).await {
             Ok(found) => found,
             Err(missing) => {

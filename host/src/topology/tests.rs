@@ -188,7 +188,7 @@ fn a_demand_counts_wherever_the_topology_makes_it() {
             ("links: []", "kind: linux, KEYS"),
         ] {
             let text = format!("name: x\ntopology: {{{place}, nodes: {{r1: {{{node}}}}}}}").replace("KEYS", keys);
-            assert_eq!(parse(&text).nodes[0].demands, [wanted.clone()], "{text}");
+            assert_eq!(parse(&text).nodes[0].demands.as_slice(), std::slice::from_ref(&wanted), "{text}");
         }
     }
 }

@@ -27,12 +27,12 @@ pub struct ContainerlabConfig {
     /// Environment variables that containerlab gets besides `PATH`, `HOME` and those of Docker. Of the server's own
     /// environment it sees nothing else: topologies can copy containerlab's environment into their nodes.
     pub environment: BTreeMap<String, String>,
-    /// Not used yet.
-    pub(crate) schema_url: Option<Value>,
-    /// Not used yet.
-    pub(crate) schema_fallback: Option<Value>,
-    /// Not used yet.
-    pub(crate) device_config: Option<Value>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub schema_url: Option<Value>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub schema_fallback: Option<Value>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub device_config: Option<Value>,
 }
 
 /// Longest time that a node may take to stop, in seconds.

@@ -61,10 +61,13 @@ struct Shared {
     /// Deploys are readers: while there is one, the management network stays, although no container may use it yet. A gate
     /// rather than a lock: nobody ever waits to write, and readers wait for the moment only that removing a network takes.
     network_gate: RwLock<()>,
-    /// Nodes that something is being done to, by instance and name: one thing after the other, since containerlab would park
-    /// and restore the links of a node in both at once.
-    busy: Mutex<HashMap<(String, String), Weak<tokio::sync::Mutex<()>>>>,
+    /// Nodes that something is being done to: one thing after the other, since containerlab would park and restore the links of
+    /// a node at once. Nobody else's node waits for that.
+    busy: Mutex<Turns>,
 }
+
+/// Whose turn it is with each node that has one at work on it, by instance and name.
+type Turns = HashMap<(String, String), Weak<tokio::sync::Mutex<()>>>;
 
 impl ContainerlabRuntime {
     /// A driver for what [`super::probe`] has found. `owner` names this server's data folder across its restarts.
