@@ -206,7 +206,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 /// Ends the server in order, unless whoever waits for it asks once more. What runs on the embedded runtime goes with the
-/// process either way.
+/// process either way; what runs on containerlab stays.
 async fn end(server: Server) -> anyhow::Result<()> {
     tokio::select! {
         () = server.shut_down() => Ok(()),

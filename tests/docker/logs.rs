@@ -13,7 +13,9 @@ pub(crate) async fn read(log: &mut mpsc::Receiver<LogChunk>, enough: Option<&str
         while let Some(chunk) = log.recv().await {
             text.extend_from_slice(&chunk.data);
             position = chunk.position;
-            if enough.is_some_and(|enough| String::from_utf8_lossy(&text).contains(enough)) {
+            // Not all of it each time.
+            let new = text.len().saturating_sub(chunk.data.len() + enough.map_or(0, str::len));
+            if enough.is_some_and(|enough| String::from_utf8_lossy(&text[new..]).contains(enough)) {
                 return;
             }
         }
@@ -124,7 +126,7 @@ async fn a_line_without_an_end_comes_whole_and_piece_by_piece() {
 async fn who_does_not_read_makes_the_engine_wait_and_loses_nothing() {
     let Some(docker) = engine("slow readers of logs").await else { return };
     let lab = Lab::new(&docker);
-    lab.run("r1", &[], "seq 1 400000; echo the end; sleep 1000");
+    lab.run("r1", &[], "seq 1 200000; echo the end; sleep 1000");
     let watch = docker.watch();
     let mut log = watch.follow_log(&lab.name, "r1", None).await.unwrap();
     let first = tokio::time::timeout(PATIENCE, log.recv()).await.unwrap().unwrap();
@@ -133,6 +135,6 @@ async fn who_does_not_read_makes_the_engine_wait_and_loses_nothing() {
     let mut text = String::from_utf8(first.data.to_vec()).unwrap();
     text += &read(&mut log, Some("the end")).await.0;
     let numbers: Vec<&str> = text.lines().collect();
-    assert_eq!(numbers.len(), 400_001);
-    assert!(numbers.iter().zip(1..=400_000).all(|(line, number)| *line == number.to_string()));
+    assert_eq!(numbers.len(), 200_001);
+    assert!(numbers.iter().zip(1..=200_000).all(|(line, number)| *line == number.to_string()));
 }

@@ -153,6 +153,12 @@ async fn what_runs_in_a_shell_ends_with_it_however_that_ends() {
 /// Says which lab the process that a test kills shall open a shell in, and as which server.
 const VICTIM: &str = "ANTIMONY_TEST_VICTIM";
 
+/// Says something to who started this process, past the test runner.
+fn tell(text: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{text}").unwrap();
+}
+
 /// Not a test: what a server does that is killed meanwhile, or that may not signal processes.
 #[tokio::test]
 async fn victim() {
@@ -164,17 +170,17 @@ async fn victim() {
     say(&pty, script).await;
     hear(&mut pty, "ready").await;
     if nix::unistd::geteuid().is_root() {
-        println!("ready");
+        tell("ready");
         std::future::pending::<()>().await;
     }
     // Somebody without the right to signal from here.
     pty.control.terminate();
-    println!("it ended: {}", end(pty).await);
+    tell(&format!("it ended: {}", end(pty).await));
     let lab = Lab::known(lab, &docker);
     assert!(!runs(&lab, "r1", "sleep 4242"), "by the time that it is told");
     std::mem::forget(lab);
     assert_eq!(docker.end_leftover_shells().await.unwrap(), 0);
-    println!("ready");
+    tell("ready");
 }
 
 fn start_victim(lab: &Lab, owner: &str, user: Option<(u32, u32)>) -> std::process::Child {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, Runtime, mark, processes_with};
 use crate::harness::{Client, Lines, Shell, System, alone, code_of, eventually, expect_data, known_programs, within};
-use crate::{DEFAULTS, apart, lab, one_node, sh, two_routers};
+use crate::{DEFAULTS, apart, lab, sh, two_routers};
 
 /// The nodes of a lab's instance, as REST shows them.
 async fn nodes(client: &Client, lab: &str) -> Vec<Value> {
@@ -96,7 +96,7 @@ pub(crate) async fn a_destroy_during_a_deploy_ends_it_with_an_error_announces_no
     let mut statuses = admin.join("/status-messages").await;
     let moments = match on.runtime {
         Runtime::Embedded => ["Deploying", "Created node n1", "deploy has begun", ""],
-        Runtime::Containerlab => ["Deploying", "Parsing & checking topology", "Creating container", ""],
+        Runtime::Containerlab => ["Containerlab started", "Parsing & checking topology", "Creating container", ""],
     };
     for (round, moment) in moments.into_iter().enumerate() {
         let mut log =
@@ -250,7 +250,8 @@ pub(crate) async fn what_reaches_for_the_host_is_refused_to_members_by_policy_an
         }
     }
     // The end of what there could be to hear of a deploy.
-    let topology = member.api.create_topology(&collection, &one_node()).await.unwrap();
+    let nothing = format!("name: nothing\ntopology:\n  {DEFAULTS}\n{}", node(""));
+    let topology = member.api.create_topology(&collection, &nothing).await.unwrap();
     let plain = member.api.create_lab(&topology, "lab").await.unwrap();
     expect_data(&mut updates, "an update of the last lab", |data| data["payload"]["labId"] == *plain).await;
     let labs = admin.api.get("/labs").await.unwrap();
