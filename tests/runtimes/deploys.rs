@@ -173,7 +173,7 @@ pub(crate) async fn what_defaults_kinds_and_groups_say_counts_for_their_nodes(on
     let topology = apart(
         "name: inherits
 topology:
-  defaults: {image-pull-policy: never, image: no/such-image, env: {FROM_DEFAULTS: yes, WHO: defaults}}
+  defaults: {image-pull-policy: never, restart-policy: \"no\", image: no/such-image, env: {FROM_DEFAULTS: yes, WHO: defaults}}
   kinds:
     linux: {image: \"lab/busybox:1\", env: {FROM_KIND: yes, WHO: kind}}
   groups:

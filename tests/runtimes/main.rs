@@ -87,7 +87,7 @@ fn two_routers() -> String {
     let example = include_str!("../../examples/labs/two-routers.clab.yml");
     let defaults = "  defaults:\n    kind: linux\n";
     assert!(example.contains(defaults));
-    let image = format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n");
+    let image = format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n    restart-policy: \"no\"\n");
     let mut topology = example.replace(defaults, &image);
     for (node, address) in [("r1", "10.0.0.1/30"), ("r2", "10.0.0.2/30")] {
         // containerlab leaves the addresses of links to those who know how their kind of node is told, and for linux that is
@@ -98,8 +98,10 @@ fn two_routers() -> String {
     apart(&topology)
 }
 
-/// The defaults of all nodes of these tests; the embedded runtime has no use for an image, and says so.
-const DEFAULTS: &str = "defaults: {kind: linux, image: \"lab/busybox:1\", image-pull-policy: never}";
+/// The defaults of all nodes of these tests; the embedded runtime has no use for an image, and says so. Unless told
+/// otherwise, containerlab has Docker start a node of kind linux again that has ended, however it did, without its links.
+const DEFAULTS: &str =
+    "defaults: {kind: linux, image: \"lab/busybox:1\", image-pull-policy: never, restart-policy: \"no\"}";
 
 /// A lab of one node and nothing else.
 fn one_node() -> String {
