@@ -243,7 +243,8 @@ pub struct ShellConfig {
     #[schemars(range(max = MAX_SHELL_TIMEOUT))]
     pub timeout: u64,
     /// What is run in nodes of a kind, or in those of all others under `default`: command lines of which the first is taken
-    /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`].
+    /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`]. With containers, `ssh` is run on the
+    /// host if `{address}` is among its arguments, which stands for the node's management address: `ssh admin@{address}`.
     #[serde(deserialize_with = "shell_commands")]
     #[schemars(with = "HashMap<String, Vec<String>>")]
     pub commands: HashMap<String, Commands>,

@@ -122,6 +122,15 @@ async fn a_lab_of_three_nodes_lives_its_whole_life() {
     assert!(in_node(&nodes[0].container_name, &["ping", "-c", "1", "-W", "5", "10.0.0.2"]).0, "the link is back");
     assert!(in_node(&node.container_name, &["ip", "link", "show", "eth2"]).0, "so is the other");
 
+    // Its process dies, and the links with it.
+    assert!(Command::new("docker").args(["kill", &node.container_name]).output().unwrap().status.success());
+    while bench.runtime.inspect(&spec.name).await.unwrap().iter().all(|node| node.state == NodeState::Running) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bench.runtime.node(&spec.name, "a-b-c", NodeAction::Start).await.unwrap();
+    assert!(in_node(&nodes[0].container_name, &["ping", "-c", "1", "-W", "5", "10.0.0.2"]).0, "the link is made again");
+    assert!(in_node(&node.container_name, &["ip", "link", "show", "eth2"]).0, "so is the other");
+
     // A node that is stopped has its links parked elsewhere.
     bench.runtime.node(&spec.name, "R3", NodeAction::Stop).await.unwrap();
     assert!(matches!(bench.runtime.node(&spec.name, "r3", NodeAction::Stop).await, Err(RuntimeError::NoNode(_))));

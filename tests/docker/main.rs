@@ -8,6 +8,7 @@
 
 mod containers;
 mod harness;
+mod labs;
 mod logs;
 mod restarts;
 mod shells;

@@ -156,7 +156,7 @@ const VICTIM: &str = "ANTIMONY_TEST_VICTIM";
 /// Says something to who started this process, past the test runner.
 fn tell(text: &str) {
     use std::io::Write;
-    writeln!(std::io::stdout(), "{text}").unwrap();
+    std::io::stdout().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 /// Not a test: what a server does that is killed meanwhile, or that may not signal processes.
@@ -198,17 +198,21 @@ fn start_victim(lab: &Lab, owner: &str, user: Option<(u32, u32)>) -> std::proces
 async fn ready(victim: &mut std::process::Child) {
     use std::io::BufRead;
     let output = std::io::BufReader::new(victim.stdout.take().unwrap());
-    let ready = tokio::task::spawn_blocking(move || {
-        let mut all = String::new();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // Goes on to the end, or the other one could not write any more.
+    std::thread::spawn(move || {
+        let (mut tell, mut all) = (Some(tell), String::new());
         for line in output.lines().map_while(Result::ok) {
             all += &format!("{line}\n");
-            if line.ends_with("ready") {
-                return Ok(());
+            if let Some(tell) = tell.take_if(|_| line.ends_with("ready")) {
+                let _ = tell.send(Ok(()));
             }
         }
-        Err(all)
+        if let Some(tell) = tell {
+            let _ = tell.send(Err(all));
+        }
     });
-    tokio::time::timeout(PATIENCE, ready).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, told).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

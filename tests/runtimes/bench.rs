@@ -76,16 +76,21 @@ impl Prepared {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// All containers, running or not, whose topology lies below one of these folders: their ids and names.
-    pub(crate) fn containers_of(&self, places: &[PathBuf]) -> Vec<(String, String)> {
+    /// All containers, running or not, whose topology lies below one of these folders: their ids and names. An error is what
+    /// the client of an engine says that doesn't answer.
+    fn containers_of(&self, places: &[PathBuf]) -> Result<Vec<(String, String)>, String> {
         let format = "{{.ID}} {{.Names}} {{.Label \"clab-topo-file\"}}";
-        let listed = self.docker_succeeds(&["ps", "--all", "--filter", "label=containerlab", "--format", format]);
+        let output = self.docker(&["ps", "--all", "--filter", "label=containerlab", "--format", format]);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let listed = String::from_utf8_lossy(&output.stdout);
         let parts = listed.lines().filter_map(|line| {
             let mut parts = line.splitn(3, ' ');
             Some((parts.next()?.to_owned(), parts.next()?.to_owned(), parts.next()?.to_owned()))
         });
         let ours = parts.filter(|(_, _, file)| places.iter().any(|place| Path::new(file).starts_with(place)));
-        ours.map(|(id, name, _)| (id, name)).collect()
+        Ok(ours.map(|(id, name, _)| (id, name)).collect())
     }
 }
 
@@ -171,7 +176,7 @@ impl Bench {
     /// The containers that servers of this test have made; none on the embedded runtime.
     pub(crate) fn containers(&self) -> Vec<(String, String)> {
         let places = self.places.lock().unwrap();
-        self.prepared.as_ref().map(|prepared| prepared.containers_of(&places)).unwrap_or_default()
+        self.prepared.as_ref().map(|prepared| prepared.containers_of(&places).unwrap()).unwrap_or_default()
     }
 
     /// The container of the node of that name; the servers of this test have made only one such.
@@ -217,7 +222,8 @@ impl Drop for Bench {
             return;
         }
         if let Some(prepared) = &self.prepared {
-            for (id, _) in prepared.containers_of(&self.places.lock().unwrap_or_else(|lock| lock.into_inner())) {
+            let places = self.places.lock().unwrap_or_else(|lock| lock.into_inner());
+            for (id, _) in prepared.containers_of(&places).unwrap_or_default() {
                 let _ = prepared.docker(&["rm", "--force", "--volumes", &id]);
             }
         }

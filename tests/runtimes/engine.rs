@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -98,5 +99,11 @@ impl Drop for Engine {
         let _ = self.client.docker(&["network", "prune", "--force"]);
         self.terminate();
         let _ = self.child.wait();
+        // It binds its folder to itself, and forgets that when it is to leave its containers alone.
+        for line in std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().rev() {
+            if let Some(path) = line.split(' ').nth(4).filter(|path| Path::new(path).starts_with(self.folder.path())) {
+                let _ = umount2(path, MntFlags::MNT_DETACH);
+            }
+        }
     }
 }

@@ -25,6 +25,15 @@ fn endless(mark: &str) -> String {
     lab("endless", &format!("n1:\n  exec: [{}]\nn2: {{}}", sh(mark)))
 }
 
+/// Waits until something runs with `mark`.
+async fn until_begun(mark: &str) {
+    eventually(async || match processes_with(mark).len() {
+        0 => Err(format!("{mark} has not begun")),
+        _ => Ok(()),
+    })
+    .await;
+}
+
 /// The sentence of an error with this code.
 fn message_of(answer: Result<Value, AckError>, wanted: i64) -> String {
     match answer {
@@ -45,7 +54,7 @@ async fn a_containerlab_that_is_killed_in_mid_deploy_fails_the_lab_and_leaves_no
     let lab = admin.create_lab("course", &endless(&mark)).await;
     for _ in 0..2 {
         let deploy = admin.command_in_background(&lab, 0, json!({}));
-        until_running(&mark, 2).await;
+        until_begun(&mark).await;
         for program in on.programs() {
             sigkill(program);
         }
@@ -71,7 +80,7 @@ async fn a_containerlab_that_hangs_is_gone_with_all_its_processes_once_the_lab_i
     let mark = mark();
     let lab = admin.create_lab("course", &endless(&mark)).await;
     let deploy = admin.command_in_background(&lab, 0, json!({}));
-    until_running(&mark, 2).await;
+    until_begun(&mark).await;
     let programs = on.programs();
     assert!(!programs.is_empty());
     for program in &programs {
@@ -125,7 +134,7 @@ async fn a_server_killed_in_mid_deploy_has_a_failed_lab_afterwards_whose_remains
     let mark = mark();
     let lab = admin.create_lab("course", &endless(&mark)).await;
     let deploy = admin.command_in_background(&lab, 0, json!({}));
-    until_running(&mark, 2).await;
+    until_begun(&mark).await;
     server.kill();
     assert_eq!(deploy.await.unwrap(), Err(AckError::Closed));
     drop(server);

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{RwLock, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use super::leftovers;
 use super::program::{Program, Run, RunError};
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
-use crate::runtime::docker::{Container, Docker, DockerError, Watch};
+use crate::runtime::docker::{Container, Docker, Watch};
 use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
     RuntimeEvent,
@@ -31,8 +32,6 @@ use crate::topology::{HostDemand, Node, Topology};
 
 /// How long taking down may take before what is left is removed one by one.
 const DESTROY_LIMIT: Duration = Duration::from_secs(600);
-/// How long starting a node may take, and stopping it beyond its grace period. Some kinds prepare a lot.
-const NODE_LIMIT: Duration = Duration::from_secs(300);
 /// How long after a run that was cut short the engine may show a container that it was still making: containerlab drops its
 /// request, and the engine doesn't notice. So long is waited for one, and so long is looked again afterwards.
 const LATE: Duration = Duration::from_millis(1500);
@@ -53,21 +52,21 @@ pub struct ContainerlabRuntime {
     work: TaskTracker,
 }
 
-struct Shared {
-    found: Found,
-    program: Program,
-    config: ContainerlabConfig,
-    watch: Watch,
+pub(super) struct Shared {
+    pub(super) found: Found,
+    pub(super) program: Program,
+    pub(super) config: ContainerlabConfig,
+    pub(super) watch: Watch,
     /// Deploys are readers: while there is one, the management network stays, although no container may use it yet. A gate
     /// rather than a lock: nobody ever waits to write, and readers wait for the moment only that removing a network takes.
     network_gate: RwLock<()>,
     /// Nodes that something is being done to: one thing after the other, since containerlab would park and restore the links of
     /// a node at once. Nobody else's node waits for that.
-    busy: Mutex<Turns>,
+    pub(super) busy: Mutex<Turns>,
 }
 
 /// Whose turn it is with each node that has one at work on it, by instance and name.
-type Turns = HashMap<(String, String), Weak<tokio::sync::Mutex<()>>>;
+pub(super) type Turns = HashMap<(String, String), Weak<tokio::sync::Mutex<()>>>;
 
 impl ContainerlabRuntime {
     /// A driver for what [`super::probe`] has found. `owner` names this server's data folder across its restarts.
@@ -82,7 +81,9 @@ impl ContainerlabRuntime {
         let docker = Docker::connect(Some(address))
             .await
             .map_err(|error| Missing::Engine { address: address.clone(), problem: error.to_string() })?;
-        let watch = docker.with_owner(owner).watch();
+        // The mark of its shells takes letters and digits only.
+        let owner: String = Sha256::digest(owner.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let watch = docker.with_owner(&owner).watch();
         let shared = Shared {
             program: Program::new(found.program.path.clone(), config),
             found,
@@ -208,7 +209,7 @@ impl RuntimeDriver for ContainerlabRuntime {
 }
 
 impl Shared {
-    fn docker(&self) -> &Docker {
+    pub(super) fn docker(&self) -> &Docker {
         self.watch.docker()
     }
 
@@ -417,72 +418,6 @@ impl Shared {
             Err(error) => log.line(&format!("Network {network} can't be removed: {error}")),
         }
     }
-
-    async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError> {
-        let turn = self.turn(instance, node);
-        let _turn = turn.lock().await;
-        let container = self.container(instance, node).await?;
-        let _expected = self.watch.expect(instance);
-        if matches!(action, NodeAction::Stop | NodeAction::Restart) {
-            self.change(&container, "stop", self.config.stop_grace()).await?;
-        }
-        if matches!(action, NodeAction::Start | NodeAction::Restart) {
-            self.change(&container, "start", self.config.stop_grace()).await?;
-        }
-        Ok(self.container(instance, node).await?.status())
-    }
-
-    fn turn(&self, instance: &str, node: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|_, turn| turn.strong_count() > 0);
-        let key = (instance.to_owned(), node.to_owned());
-        if let Some(turn) = busy.get(&key).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::default();
-        busy.insert(key, Arc::downgrade(&turn));
-        turn
-    }
-
-    async fn container(&self, instance: &str, node: &str) -> Result<Container, RuntimeError> {
-        let containers = self.docker().containers(Some(instance)).await?;
-        if containers.is_empty() {
-            return Err(RuntimeError::NoInstance(instance.to_owned()));
-        }
-        let found = containers.into_iter().find(|container| container.node == node);
-        found.ok_or_else(|| RuntimeError::NoNode(node.to_owned()))
-    }
-
-    /// Starts or stops a node: with containerlab, which keeps its links, or where that can't, with Docker.
-    async fn change(&self, container: &Container, command: &str, grace: Duration) -> Result<(), RuntimeError> {
-        let node = &container.node;
-        let file = container.topology_file.as_deref().filter(|file| file.is_file());
-        let Some(file) = file.filter(|_| self.found.program.lifecycle) else {
-            tracing::warn!(
-                lab = container.lab,
-                node,
-                command,
-                "containerlab can't do this here: the node loses its links"
-            );
-            let done = match command {
-                "stop" => self.docker().stop(&container.id, grace).await,
-                _ => self.docker().start(&container.id).await,
-            };
-            return done.map_err(|error: DockerError| RuntimeError::Failed(format!("node {node}: {error}")));
-        };
-        let mut arguments =
-            words([command.as_ref(), "--topo".as_ref(), file.as_os_str(), "--node".as_ref(), node.as_ref()]);
-        if command == "stop" {
-            // Its limit for questions to the engine is also the grace period of a node's process.
-            arguments.extend(words(["--timeout".as_ref(), format!("{}s", grace.as_secs()).as_ref()]));
-        }
-        let (lab, name) = (container.lab.clone(), node.clone());
-        let log: LogSink = Arc::new(move |line: &str| tracing::info!(lab, node = name, "{line}"));
-        let never = CancellationToken::new();
-        let dir = file.parent().unwrap_or(Path::new("/"));
-        let run = Run { arguments, dir, log: &log, cancel: &never, limit: Some(grace + NODE_LIMIT) };
-        self.program.run(run).await.map(drop).map_err(failed)
-    }
 }
 
 /// Says whether containerlab can run it.
@@ -513,11 +448,11 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-fn words<const N: usize>(words: [&OsStr; N]) -> Vec<OsString> {
+pub(super) fn words<const N: usize>(words: [&OsStr; N]) -> Vec<OsString> {
     words.map(OsStr::to_owned).into()
 }
 
-fn failed(error: RunError) -> RuntimeError {
+pub(super) fn failed(error: RunError) -> RuntimeError {
     match error {
         RunError::Cancelled => RuntimeError::Cancelled,
         RunError::TimedOut(limit) => RuntimeError::TimedOut("containerlab".to_owned(), limit),

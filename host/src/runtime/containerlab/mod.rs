@@ -4,6 +4,7 @@
 //! | module | role |
 //! |---|---|
 //! | [`driver`] | [`RuntimeDriver`](super::RuntimeDriver): what happens in which order |
+//! | [`nodes`] | starts and stops single nodes, and makes links again that were lost |
 //! | [`version`] | finds the program and the engine, and says what is missing |
 //! | [`config`] | the keys of `containerlab:` |
 //! | [`definition`] | writes the topology file such that nothing in it is expanded |
@@ -16,6 +17,7 @@ mod definition;
 mod driver;
 mod inspect;
 mod leftovers;
+mod nodes;
 mod output;
 mod program;
 mod version;

@@ -29,7 +29,7 @@ use crate::runtime::RuntimeEvent;
 
 /// Events that a slow subscriber may be behind before it loses some.
 const BACKLOG: usize = 1024;
-/// How long events are gathered before the engine is asked what has become of it all.
+/// How long events are gathered at least before the engine is asked what has become of it all.
 const GATHER: Duration = Duration::from_millis(20);
 /// How often everything is compared although no event came.
 const COMPARE_EVERY: Duration = Duration::from_secs(60);
@@ -56,6 +56,7 @@ pub struct KnownNode {
 pub struct View {
     labs: Labs,
     connected: bool,
+    connections: u64,
 }
 
 type Nodes = BTreeMap<String, KnownNode>;
@@ -65,6 +66,11 @@ impl View {
     /// Whether the engine answers: what is here is old if it doesn't.
     pub fn connected(&self) -> bool {
         self.connected
+    }
+
+    /// How often the engine was reached after it had not been.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections
     }
 
     /// Names of all labs that have at least one container.
@@ -134,6 +140,8 @@ impl Docker {
             commands: queue,
             labs: Labs::new(),
             connected: false,
+            connections: 0,
+            took: Duration::ZERO,
             has_looked: false,
             over: Vec::new(),
             changed: Changed::default(),
@@ -205,11 +213,11 @@ struct Changed {
 }
 
 impl Changed {
-    fn add(&mut self, lab: Option<&str>) {
+    fn add(&mut self, lab: Option<&str>, gather: Duration) {
         match self.due {
             None => {
                 self.lab = lab.map(str::to_owned);
-                self.due = Some(Instant::now() + GATHER);
+                self.due = Some(Instant::now() + gather);
             }
             Some(_) if self.lab.as_deref() != lab => self.lab = None,
             Some(_) => {}
@@ -239,6 +247,9 @@ struct Tracker {
     commands: mpsc::UnboundedReceiver<Command>,
     labs: Labs,
     connected: bool,
+    connections: u64,
+    /// How long the last listing took.
+    took: Duration,
     /// Whether anything was ever known: what is found at the start is no change.
     has_looked: bool,
     /// Expectations that are over, once the engine has been asked what came of them.
@@ -295,6 +306,7 @@ impl Tracker {
         let filters = serde_json::json!({ "type": ["container"], "label": [LAB], "event": ACTIONS }).to_string();
         let mut stream = self.docker.open(&format!("/events?since={since}&filters={}", percent_encode(&filters)));
         if !std::mem::replace(&mut self.connected, true) {
+            self.connections += 1;
             tracing::info!(engine = %self.docker.host(), labs = self.labs.len(), "following the Docker engine");
             self.publish();
         }
@@ -342,7 +354,7 @@ impl Tracker {
                 // Better to look once too often.
                 Err(error) => {
                     tracing::debug!(%error, "an event of the Docker engine that can't be read");
-                    self.changed.add(None);
+                    self.changed.add(None, self.gather());
                 }
             }
         }
@@ -354,7 +366,7 @@ impl Tracker {
 
     fn noticed(&mut self, event: &Event) {
         let lab = event.actor.attributes.get(LAB).map(String::as_str);
-        self.changed.add(lab);
+        self.changed.add(lab, self.gather());
         let known = lab.and_then(|lab| self.labs.get_mut(lab)).map(Arc::make_mut);
         let Some((node, known)) = known.into_iter().flatten().find(|(_, known)| known.container.id == event.actor.id)
         else {
@@ -379,7 +391,10 @@ impl Tracker {
     /// Asks the engine about one lab or all, tells what has changed, and settles expectations that are over.
     async fn look(&mut self, lab: Option<&str>) -> Result<(), DockerError> {
         let mut found = Labs::new();
-        for container in self.docker.containers(lab).await? {
+        let begun = Instant::now();
+        let containers = self.docker.containers(lab).await?;
+        self.took = begun.elapsed();
+        for container in containers {
             let nodes = Arc::make_mut(found.entry(container.lab.clone()).or_default());
             // Several containers of one node: the first stands for it.
             nodes.entry(container.node.clone()).or_insert(KnownNode { container, starts: 0 });
@@ -398,6 +413,11 @@ impl Tracker {
         self.settle(lab);
         self.publish();
         Ok(())
+    }
+
+    /// An engine that has much to do, such as a large lab to bring up, is not asked all the time.
+    fn gather(&self) -> Duration {
+        GATHER.max(2 * self.took)
     }
 
     fn compare(&mut self, lab: &str, found: Option<Arc<Nodes>>) {
@@ -483,7 +503,8 @@ impl Tracker {
     }
 
     fn publish(&self) {
-        self.view.send_replace(Arc::new(View { labs: self.labs.clone(), connected: self.connected }));
+        let (labs, connected, connections) = (self.labs.clone(), self.connected, self.connections);
+        self.view.send_replace(Arc::new(View { labs, connected, connections }));
     }
 }
 

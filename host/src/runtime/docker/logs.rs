@@ -7,6 +7,7 @@
 //! node doesn't: its log is on the engine's disk. Should the engine's clock be set back while nobody follows, what is
 //! printed until it has caught up may be missed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -98,7 +99,7 @@ impl Follower {
                 if gone && !self.watch.is_expected(&self.instance) {
                     return;
                 }
-                if !self.wait(&mut views, None, None).await {
+                if !self.wait(&mut views, &view, None, None).await {
                     return;
                 }
                 continue;
@@ -113,7 +114,8 @@ impl Follower {
                 // It goes on when the node does.
                 Ok(End::Read(false)) if known.container.phase != Phase::Running => None,
                 Ok(End::Read(false)) | Err(DockerError::NotFound(_)) => Some(self.next_pause()),
-                Err(DockerError::Refused { message, .. }) => {
+                // Logs that go elsewhere, as the engine is configured.
+                Err(DockerError::Refused { message, .. }) if message.contains("does not support reading") => {
                     tracing::warn!(instance = self.instance, node = self.node, message, "a log can't be read");
                     None
                 }
@@ -122,7 +124,7 @@ impl Follower {
                     Some(self.next_pause())
                 }
             };
-            if !self.wait(&mut views, Some(&known), pause).await {
+            if !self.wait(&mut views, &view, Some(&known), pause).await {
                 return;
             }
         }
@@ -137,14 +139,17 @@ impl Follower {
     /// Waits until the node is not any more what it was, or for so long. Answers whether to go on.
     async fn wait(
         &self,
-        views: &mut watch::Receiver<std::sync::Arc<View>>,
+        views: &mut watch::Receiver<Arc<View>>,
+        before: &View,
         known: Option<&KnownNode>,
         pause: Option<Duration>,
     ) -> bool {
         let changed = async {
-            let changed = |view: &std::sync::Arc<View>| match known {
+            let changed = |view: &Arc<View>| match known {
                 // Whatever may have become of the instance, `run` looks.
                 None => true,
+                // Much may have happened while the engine could not be reached.
+                Some(_) if view.connections() != before.connections() => true,
                 Some(known) => view.node(&self.instance, &self.node) != Some(known),
             };
             if known.is_none() {

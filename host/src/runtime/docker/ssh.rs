@@ -165,8 +165,8 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_terminal_ends_what_ignores_it_too() {
         let mut pty = run(&words("sh"), "", (80, 24)).expect("is run");
-        pty.input.send(Bytes::from_static(b"trap '' HUP TERM; echo p''id $$\n")).await.expect("is open");
-        let text = hear(&mut pty, "pid ").await + &hear(&mut pty, "\n").await;
+        pty.input.send(Bytes::from_static(b"trap '' HUP TERM; echo p''id $$ e''nd\n")).await.expect("is open");
+        let text = hear(&mut pty, " end").await;
         let (_, rest) = text.rsplit_once("pid ").expect("was waited for");
         let pid: i32 = rest.split_whitespace().next().expect("is there").parse().expect("is a number");
         let Pty { exit, input, output, control } = pty;
