@@ -551,7 +551,8 @@ impl LabTask {
             return answer(reply, Err(Denial::NotRunning.into()));
         };
         if self.facts.node_mut(&node).is_none() {
-            return answer(reply, Err(LabCommandError::NodeNotFound(node)));
+            let defined = self.missing_nodes().contains(&node);
+            return answer(reply, Err(if defined { gone(&node) } else { LabCommandError::NodeNotFound(node) }));
         }
         let driver = Arc::clone(&self.shared.driver);
         let job = NodeJob { instance, node, action, by, reply };
@@ -583,7 +584,12 @@ impl LabTask {
                 if let Some(node) = known.cloned() {
                     self.announce(Occurrence::NodeFailed { node, reason: error.to_string() }, job.by).await;
                 }
-                answer(job.reply, Err(error.into()));
+                let error = match error {
+                    // There is such a node, or this would not have been asked of the runtime.
+                    RuntimeError::NoNode(node) => gone(&node),
+                    error => error.into(),
+                };
+                answer(job.reply, Err(error));
             }
         }
     }
@@ -746,6 +752,12 @@ impl LabTask {
         let event = Event { at: Timestamp::now(), lab: Arc::new(self.facts.snapshot()), by, what };
         self.shared.publisher.publish(Notice::Event(Arc::new(event))).await;
     }
+}
+
+/// A node of the lab that the runtime has no more.
+fn gone(node: &str) -> LabCommandError {
+    let remedy = "somebody has removed it from the runtime; deploy the lab anew to have it back";
+    LabCommandError::Runtime(format!("node {node} is gone: {remedy}"))
 }
 
 /// Whoever asked may have gone; what they asked for has been done all the same.
