@@ -34,6 +34,12 @@ async fn until_begun(mark: &str) {
     .await;
 }
 
+/// The same topology without a management network of its own.
+fn on_the_shared_network(topology: &str) -> String {
+    let lines = topology.lines().filter(|line| !line.starts_with("mgmt:"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// The sentence of an error with this code.
 fn message_of(answer: Result<Value, AckError>, wanted: i64) -> String {
     match answer {
@@ -203,7 +209,7 @@ async fn a_container_that_is_removed_behind_our_back_has_exited_and_the_lab_can_
     let before = Machine::now(&on, &known_programs(&place));
     let server = on.builder_at(&place).within(&turn).start().await;
     let admin = server.admin().await;
-    let lab = admin.create_lab("course", &two_routers()).await;
+    let lab = admin.create_lab("course", &on_the_shared_network(&two_routers())).await;
     admin.deploy(&lab).await.unwrap();
     let mut announced = admin.join("/shell-commands").await;
     let shell = Shell::open(&admin, &lab, "r1").await;

@@ -87,7 +87,8 @@ fn two_routers() -> String {
     let example = include_str!("../../examples/labs/two-routers.clab.yml");
     let defaults = "  defaults:\n    kind: linux\n";
     assert!(example.contains(defaults));
-    let image = format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n    restart-policy: \"no\"\n");
+    let image =
+        format!("{defaults}    image: lab/busybox:1\n    image-pull-policy: never\n    restart-policy: \"no\"\n");
     let mut topology = example.replace(defaults, &image);
     for (node, address) in [("r1", "10.0.0.1/30"), ("r2", "10.0.0.2/30")] {
         // containerlab leaves the addresses of links to those who know how their kind of node is told, and for linux that is
@@ -118,8 +119,10 @@ fn lab(name: &str, nodes: &str) -> String {
 /// know nothing of other servers', and here many have labs on one engine.
 fn apart(topology: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("mgmt: {{network: antimony-{}-{number}, ipv4-subnet: auto}}\n{topology}", std::process::id())
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    // Out of the way of what Docker and containerlab choose by themselves.
+    let subnet = format!("10.{}.{}.0/24", 100 + process % 100, number % 256);
+    format!("mgmt: {{network: antimony-{process}-{number}, ipv4-subnet: {subnet}}}\n{topology}")
 }
 
 /// A word of a topology that says what a shell is to do, however that is quoted.

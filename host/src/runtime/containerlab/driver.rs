@@ -36,6 +36,9 @@ const DESTROY_LIMIT: Duration = Duration::from_secs(600);
 /// request, and the engine doesn't notice. So long is waited for one, and so long is looked again afterwards.
 const LATE: Duration = Duration::from_millis(1500);
 const VERY_LATE: Duration = Duration::from_secs(30);
+/// How long others wait at most for the network that a deploy makes, and how often it is looked for.
+const NETWORK_LIMIT: Duration = Duration::from_secs(15);
+const NETWORK_LOOK: Duration = Duration::from_millis(50);
 /// How long an inspection may take.
 const INSPECT_LIMIT: Duration = Duration::from_secs(60);
 /// Kinds that stand for something which exists already, and so have no image.
@@ -60,6 +63,9 @@ pub(super) struct Shared {
     /// Deploys are readers: while there is one, the management network stays, although no container may use it yet. A gate
     /// rather than a lock: nobody ever waits to write, and readers wait for the moment only that removing a network takes.
     network_gate: RwLock<()>,
+    /// Held by the deploy that is going to make its management network. containerlab looks whether there is one and makes it
+    /// if not; of two that do so at once, one fails.
+    making_network: tokio::sync::Mutex<()>,
     /// Nodes that something is being done to: one thing after the other, since containerlab would park and restore the links of
     /// a node at once. Nobody else's node waits for that.
     pub(super) busy: Mutex<Turns>,
@@ -83,13 +89,21 @@ impl ContainerlabRuntime {
             .map_err(|error| Missing::Engine { address: address.clone(), problem: error.to_string() })?;
         // The mark of its shells takes letters and digits only.
         let owner: String = Sha256::digest(owner.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let watch = docker.with_owner(&owner).watch();
+        let docker = docker.with_owner(&owner);
+        // Now, while there can be no shells but those of a server that was killed.
+        match docker.end_leftover_shells().await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "ended what a killed server had left running in shells"),
+            Err(error) => tracing::warn!(%error, "what a killed server may have left running in shells goes on"),
+        }
+        let watch = docker.watch();
         let shared = Shared {
             program: Program::new(found.program.path.clone(), config),
             found,
             config: config.clone(),
             watch,
             network_gate: RwLock::new(()),
+            making_network: tokio::sync::Mutex::default(),
             busy: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), closing: CancellationToken::new(), work: TaskTracker::new() })
@@ -275,7 +289,8 @@ impl Shared {
             let _gate = self.network_gate.read().await;
             let arguments =
                 words(["deploy".as_ref(), "--format".as_ref(), "json".as_ref(), "--topo".as_ref(), file.as_os_str()]);
-            self.program.run(Run { arguments, dir: &dir, log, cancel, limit: None }).await
+            let run = self.program.run(Run { arguments, dir: &dir, log, cancel, limit: None });
+            self.one_makes_the_network(network_of(&spec.topology), cancel, run).await
         };
         let result = match deployed {
             Ok(_) => self.nodes(&spec.name).await,
@@ -405,6 +420,36 @@ impl Shared {
         }
     }
 
+    /// Does `run`, a deploy, and has others wait that need the same network until there is one. Not for ever: a run of
+    /// containerlab may hang.
+    async fn one_makes_the_network<T>(
+        &self,
+        network: &str,
+        cancel: &CancellationToken,
+        run: impl Future<Output = T>,
+    ) -> T {
+        let is_there = async || self.docker().has_network(network).await.unwrap_or(false);
+        if is_there().await {
+            return run.await;
+        }
+        let turn = tokio::select! {
+            turn = self.making_network.lock() => turn,
+            () = cancel.cancelled() => return run.await,
+        };
+        let made = async {
+            while !is_there().await {
+                tokio::time::sleep(NETWORK_LOOK).await;
+            }
+        };
+        let made = tokio::time::timeout(NETWORK_LIMIT, made);
+        tokio::pin!(run);
+        tokio::select! {
+            result = &mut run => return result,
+            _ = made => drop(turn),
+        }
+        run.await
+    }
+
     /// Removes a management network that containerlab has made and that no container uses any more, unless something is being
     /// deployed, which may be about to use it. Whatever is destroyed last does it.
     async fn remove_network(&self, network: &str, log: &LogSink) {
@@ -418,6 +463,16 @@ impl Shared {
             Err(error) => log.line(&format!("Network {network} can't be removed: {error}")),
         }
     }
+}
+
+/// The management network of its nodes.
+fn network_of(topology: &Topology) -> &str {
+    let demands = topology.nodes.iter().flat_map(|node| &node.demands);
+    let named = demands.filter_map(|demand| match demand {
+        HostDemand::NetworkMode(mode) => mode.strip_prefix("network "),
+        _ => None,
+    });
+    named.last().unwrap_or(MANAGEMENT_NETWORK)
 }
 
 /// Says whether containerlab can run it.

@@ -5,6 +5,7 @@
 //! removed containers meanwhile, or when a node was stopped: its links are then parked in a namespace of their own. Everything
 //! here is found by the name of the instance or of its containers, and what is not there is no error.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -70,13 +71,23 @@ pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
     note("entries in /etc/hosts", clear_hosts(Path::new(HOSTS), Path::new(HOSTS_LOCK), instance));
     let ssh = format!("/etc/ssh/ssh_config.d/clab-{instance}.conf");
     note(&ssh, std::fs::remove_file(&ssh));
-    for container in containers {
-        for name in [container.clone(), format!("clab-park-{container}")] {
-            let path = Path::new(NAMESPACES).join(name);
-            note(&path.display().to_string(), remove_namespace(&path));
-        }
+    let mut names: BTreeSet<String> = containers.iter().cloned().collect();
+    names.extend(containers.iter().map(|container| format!("clab-park-{container}")));
+    names.extend(namespaces_of(instance));
+    for name in names {
+        let path = Path::new(NAMESPACES).join(name);
+        note(&path.display().to_string(), remove_namespace(&path));
     }
     problems
+}
+
+/// The named network namespaces of an instance whose containers somebody else may have removed. No other's name begins like
+/// this, for that of an instance has its time and a random part in it.
+fn namespaces_of(instance: &str) -> Vec<String> {
+    let begins = [format!("clab-{instance}-"), format!("clab-park-clab-{instance}-")];
+    let there = std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten();
+    let names = there.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| begins.iter().any(|begin| name.starts_with(begin))).collect()
 }
 
 /// Removes a named network namespace: a link to that of a process, or one that is mounted there.

@@ -20,6 +20,19 @@ impl Docker {
         Ok(networks.flat_map(HashMap::into_keys).collect())
     }
 
+    /// Whether there is a network of this name.
+    ///
+    /// # Errors
+    /// [`DockerError`] when the engine doesn't answer.
+    pub async fn has_network(&self, name: &str) -> Result<bool, DockerError> {
+        let answer = self.inner.api.inspect_network(name, None::<InspectNetworkOptions>);
+        match self.limited("inspecting a network", LIMIT, answer).await {
+            Ok(_) => Ok(true),
+            Err(DockerError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes a network if containerlab has made it and no container is connected to it, also none that doesn't run.
     /// Answers the name of its bridge if it was removed. One that is not there is no error.
     ///
