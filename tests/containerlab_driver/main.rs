@@ -86,6 +86,17 @@ impl Bench {
     }
 }
 
+/// The process of the deploy of this lab.
+fn run_of(name: &str) -> u32 {
+    let works_on_it = |pid: &u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).into_owned();
+        command.contains("deploy") && command.contains(&format!("/{name}.clab.yml"))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(works_on_it).unwrap()
+}
+
 fn in_node(container: &str, command: &[&str]) -> (bool, String) {
     let output = Command::new("docker").arg("exec").arg(container).args(command).output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -237,5 +248,34 @@ async fn a_line_of_a_megabyte_is_no_obstacle() {
     let count = bench.logged().matches('x').count();
     assert!(count >= 1_000_000, "{count}");
     bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerlab_that_is_killed_leaves_nothing() {
+    let Some(bench) = Bench::new().await else { return };
+    let nodes = "    r1: {kind: linux}\n    r2: {kind: linux, startup-delay: 600}\n";
+    let spec = bench.spec("cdrv-killed-", &body(nodes, "{endpoints: ['r1:eth1', 'r2:eth1']}"));
+    let (result, ()) = tokio::join!(bench.deploy(&spec), async {
+        while !bench.logged().contains("Creating container") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Command::new("kill").arg("-KILL").arg(run_of(&spec.name).to_string()).status().unwrap();
+    });
+    assert!(result.unwrap_err().to_string().contains("signal 9"));
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_the_host_is_made_and_taken_away() {
+    let Some(bench) = Bench::new().await else { return };
+    let interface = format!("cdrv{}", std::process::id());
+    let link = format!("{{endpoints: ['r1:eth1', 'host:{interface}']}}");
+    let spec = bench.spec("cdrv-host-", &body("    r1: {kind: linux}\n", &link));
+    bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
+    let there = || PathBuf::from(format!("/sys/class/net/{interface}")).exists();
+    assert!(there());
+    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    assert!(!there());
     bench.assert_gone(&spec.name);
 }

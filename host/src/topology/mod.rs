@@ -63,7 +63,7 @@ pub struct Topology {
     pub prefix: Option<String>,
     /// The nodes, in the order of the file.
     pub nodes: Vec<Node>,
-    /// The links, in the order of the file.
+    /// The links between nodes, in the order of the file. Those that lead out of it are demands of their nodes.
     pub links: Vec<Link>,
 }
 
@@ -113,7 +113,8 @@ pub enum HostDemand {
     /// An entry of `devices`.
     Device(String),
     /// `network-mode` other than the default, or another network than that of labs: `network NAME` and `bridge NAME`, as
-    /// `mgmt` or a node of kind `bridge` or `ovs-bridge` names them.
+    /// `mgmt` or a node of kind `bridge` or `ovs-bridge` names them; also a link that leads out of the topology, as
+    /// `link host:eth1`.
     NetworkMode(String),
     /// An entry of `ports`.
     Port(String),
@@ -190,7 +191,10 @@ impl Topology {
             }
             nodes.push(node);
         }
-        let links = links::read(body, &nodes, &places)?;
+        let (links, outward) = links::read(body, &nodes, &places)?;
+        for (name, demand) in outward {
+            nodes.iter_mut().filter(|node| node.name == name).for_each(|node| node.demands.push(demand.clone()));
+        }
         Ok(Self { name: name.value.clone(), prefix, nodes, links })
     }
 

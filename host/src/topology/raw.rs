@@ -77,6 +77,9 @@ pub(super) struct NodeDef {
 pub(super) struct LinkDef {
     pub(super) kind: Option<Text>,
     pub(super) endpoints: Option<Spanned<Vec<Spanned<EndpointDef>>>>,
+    pub(super) endpoint: Option<Spanned<EndpointDef>>,
+    pub(super) host_interface: Option<Text>,
+    pub(super) remote: Option<Text>,
     pub(super) mtu: Option<Spanned<u32>>,
     pub(super) ipv4: Vec<Text>,
     pub(super) ipv6: Vec<Text>,
@@ -249,7 +252,8 @@ keyed!(
 );
 keyed!(
     LinkDef, "a mapping with `endpoints`",
-    "type" => kind, "endpoints" => endpoints, "mtu" => mtu, "ipv4" => ipv4, "ipv6" => ipv6,
+    "type" => kind, "endpoints" => endpoints, "endpoint" => endpoint, "host-interface" => host_interface, "remote" => remote,
+    "mtu" => mtu, "ipv4" => ipv4, "ipv6" => ipv6,
 );
 keyed!(
     ExtendedEndpoint, "a mapping with `node` and `interface`",
@@ -346,8 +350,7 @@ const OTHER_NODE_KEYS: &[&str] = &[
     "tmpfs",
     "type",
 ];
-const OTHER_LINK_KEYS: &[&str] =
-    &["labels", "vars", "endpoint", "host-interface", "mode", "remote", "vni", "dst-port", "src-port"];
+const OTHER_LINK_KEYS: &[&str] = &["labels", "vars", "mode", "vni", "dst-port", "src-port"];
 const OTHER_ENDPOINT_KEYS: &[&str] = &["vars"];
 
 /// Refuses keys that nobody knows and that look like misspelt ones. Others may belong to a containerlab newer than

@@ -201,7 +201,7 @@ fn a_node_that_is_called_like_the_host_takes_no_link_of_its() {
                 "name: x\ntopology: {{nodes: {{{name}: {{kind: linux}}, r1: {{kind: linux}}}}, links: [{{endpoints: ['r1:eth1', {end}]}}]}}"
             );
             let error = Topology::parse(&text).expect_err(&text).to_string();
-            assert!(error.contains(&format!("links of type `{name}` are not supported")), "{error}");
+            assert!(error.contains(&format!("`{name}` stands for the host")), "{error}");
         }
     }
 }
@@ -332,10 +332,10 @@ fn every_refusal_says_where_and_what_to_do() {
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv4: [10.0.0.1/33]}"), "is not an IPv4 address"),
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv6: [10.0.0.1/3]}"), "is not an IPv6 address"),
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv4: ['', '', '']}"), "no third address"),
-        (linked("{endpoints: ['r1:e', 'host:e']}"), "links of type `host` are not supported"),
+        (linked("{endpoints: ['macvlan:e', 'host:e']}"), "`macvlan` stands for the host"),
         (
-            linked("{type: vxlan, endpoint: {node: r1, interface: e}}"),
-            "(topology.links[0].type): links of type `vxlan`",
+            linked("{type: vxlan, endpoints: ['r1:e', 'r2:e']}"),
+            "(topology.links[0].type): a link of type `vxlan` has one end",
         ),
         (linked("{type: wire, endpoints: ['r1:e', 'r2:e']}"), "`wire` is not a link type"),
         (linked("{type: veth, endpoints: [{node: r1}, {node: r2, interface: e}]}"), "the endpoint has no `interface`"),
@@ -461,5 +461,25 @@ proptest! {
             prop_assert_eq!(&link.ends[1].node, &names[index + 1]);
             prop_assert_eq!(link.mtu, Some(mtu));
         }
+    }
+}
+
+#[test]
+fn links_that_lead_out_of_the_topology_are_demands_of_their_node() {
+    let outward = |link: &str| {
+        let nodes = "nodes: {r1: {kind: linux}, r2: {kind: linux}}";
+        let topology = parse(&format!("name: x\ntopology: {{{nodes}, links: [{link}]}}"));
+        assert_eq!((topology.links.len(), topology.nodes[1].demands.len()), (0, 0), "{link}");
+        topology.nodes[0].demands.clone()
+    };
+    for (link, what) in [
+        ("{endpoints: ['r1:eth1', 'host:veth7']}", "link host:veth7"),
+        ("{endpoints: ['mgmt-net:x', 'r1:eth1']}", "link mgmt-net:x"),
+        ("{endpoints: ['r1:eth1', 'macvlan:eth0']}", "link macvlan:eth0"),
+        ("{type: host, endpoint: {node: r1, interface: eth1}, host-interface: veth7}", "link host:veth7"),
+        ("{type: vxlan, endpoint: {node: r1, interface: eth1}, remote: 192.0.2.1, vni: 7}", "link vxlan:192.0.2.1"),
+        ("{type: dummy, endpoint: {node: r1, interface: eth1}}", "link dummy"),
+    ] {
+        assert_eq!(outward(link), [HostDemand::NetworkMode(what.into())], "{link}");
     }
 }

@@ -151,8 +151,8 @@ impl RuntimeDriver for ContainerlabRuntime {
         let (shared, spec, stop) = (Arc::clone(&self.shared), spec.clone(), ended.clone());
         let (work_tracker, closing) = (self.work.clone(), self.closing.clone());
         let work = async move {
-            let result = shared.deploy(&spec, &log, &stop).await;
-            if matches!(result, Err(RuntimeError::Cancelled)) {
+            let (result, cut_short) = shared.deploy(&spec, &log, &stop).await;
+            if cut_short {
                 let watch = async move { shared.remove_late_containers(&spec, &log).await };
                 work_tracker.spawn(async move { closing.run_until_cancelled(watch).await });
             }
@@ -266,11 +266,23 @@ impl Shared {
         Ok(nodes)
     }
 
+    /// Deploys, or leaves nothing. Answers also whether the run was cut short, after which the engine may go on for a while.
     async fn deploy(
         &self,
         spec: &InstanceSpec,
         log: &LogSink,
         cancel: &CancellationToken,
+    ) -> (Result<Vec<NodeStatus>, RuntimeError>, bool) {
+        let mut cut_short = false;
+        (self.try_deploy(spec, log, cancel, &mut cut_short).await, cut_short)
+    }
+
+    async fn try_deploy(
+        &self,
+        spec: &InstanceSpec,
+        log: &LogSink,
+        cancel: &CancellationToken,
+        cut_short: &mut bool,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
         let rendered = definition::render(&spec.definition, &spec.name).map_err(RuntimeError::Unsupported)?;
         if !self.docker().containers(Some(&spec.name)).await?.is_empty() {
@@ -292,6 +304,7 @@ impl Shared {
             let run = self.program.run(Run { arguments, dir: &dir, log, cancel, limit: None });
             self.one_makes_the_network(network_of(&spec.topology), cancel, run).await
         };
+        *cut_short = matches!(deployed, Err(RunError::Cancelled | RunError::TimedOut(_) | RunError::Killed(_)));
         let result = match deployed {
             Ok(_) => self.nodes(&spec.name).await,
             Err(error) => Err(explain(error, &dir)),
@@ -304,7 +317,7 @@ impl Shared {
                 Ok(nodes)
             }
             Err(error) => {
-                if !matches!(error, RuntimeError::Failed(_)) {
+                if *cut_short {
                     self.wait_for_late_containers(&spec.name).await;
                 }
                 let gone = self.take_down(&spec.name, Some(&file), rendered.network, log).await;

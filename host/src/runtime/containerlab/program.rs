@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -62,6 +63,9 @@ pub(super) enum RunError {
     /// It ended with an error, in its own words.
     #[error("{0}")]
     Failed(String),
+    /// Somebody else has ended it.
+    #[error("containerlab was ended by signal {0}")]
+    Killed(i32),
     /// It was told to end, and has ended.
     #[error("cancelled")]
     Cancelled,
@@ -143,6 +147,7 @@ impl Program {
             How::Cancelled => Err(RunError::Cancelled),
             How::Late(limit) => Err(RunError::TimedOut(limit)),
             How::ByItself if status.success() => Ok(data),
+            How::ByItself if status.signal().is_some() => Err(RunError::Killed(status.signal().unwrap_or_default())),
             How::ByItself => Err(RunError::Failed(
                 reason.unwrap_or_else(|| format!("containerlab ended without a reason, with {status}")),
             )),

@@ -59,13 +59,14 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
         )));
     }
     // There is no management network here that it could be.
-    let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if mode.contains(' '));
+    let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if mode.starts_with("network ") || mode.starts_with("bridge "));
     if let Some(demand) = node.demands.iter().find(|demand| !management(demand)) {
         let asked = match demand {
             HostDemand::Bind(bind) => format!("binds ({bind})"),
             HostDemand::Privileged => "privileged".to_owned(),
             HostDemand::Capability(capability) => format!("cap-add ({capability})"),
             HostDemand::Device(device) => format!("devices ({device})"),
+            HostDemand::NetworkMode(mode) if mode.starts_with("link ") => format!("a {mode}"),
             HostDemand::NetworkMode(mode) => format!("network-mode ({mode})"),
             HostDemand::Port(port) => format!("ports ({port})"),
         };
