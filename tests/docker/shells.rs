@@ -184,12 +184,18 @@ async fn victim() {
 }
 
 fn start_victim(lab: &Lab, owner: &str, user: Option<(u32, u32)>) -> std::process::Child {
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    // Where others may run it: the folder that this was built in may be closed to them.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("victim");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = std::process::Command::new(program);
     command.args(["shells::victim", "--exact", "--nocapture"]).env(VICTIM, format!("{} {owner}", lab.name));
     command.stdout(std::process::Stdio::piped());
     if let Some((user, group)) = user {
-        command.uid(user).gid(group);
+        command.uid(user).gid(group).current_dir("/");
     }
     command.spawn().unwrap()
 }
@@ -289,4 +295,32 @@ async fn a_shell_ends_with_its_node() {
         let how = end(pty).await;
         assert!(how == "exit status 137" || how == "its node has ended", "{how}");
     }
+}
+
+#[tokio::test]
+async fn an_engine_behind_a_port_serves_as_well() {
+    let Some(docker) = engine("an engine behind a port").await else { return };
+    let Some(socket) = docker.host().strip_prefix("unix://").map(str::to_owned) else {
+        return left_out("an engine behind a port", "the engine has no socket here");
+    };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &["-t"], "echo hello; sleep 1000");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::UnixStream::connect(&socket).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let docker = Docker::connect(Some(&host)).await.unwrap();
+    assert_eq!(docker.containers(Some(&lab.name)).await.unwrap().len(), 1);
+    let watch = docker.watch();
+    let mut log = watch.follow_log(&lab.name, "r1", None).await.unwrap();
+    crate::logs::read(&mut log, Some("hello")).await;
+    let pty = busy(&docker, &lab).await;
+    drop(pty);
+    nothing_is_left(&lab).await;
+    lab.docker(&["rm", "-f", &lab.container("r1")]);
+    crate::logs::read(&mut log, None).await;
 }

@@ -23,6 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::containers::LAB;
+use super::logs::seconds;
 use super::{Container, Docker, DockerError, Phase};
 use crate::labs::model::NodeState;
 use crate::runtime::RuntimeEvent;
@@ -255,7 +256,8 @@ struct Tracker {
     /// Expectations that are over, once the engine has been asked what came of them.
     over: Vec<String>,
     changed: Changed,
-    /// Second of the engine's clock up to which events may be older than the listing that was made when following began.
+    /// When the listing that was made as following began was done, by the engine's clock in nanoseconds: events may be
+    /// older than it.
     listed: i64,
 }
 
@@ -301,16 +303,19 @@ impl Tracker {
     async fn follow_stream(&mut self, pause: &mut Duration) -> Result<std::convert::Infallible, End> {
         // The engine doesn't say when it has begun to tell events, so it is asked for those since before the listing:
         // what happens in between is seen twice, and not never.
-        let since = self.docker.clock().await?;
+        let clock = self.docker.clock().await?;
+        let begun = Instant::now();
         self.look(None).await?;
+        let took = i64::try_from(begun.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        self.listed = clock.saturating_add(took);
         let filters = serde_json::json!({ "type": ["container"], "label": [LAB], "event": ACTIONS }).to_string();
-        let mut stream = self.docker.open(&format!("/events?since={since}&filters={}", percent_encode(&filters)));
+        let (since, filters) = (seconds(clock), percent_encode(&filters));
+        let mut stream = self.docker.open(&format!("/events?since={since}&filters={filters}"));
         if !std::mem::replace(&mut self.connected, true) {
             self.connections += 1;
             tracing::info!(engine = %self.docker.host(), labs = self.labs.len(), "following the Docker engine");
             self.publish();
         }
-        self.listed = since + 1;
         *pause = FIRST_PAUSE;
         let mut buffer = Vec::new();
         let mut compare_at = Instant::now() + COMPARE_EVERY;
@@ -375,7 +380,7 @@ impl Tracker {
         let before = known.container.state();
         match event.action.as_str() {
             "start" => known.starts += 1,
-            "die" if event.time > self.listed => {
+            "die" if event.time_nano > self.listed => {
                 known.container.phase = Phase::Exited;
                 known.container.health = None;
             }
@@ -527,9 +532,9 @@ fn percent_encode(text: &str) -> String {
 struct Event {
     action: String,
     actor: Actor,
-    /// Seconds since 1970.
-    #[serde(default, rename = "time")]
-    time: i64,
+    /// Nanoseconds since 1970.
+    #[serde(default, rename = "timeNano")]
+    time_nano: i64,
 }
 
 #[derive(Debug, Deserialize)]

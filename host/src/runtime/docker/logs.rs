@@ -248,7 +248,7 @@ impl Batch {
 }
 
 /// A time as the engine takes it: seconds with nine decimals.
-fn seconds(nanos: i64) -> String {
+pub(super) fn seconds(nanos: i64) -> String {
     format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
 }
 

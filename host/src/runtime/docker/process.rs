@@ -32,7 +32,7 @@ const HANGUP: Duration = Duration::from_secs(1);
 /// How long the kernel may take to end what was killed.
 const KILLED: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(40);
 /// Most that the program which looks for sessions in a node may say.
 const LARGEST: u64 = 64 << 10;
 

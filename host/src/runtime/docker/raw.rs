@@ -68,7 +68,7 @@ impl Docker {
         Stream(State::Asking(Box::pin(answer)))
     }
 
-    /// The engine's clock: seconds since 1970, rounded down.
+    /// The engine's clock: nanoseconds since 1970.
     pub(super) async fn clock(&self) -> Result<i64, DockerError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -76,7 +76,7 @@ impl Docker {
             system_time: jiff::Timestamp,
         }
         let info: Info = json(&self.inner.address, "/info", LIMIT).await?;
-        Ok(info.system_time.as_second())
+        i64::try_from(info.system_time.as_nanosecond()).map_err(|error| DockerError::Broken(error.to_string()))
     }
 
     /// Asks for a connection that goes both ways from then on.
