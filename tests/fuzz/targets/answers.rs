@@ -1,0 +1,9 @@
+//! `cargo fuzz run answers`: see README.md.
+
+#![no_main]
+
+#[path = "../cases/mod.rs"]
+#[allow(dead_code, reason = "the other target's part")]
+mod cases;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| cases::answers::lift(data));
