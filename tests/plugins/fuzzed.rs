@@ -3,7 +3,7 @@
 use crate::alone::{elsewhere, resident};
 
 #[path = "../fuzz/cases/mod.rs"]
-#[allow(unreachable_pub, reason = "the fuzz targets are other programs")]
+#[allow(dead_code, unreachable_pub, reason = "the fuzz targets are other programs")]
 mod cases;
 
 /// How much more may be resident after all of it than after its first part: what stays mapped of instances, and what the

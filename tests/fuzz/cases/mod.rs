@@ -17,6 +17,15 @@ fn root() -> PathBuf {
     root.expect("this is a part of the project").to_owned()
 }
 
+/// Puts the inputs to begin with where `cargo fuzz run` looks for them.
+pub fn sow(target: &str, seeds: &[Vec<u8>]) {
+    let corpus = root().join("tests/fuzz/corpus").join(target);
+    std::fs::create_dir_all(&corpus).expect("the corpus has its place");
+    for (number, seed) in seeds.iter().enumerate() {
+        std::fs::write(corpus.join(format!("seed-{number}")), seed).expect("there is room for it");
+    }
+}
+
 /// The runtime that everything is asked from.
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {

@@ -6,4 +6,7 @@
 #[allow(dead_code, reason = "the other target's part")]
 mod cases;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| cases::answers::lift(data));
+libfuzzer_sys::fuzz_target!(
+    init: cases::sow("answers", &cases::answers::seeds()),
+    |data: &[u8]| cases::answers::lift(data)
+);

@@ -6,4 +6,7 @@
 #[allow(dead_code, reason = "the other target's part")]
 mod cases;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| cases::loader::load(data));
+libfuzzer_sys::fuzz_target!(
+    init: cases::sow("loader", &cases::loader::seeds()),
+    |data: &[u8]| cases::loader::load(data)
+);

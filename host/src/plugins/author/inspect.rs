@@ -20,7 +20,7 @@ use crate::plugins::source;
 const BUDGET: Budget = Budget {
     time_ms: 5_000,
     wall_clock_ms: Some(10_000),
-    memory_bytes: 512 << 20,
+    memory_bytes: Some(512 << 20),
     answer_bytes: 1 << 20,
     log_bytes: 8 << 10,
     table_elements: 50_000,
