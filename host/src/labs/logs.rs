@@ -193,7 +193,7 @@ impl LineSink for Writer {
 
 /// Writes what a node prints into its log until the instance has gone.
 async fn follow(driver: Arc<dyn RuntimeDriver>, instance: String, node: String, log: Arc<LabLog>) {
-    let mut chunks = match driver.follow_log(&instance, &node).await {
+    let mut chunks = match driver.follow_log(&instance, &node, None).await {
         Ok(chunks) => chunks,
         // It went as soon as it had come.
         Err(RuntimeError::NoInstance(_)) => return,
@@ -208,7 +208,7 @@ async fn follow(driver: Arc<dyn RuntimeDriver>, instance: String, node: String, 
     let mut pace = pace(&log);
     let append = |line: &str| log.append(Line::from(line));
     while let Some(chunk) = chunks.recv().await {
-        lines.push(&chunk, append);
+        lines.push(&chunk.data, append);
         pace.room().await;
     }
     lines.finish(append);

@@ -4,7 +4,6 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +11,7 @@ use super::model::{NodeStatus, StoredInstance};
 use super::*;
 use crate::history::archive::Archive;
 use crate::plugins::decision::Occurrence;
-use crate::runtime::{InstanceSpec, LogSink, Pty, PtyRequest};
+use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
 
 /// A runtime whose deploys and destroys end when the test lets them.
@@ -91,7 +90,12 @@ impl RuntimeDriver for Scripted {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 
-    async fn follow_log(&self, instance: &str, _: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError> {
+    async fn follow_log(
+        &self,
+        instance: &str,
+        _: &str,
+        _: Option<LogPosition>,
+    ) -> Result<mpsc::Receiver<LogChunk>, RuntimeError> {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 

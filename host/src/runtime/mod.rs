@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +73,34 @@ pub enum RuntimeEvent {
         /// What is known of the cause, in one sentence.
         reason: String,
     },
+}
+
+/// A place in the log of a node, which a runtime gives out and takes again, also from another server than it gave it to.
+/// What it says is that runtime's affair; to everybody else it is a piece of text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogPosition(Arc<str>);
+
+impl LogPosition {
+    /// The position that a runtime writes like this. It is kept with the log many times over: some dozen bytes are fine.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// What the runtime wrote.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A piece of what a node has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// What it wrote, cut anywhere.
+    pub data: Bytes,
+    /// Where whoever has dealt with this piece goes on: what is followed after it begins with the byte that comes next.
+    /// `None`: the runtime can't say.
+    pub position: Option<LogPosition>,
 }
 
 /// What shall be done to one node.
@@ -193,13 +222,21 @@ pub trait RuntimeDriver: Send + Sync {
     /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::Failed`].
     async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError>;
 
-    /// Follows what a node writes to its standard output and error from its start, as raw chunks; goes on over restarts
-    /// of the node, and ends with the instance. Dropping the receiver ends it. A node that prints faster than the receiver is
-    /// read waits, where the runtime can make it wait.
+    /// Follows what a node writes to its standard output and error, as raw chunks: from its start, or from behind the chunk
+    /// that came with the position `after`. Goes on over restarts of the node, and ends with the instance. Dropping the
+    /// receiver ends it. A node that prints faster than the receiver is read waits, where the runtime can make it wait.
+    ///
+    /// Followed twice from one place, a log is the same byte by byte as far as both get, however it is cut into chunks. What
+    /// the runtime keeps no longer is left out, and where that is possible, a line says so.
     ///
     /// # Errors
-    /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`].
-    async fn follow_log(&self, instance: &str, node: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError>;
+    /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`]; [`RuntimeError::Failed`], after which it is tried again.
+    async fn follow_log(
+        &self,
+        instance: &str,
+        node: &str,
+        after: Option<LogPosition>,
+    ) -> Result<mpsc::Receiver<LogChunk>, RuntimeError>;
 
     /// Opens a terminal in a running node.
     ///

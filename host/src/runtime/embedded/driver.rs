@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,8 @@ use super::protocol::{LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
 use crate::runtime::{
-    InstanceSpec, LineSink, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError, RuntimeEvent,
+    InstanceSpec, LineSink, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
+    RuntimeEvent,
 };
 use crate::topology::{Node, Topology};
 
@@ -244,7 +244,13 @@ impl RuntimeDriver for EmbeddedRuntime {
         Ok(deployed.status().swap_remove(index))
     }
 
-    async fn follow_log(&self, instance: &str, node: &str) -> Result<mpsc::Receiver<Bytes>, RuntimeError> {
+    /// Positions are neither given nor taken: nobody is left to follow what doesn't outlive the server.
+    async fn follow_log(
+        &self,
+        instance: &str,
+        node: &str,
+        _: Option<LogPosition>,
+    ) -> Result<mpsc::Receiver<LogChunk>, RuntimeError> {
         let deployed = self.find(instance)?;
         Ok(deployed.instance.log(deployed.index(node)?).follow())
     }

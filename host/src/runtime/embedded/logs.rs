@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
+use crate::runtime::LogChunk;
+
 /// Bytes that are kept for those who come later.
 const HISTORY: usize = 1 << 20;
 /// Most that a reader gets at once.
@@ -88,7 +90,7 @@ impl Log {
     }
 
     /// Reads from the oldest byte on, until the log is closed or the receiver dropped.
-    pub(super) fn follow(self: &Arc<Self>) -> mpsc::Receiver<Bytes> {
+    pub(super) fn follow(self: &Arc<Self>) -> mpsc::Receiver<LogChunk> {
         let (sender, receiver) = mpsc::channel(1);
         let mut reader = Reader::of(Arc::clone(self));
         tokio::spawn(async move {
@@ -96,8 +98,8 @@ impl Log {
             loop {
                 changed.borrow_and_update();
                 match reader.log.read(&mut reader.position) {
-                    Read::Chunk(chunk) => {
-                        if sender.send(chunk).await.is_err() {
+                    Read::Chunk(data) => {
+                        if sender.send(LogChunk { data, position: None }).await.is_err() {
                             return;
                         }
                         reader.log.change(|ring| reader.log.pass(ring, reader.position));
@@ -170,10 +172,10 @@ mod tests {
         (Arc::new(Log::new(7, passed)), has_passed)
     }
 
-    async fn rest(mut log: mpsc::Receiver<Bytes>) -> Vec<u8> {
+    async fn rest(mut log: mpsc::Receiver<LogChunk>) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(chunk) = log.recv().await {
-            all.extend(chunk);
+            all.extend(chunk.data);
         }
         all
     }
