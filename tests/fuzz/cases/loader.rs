@@ -16,7 +16,7 @@ use wasm_encoder::{ComponentSection as _, InstanceSection, ModuleArg, RawSection
 use wasm_mutate::WasmMutate;
 use wasmparser::{Parser, Payload};
 
-use super::{guest, no_panic, root, runtime};
+use super::{companion, guest, no_panic, root, runtime};
 
 /// How long a case may take on a machine with other things to do: `configure` alone may last five seconds.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -203,24 +203,9 @@ fn mutated(seed: &Seed, u: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> 
 
 /// It instantiates a module besides that is not its own, whose start runs before anything else does.
 fn accompanied(seed: &Seed, u: &mut Unstructured<'_>) -> arbitrary::Result<Vec<u8>> {
-    let config = wasm_smith::Config {
-        max_imports: 0,
-        max_instructions: 200,
-        max_memories: 4,
-        max_memory32_bytes: 64 << 20,
-        max_tables: 6,
-        max_table_elements: 20_000,
-        allow_start_export: true,
-        memory64_enabled: u.ratio(1, 8)?,
-        gc_enabled: u.ratio(1, 8)?,
-        threads_enabled: u.ratio(1, 8)?,
-        exceptions_enabled: u.ratio(1, 8)?,
-        relaxed_simd_enabled: u.ratio(1, 8)?,
-        ..wasm_smith::Config::default()
-    };
     let mut bytes = seed.bytes.clone();
     let there = u32::try_from(seed.modules().count()).expect("there are few");
-    let module = wasm_smith::Module::new(config, u)?.to_bytes();
+    let module = companion::module(u)?;
     RawSection { id: 1, data: &module }.append_to_component(&mut bytes);
     let mut instances = InstanceSection::new();
     for _ in 0..u.int_in_range(1..=3_u8)? {

@@ -4,6 +4,7 @@
 //! `tests/fuzz/targets` hands them to libFuzzer; `tests/plugins/fuzzed.rs` runs them on a fixed number of inputs.
 
 pub mod answers;
+mod companion;
 mod guest;
 pub mod loader;
 
