@@ -9,7 +9,7 @@ use antimony_host::plugins::{
 };
 use serde_json::{Value, json};
 
-use crate::alone::{elsewhere, resident};
+use crate::alone::{elsewhere, grown, resident};
 use crate::sample::{NOW, claims, command, lab, user};
 use crate::{guests, load, try_load, with_policy};
 
@@ -139,8 +139,7 @@ async fn goes_beyond(
         next(&observed.host).await.unwrap();
         last = Some(failure);
     }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < GROWTH, "{grown} bytes more are resident");
+    grown(before, GROWTH);
     observed.counted(plugin, outcome, warm_up + rounds).await;
     last.unwrap()
 }
@@ -211,8 +210,7 @@ async fn tables() {
             other => panic!("{other}"),
         }
     }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 4 * GROWTH, "{grown} bytes more are resident");
+    grown(before, 4 * GROWTH);
 }
 
 #[tokio::test]
@@ -350,8 +348,7 @@ async fn more_calls_than_there_are_places() {
     }
     // Each takes a tenth of a second at least, and they wait for a second.
     assert!(seen[0] >= 160 && seen[1] >= 4, "{seen:?}");
-    let grown = resident().saturating_sub(before);
-    assert!(grown < GROWTH, "{grown} bytes more are resident");
+    grown(before, GROWTH);
     let report = observed.host.reports().into_iter().find(|report| report.info.name == "authorize-loops").unwrap();
     for (outcome, times) in [(Outcome::Busy, seen[0]), (Outcome::TimedOut, seen[1])] {
         assert!(report.functions[0].outcomes.contains(&(outcome, times)), "{:?}", report.functions[0].outcomes);
@@ -383,8 +380,7 @@ async fn an_open_breaker() {
         }
         assert_eq!(failure("misbehaves", deploy(&observed.host).await), CallFailure::BreakerOpen);
     }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < GROWTH, "{grown} bytes more are resident");
+    grown(before, GROWTH);
     let report = observed.host.reports().into_iter().find(|report| report.info.name == "misbehaves").unwrap();
     let refused = (Outcome::BreakerOpen, (WARM_UP + ROUNDS) as u64);
     assert!(report.functions[0].outcomes.contains(&refused), "{:?}", report.functions[0].outcomes);
@@ -414,8 +410,7 @@ async fn a_log_that_is_flooded() {
         }
         deploy(&host).await.unwrap();
     }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < GROWTH, "{grown} bytes more are resident");
+    grown(before, GROWTH);
     let report = host.reports().into_iter().find(|report| report.info.name == "misbehaves").unwrap();
     assert_eq!((report.log_cut, report.counts.failures), ((WARM_UP + ROUNDS) as u64, 0));
 }
