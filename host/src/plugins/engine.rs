@@ -97,9 +97,16 @@ impl Engine {
         self.cache.as_ref().map(|cache| (cache.cache_hits(), cache.cache_misses())).unwrap_or_default()
     }
 
-    /// A store for one instance of `plugin`. `wasi`: its component imports WASI.
-    pub(super) fn store(&self, plugin: Arc<str>, call: u64, budget: &Budget, wasi: bool) -> Store<CallState> {
-        let limits = Limits::new(*budget, self.lane.clone());
+    /// A store for one instance of `plugin`, whose slow calls wait in `lane`. `wasi`: its component imports WASI.
+    pub(super) fn store(
+        &self,
+        plugin: Arc<str>,
+        call: u64,
+        budget: &Budget,
+        lane: SlowLane,
+        wasi: bool,
+    ) -> Store<CallState> {
+        let limits = Limits::new(*budget, lane);
         let log = LogBudget::new(plugin, call, budget.log_bytes);
         let mut store = Store::new(&self.wasmtime, CallState::new(limits, log, self.clock.run(), wasi));
         store.limiter(|state| &mut state.limits);

@@ -145,11 +145,6 @@ impl Limits {
         Self { budget, lane, place: Arc::default(), ticks: 0, turn: 0, ticks_left, memory: 0, table: 0, exceeded: None }
     }
 
-    /// Has it wait in this lane, with the other calls of its plugin.
-    pub(super) fn keep_to(&mut self, lane: SlowLane) {
-        self.lane = lane;
-    }
-
     /// The call's place in the slow lane.
     pub(super) fn place(&self) -> Arc<Place> {
         self.place.clone()
