@@ -26,30 +26,44 @@ use serde_json::json;
 
 /// Batches that a figure is of.
 const BATCHES: u32 = 200;
+/// The same for a figure that was asked for by a part of its name: long enough for a profile.
+const BATCHES_OF_ONE: u32 = 5_000;
 /// Callers at once, where there are several.
 const CALLERS: u32 = 8;
 
 /// Measures an expression that is awaited anew for each call.
 macro_rules! measure {
     ($name:expr, $calls:expr, $call:expr) => {{
-        let calls: u32 = $calls;
-        // Not counted: it brings code and memory in.
-        for _ in 0..calls {
-            std::hint::black_box($call.await).ok();
-        }
-        let mut batches = Vec::with_capacity(BATCHES as usize);
-        let before = cpu(UsageWho::RUSAGE_THREAD);
-        for _ in 0..BATCHES {
+        let (name, calls): (&str, u32) = ($name, $calls);
+        let count = batches(name);
+        let mut batches = Vec::with_capacity(count as usize);
+        let mut before = Duration::ZERO;
+        // The first one isn't counted: it brings code and memory in.
+        for batch in 0..=count {
             let start = Instant::now();
             for _ in 0..calls {
                 std::hint::black_box($call.await).ok();
             }
-            batches.push(start.elapsed() / calls);
+            match batch {
+                0 => before = cpu(UsageWho::RUSAGE_THREAD),
+                _ => batches.push(start.elapsed() / calls),
+            }
         }
-        let used = (cpu(UsageWho::RUSAGE_THREAD) - before) / (BATCHES * calls);
-        batches.sort();
-        row($name, batches[BATCHES as usize / 2], batches[0], used);
+        if !batches.is_empty() {
+            let used = (cpu(UsageWho::RUSAGE_THREAD) - before) / (count * calls);
+            batches.sort();
+            row(name, batches[batches.len() / 2], batches[0], used);
+        }
     }};
+}
+
+/// How many batches of the figure `name` are wanted: `cargo bench --bench decisions -- authorize` is for those of that name.
+fn batches(name: &str) -> u32 {
+    match std::env::args().skip(1).find(|argument| !argument.starts_with("--")) {
+        Some(part) if name.contains(&part) => BATCHES_OF_ONE,
+        Some(_) => 0,
+        None => BATCHES,
+    }
 }
 
 fn main() {
@@ -106,7 +120,7 @@ fn several_at_once(cache: &Path) {
         }
     });
     batches.sort();
-    row(&format!("authorize deploy, {CALLERS} callers at once"), batches[10], batches[0], used / 20);
+    row(&format!("{CALLERS} callers at once, authorize deploy"), batches[10], batches[0], used / 20);
 }
 
 async fn call_often(host: PluginHost, calls: u32) {
