@@ -174,9 +174,11 @@ impl Limits {
         self.exceeded.is_some()
     }
 
-    /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
-    pub(super) fn lift_time(&mut self) {
+    /// From now on neither time nor memory counts. For what the host itself runs in an instance, once the guest's own part
+    /// is over.
+    pub(super) fn lift(&mut self) {
         self.ticks_left = u64::MAX;
+        self.budget.memory_bytes = usize::MAX;
     }
 
     /// A tick of the clock found the guest computing: charge it, and let others have the thread.

@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::error::Elapsed;
 use tracing::Instrument as _;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
@@ -161,17 +160,28 @@ pub(super) struct Needs {
     pub(super) tables: u32,
 }
 
+/// A call took longer than it may in all.
+struct Elapsed;
+
 /// What `call` comes to, unless it takes longer than `time`.
 ///
 /// Nearly all calls are done when they are polled for the first time, which takes a tick of the clock at most: the time is
 /// measured from there, so that those need no timer.
 async fn within<T>(time: Duration, call: impl Future<Output = T>) -> Result<T, Elapsed> {
     let mut call = pin!(call);
-    let first = std::future::poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-    match first {
-        Poll::Ready(answer) => Ok(answer),
-        Poll::Pending => tokio::time::timeout(time, call).await,
-    }
+    let mut timer = pin!(None);
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(answer) = call.as_mut().poll(context) {
+            return Poll::Ready(Ok(answer));
+        }
+        if timer.is_none() {
+            // Whatever the call has used of the task's turn, the timer is looked at.
+            timer.set(Some(tokio::task::unconstrained(tokio::time::sleep(time))));
+        }
+        let timer = timer.as_mut().as_pin_mut().expect("it was set just now, or before");
+        timer.poll(context).map(|()| Err(Elapsed))
+    })
+    .await
 }
 
 /// One call: a place among those that may run at once, and a store. The permit comes last: whoever it is left to finds
@@ -309,7 +319,7 @@ impl Plugin {
             let instance = self.pre.instantiate_async(&mut call.store).await?;
             lifecycle.load(&mut call.store, &instance)?.call_describe(&mut call.store).await
         });
-        let answer = tokio::time::timeout(self.budget.wall_clock(), answer).await;
+        let answer = within(self.budget.wall_clock(), answer).await;
         self.finish(call, answer)
     }
 

@@ -149,7 +149,7 @@ async fn configure(
 
     // The memory is now read out through functions that were added to the component: that is the host's own doing, and
     // as much as the memory is large.
-    store.data_mut().limits.lift_time();
+    store.data_mut().limits.lift();
     store.set_hostcall_fuel(usize::MAX);
     let mut instance = WasmtimeWizerComponent { store: &mut store, instance };
     wizer.snapshot_component(&context, &mut instance).await.map_err(unsupported)
