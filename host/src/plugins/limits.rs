@@ -146,11 +146,6 @@ impl Limits {
         Self { budget, lane, place: Arc::default(), ticks: 0, turn: 0, ticks_left, memory: 0, table: 0, exceeded: None }
     }
 
-    /// Has it wait in this lane, with the other calls of its plugin.
-    pub(super) fn keep_to(&mut self, lane: SlowLane) {
-        self.lane = lane;
-    }
-
     /// The call's place in the slow lane.
     pub(super) fn place(&self) -> Arc<Place> {
         self.place.clone()
@@ -180,9 +175,11 @@ impl Limits {
         self.exceeded.is_some()
     }
 
-    /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
-    pub(super) fn lift_time(&mut self) {
+    /// From now on neither time nor memory counts. For what the host itself runs in an instance, once the guest's own part
+    /// is over.
+    pub(super) fn lift(&mut self) {
         self.ticks_left = u64::MAX;
+        self.budget.memory_bytes = Some(usize::MAX);
     }
 
     /// A tick of the clock found the guest computing: charge it, and let others have the thread.
