@@ -1,6 +1,7 @@
 //! The command line: what can be said on it, and what each command does.
 
 mod author;
+mod doctor;
 mod replay;
 
 use std::io::Write as _;
@@ -14,6 +15,7 @@ use crate::auth::{Authenticator, Bearer, SigningKey};
 use crate::config::Config;
 use crate::plugins::Install;
 use crate::plugins::reload::Trigger;
+use crate::runtime::choose::RuntimeChoice;
 use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{admin, demo, telemetry};
 
@@ -42,7 +44,12 @@ enum Command {
         /// Configuration file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// What runs labs [default: `runtime` of the configuration, or auto]
+        #[arg(long, value_name = "RUNTIME")]
+        runtime: Option<RuntimeChoice>,
     },
+    /// Find out whether a server could start here and run labs, and what is missing
+    Doctor(doctor::Arguments),
     /// Start a server with a fresh data folder and show what it does
     Demo {
         /// End when everything has been shown, instead of leaving the server up
@@ -112,15 +119,17 @@ enum PluginCommand {
 /// Whatever went wrong, as a sentence for the person at the terminal.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Serve { listen, data, config } => {
+        Command::Serve { listen, data, config, runtime: chosen } => {
             telemetry::init("info");
-            let (config, config_dir) = read_config(config.as_deref())?;
+            let (mut config, config_dir) = read_config(config.as_deref())?;
+            config.runtime = chosen.unwrap_or(config.runtime);
             for key in config.unused() {
                 tracing::warn!(key, "this key of the configuration is not used yet");
             }
             let listen = listen.map_or_else(|| config.server.address(), Ok)?;
             runtime()?.block_on(serve(Options { listen, data, config, config_dir }))
         }
+        Command::Doctor(arguments) => doctor::run(arguments, &runtime()?),
         Command::Demo { exit, listen } => {
             telemetry::init("warn");
             runtime()?.block_on(show(listen, exit))
@@ -197,7 +206,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 /// Ends the server in order, unless whoever waits for it asks once more. What runs on the embedded runtime goes with the
-/// process either way.
+/// process either way; what runs on containerlab stays.
 async fn end(server: Server) -> anyhow::Result<()> {
     tokio::select! {
         () = server.shut_down() => Ok(()),
@@ -208,8 +217,10 @@ async fn end(server: Server) -> anyhow::Result<()> {
 async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
     let asked_to_stop = stop_signals()?;
     let data = tempfile::Builder::new().prefix("antimony-demo-").tempdir().context("no folder for the demo's data")?;
-    let options =
-        Options { listen, data: data.path().to_owned(), config: Config::default(), config_dir: PathBuf::from(".") };
+    // Its labs have no images.
+    let mut config = Config::default();
+    config.runtime = RuntimeChoice::Embedded;
+    let options = Options { listen, data: data.path().to_owned(), config, config_dir: PathBuf::from(".") };
     let server = Server::start(options).await?;
     let url = format!("http://{}", server.address());
     let login = server.login().cloned().context("the demo needs the native login")?;

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use crate::history::Retention;
 use crate::labs::LOG_RETENTION;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
+use crate::runtime::choose::RuntimeChoice;
+use crate::runtime::containerlab::ContainerlabConfig;
 use crate::shells::{Commands, LoginCommands, ShellOptions};
 
 /// Names the user that the native login accepts.
@@ -82,6 +84,12 @@ pub struct Config {
     pub logs: LogsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
+    /// What runs labs: `containerlab`, which is the containerlab program with a container engine; `embedded`, which needs
+    /// nothing but the kernel and runs nodes of kind `linux` only; or `auto`, which takes containerlab where both the
+    /// program and the engine answer when the server starts, and the embedded one elsewhere.
+    pub runtime: RuntimeChoice,
+    /// How containerlab is found and run.
+    pub containerlab: ContainerlabConfig,
     /// Where it is written down what they decide. Spelled as in `plugins`.
     #[serde(rename = "decision-log", alias = "decisionLog")]
     pub decision_log: DecisionLogConfig,
@@ -89,7 +97,6 @@ pub struct Config {
     database: DatabaseConfig,
     #[serde(alias = "filesystem")]
     file_system: FileSystemConfig,
-    containerlab: ContainerlabConfig,
     #[serde(skip)]
     source: Option<Source>,
 }
@@ -143,15 +150,6 @@ unused_section! {
 unused_section! {
     /// `fileSystem:`, which is also spelled `filesystem:`.
     FileSystemConfig { storage: "storage", run: "run" }
-}
-
-unused_section! {
-    /// `containerlab:`
-    ContainerlabConfig {
-        schema_url: "schemaUrl",
-        schema_fallback: "schemaFallback",
-        device_config: "deviceConfig",
-    }
 }
 
 /// `server:`
@@ -245,7 +243,8 @@ pub struct ShellConfig {
     #[schemars(range(max = MAX_SHELL_TIMEOUT))]
     pub timeout: u64,
     /// What is run in nodes of a kind, or in those of all others under `default`: command lines of which the first is taken
-    /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`].
+    /// that the node has. Kinds that are named nowhere have [`LoginCommands::default`]. With containers, `ssh` is run on the
+    /// host if `{address}` is among its arguments, which stands for the node's management address: `ssh admin@{address}`.
     #[serde(deserialize_with = "shell_commands")]
     #[schemars(with = "HashMap<String, Vec<String>>")]
     pub commands: HashMap<String, Commands>,
@@ -358,7 +357,11 @@ impl Config {
         let mut changed = BTreeSet::new();
         for section in sections.into_iter().filter(|section| section != "plugins") {
             let (before, after) = (said(self, &section, None), said(other, &section, None));
-            for key in [keys(&before), keys(&after)].concat() {
+            let (keys_before, keys_after) = (keys(&before), keys(&after));
+            if keys_before.is_empty() && keys_after.is_empty() && before != after {
+                changed.insert(section.clone());
+            }
+            for key in [keys_before, keys_after].concat() {
                 if said(self, &section, Some(&key)) != said(other, &section, Some(&key)) {
                     changed.insert(format!("{section}.{key}"));
                 }
@@ -530,8 +533,9 @@ mod tests {
         let before = read("server: { port: 1 }\nlogs: { firstBytes: 5 }\nplugins: {}\n");
         assert_eq!(before.file(), Some(path.as_path()));
         assert!(before.needs_restart(&read("logs: { firstBytes: 5 }\nserver: { port: 1 }\n")).is_empty());
-        let after = read("server: { port: 2 }\nshell: { userLimit: 1 }\nplugins: { status-formatter: [] }\n");
-        assert_eq!(before.needs_restart(&after), ["logs.firstBytes", "server.port", "shell.userLimit"]);
+        let after = "runtime: auto\nserver: { port: 2 }\nshell: { userLimit: 1 }\nplugins: { status-formatter: [] }\n";
+        let after = read(after);
+        assert_eq!(before.needs_restart(&after), ["logs.firstBytes", "runtime", "server.port", "shell.userLimit"]);
     }
 
     #[test]
@@ -553,6 +557,8 @@ mod tests {
             "filesystem: { run: x }",
             "fileSystem: { run: x }",
             "auth: { openIdAdminGroups: [a] }",
+            "runtime: embedded",
+            "containerlab: { program: /opt/containerlab, stopTimeout: 5, schemaUrl: x }",
             "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
             "plugins: { auth-policy: [{ path: a, golden: [b, c], settings: 5, budget: { wall-clock-ms: 7 } }] }",
         ] {
@@ -563,6 +569,9 @@ mod tests {
             "server: { prot: 3000 }",
             "server: { port: many }",
             "server: { port: 70000 }",
+            "runtime: docker",
+            "containerlab: { stopTimeout: 0 }",
+            "containerlab: { programm: x }",
             "shell: { timeout: 99999999 }",
             "plugins: { auth-policy: [{ name: a }] }",
             "plugins: { auth-policy: [{ path: a, sha256: b }] }",

@@ -11,8 +11,8 @@
 //! | [`topology`] | containerlab's topology format | |
 //! | [`store`] | what survives a restart (SQLite) | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
-//! | [`runtime`] | the driver trait; the embedded driver | `topology`, `labs::model` |
-//! | [`labs`] | lifecycle, one task per lab, schedule, publisher | `store`, `runtime`, `history` |
+//! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
+//! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
 //! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |

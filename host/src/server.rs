@@ -27,7 +27,8 @@ use crate::metrics::CommandCounts;
 use crate::plugins::reload::{self, Sources};
 use crate::plugins::{DecisionLog, LoadError, PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
-use crate::runtime::embedded::{EmbeddedOptions, EmbeddedRuntime, Unavailable};
+use crate::runtime::choose::{self, NoRuntime};
+use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
 use crate::socket::transport::{self, Connection, Listener, Transports};
@@ -79,7 +80,7 @@ pub enum StartError {
     },
     /// No runtime works here.
     #[error(transparent)]
-    Runtime(#[from] Unavailable),
+    Runtime(#[from] NoRuntime),
 }
 
 fn listen_remedy(error: &io::Error) -> String {
@@ -153,11 +154,10 @@ impl Server {
         if let Some(log) = &decisions {
             plugins.log_decisions(log.clone());
         }
-        let driver: Arc<dyn RuntimeDriver> = Arc::new(EmbeddedRuntime::new(EmbeddedOptions {
-            // By its real name: the default is relative.
-            hidden: vec![data.canonicalize().map_err(unusable)?],
-            ..EmbeddedOptions::default()
-        })?);
+        // By its real name: the default is relative.
+        let real = data.canonicalize().map_err(unusable)?;
+        let embedded = EmbeddedOptions { hidden: vec![real.clone()], ..EmbeddedOptions::default() };
+        let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod decision_log;
 mod demo;
+mod doctor;
 mod harness;
 mod interop;
 mod isolation;

@@ -1,12 +1,13 @@
-//! What nodes print: who gets it, by which names, for how long. More of it is in `catalogue::node_logs`.
+//! What nodes print: who gets it, and what is kept. More of it is in `catalogue::node_logs`, and what is the same on every
+//! runtime in `tests/runtimes`.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use antimony_host::client::ConnectError;
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Client, Lines, Server, ServerBuilder, User, next, within};
+use crate::harness::{Lines, Server, ServerBuilder, User, next, within};
 
 /// A lab of one node that numbers its lines, slowly and without an end, and says when it begins.
 const TICKING: &str = "name: ticking
@@ -17,122 +18,9 @@ topology:
       cmd: sh -c 'echo begun; i=0; while :; do echo \"tick $i.\"; i=$((i+1)); sleep 0.02; done'
 ";
 
-/// A lab of one node that runs `command` when it starts, and then stays.
-fn printing(command: &str) -> String {
-    format!(
-        "name: printing
-topology:
-  nodes:
-    n1:
-      kind: linux
-      cmd: sh -c '{command}; echo that was all; sleep 600'
-"
-    )
-}
-
 /// The numbers in a log, in the order in which they came.
 fn ticks(log: &Lines) -> Vec<usize> {
     log.pieces.iter().filter_map(|line| line.strip_prefix("tick ")?.strip_suffix('.')?.parse().ok()).collect()
-}
-
-/// The nodes of a lab's instance, as REST shows them.
-async fn nodes(client: &Client, lab: &str) -> Vec<Value> {
-    let lab = client.api.lab(lab).await.unwrap();
-    lab["instance"]["nodes"].as_array().expect("it has an instance").clone()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_log_is_had_by_the_name_and_by_the_container_id_of_its_node() {
-    if !User::Myself.can_run_labs("node logs by both names") {
-        return;
-    }
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let lab = admin.create_lab("course", TICKING).await;
-    let path = format!("/logs/{lab}/n1");
-    let gone = ConnectError::Refused("Invalid namespace".to_owned());
-    assert_eq!(admin.try_join(&path).await.err(), Some(gone.clone()), "the lab is not deployed");
-    admin.deploy(&lab).await.unwrap();
-    let container = nodes(&admin, &lab).await[0]["containerId"].as_str().unwrap().to_owned();
-    assert_eq!(container.len(), 12, "{container}");
-
-    let mut by_name = Lines::of(admin.join(&path).await);
-    let mut by_id = Lines::of(admin.join_elsewhere(&format!("/logs/{lab}/{container}")).await);
-    for log in [&mut by_name, &mut by_id] {
-        log.until("tick 20.").await;
-        assert_eq!(log.pieces[0], "begun");
-        let ticks = ticks(log);
-        assert_eq!(ticks, (0..ticks.len()).collect::<Vec<_>>());
-    }
-    assert_eq!(admin.try_join(&format!("/logs/{lab}/n2")).await.err(), Some(gone.clone()), "there is no such node");
-    assert_eq!(admin.try_join(&format!("/logs/n1/{lab}")).await.err(), Some(gone.clone()));
-
-    admin.destroy(&lab).await.unwrap();
-    while within("the end of the log", by_name.read()).await {}
-    assert_eq!(admin.try_join(&path).await.err(), Some(gone), "the lab is not deployed any more");
-    // The next instance begins another log.
-    admin.deploy(&lab).await.unwrap();
-    let mut again = Lines::of(admin.join_elsewhere(&path).await);
-    again.until("tick 1.").await;
-    assert_eq!(again.pieces.iter().filter(|line| *line == "begun").count(), 1);
-    admin.destroy(&lab).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_log_goes_on_in_the_same_namespace_when_its_lab_is_deployed_anew() {
-    if !User::Myself.can_run_labs("node logs over a redeploy") {
-        return;
-    }
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let lab = admin.create_lab("course", TICKING).await;
-    admin.deploy(&lab).await.unwrap();
-    let mut log = Lines::of(admin.join(&format!("/logs/{lab}/n1")).await);
-    let begun = async |log: &mut Lines, times: usize| {
-        while log.pieces.iter().filter(|line| *line == "begun").count() < times {
-            assert!(within("a line", log.read()).await, "the log ended");
-        }
-    };
-    begun(&mut log, 1).await;
-    admin.deploy(&lab).await.unwrap();
-    begun(&mut log, 2).await;
-    let mut newcomer = Lines::of(admin.join_elsewhere(&format!("/logs/{lab}/n1")).await);
-    assert!(within("the backlog", newcomer.read()).await);
-    begun(&mut newcomer, 2).await;
-    admin.destroy(&lab).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_prints_faster_than_anybody_reads_waits_and_loses_no_line() {
-    if !User::Myself.can_run_labs("a node that floods its log") {
-        return;
-    }
-    const LINES: usize = 300_000;
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    // It waits for a file, so that the reader is there when it begins.
-    let flood = format!("while [ ! -e /tmp/go ]; do sleep 0.05; done; seq -f \"tick %.0f.\" 0 {}", LINES - 1);
-    let lab = admin.create_lab("course", &printing(&flood)).await;
-    admin.deploy(&lab).await.unwrap();
-    let mut log = Lines::of(admin.join(&format!("/logs/{lab}/n1")).await);
-    assert!(within("the backlog", log.read()).await);
-    let shell = admin.open_shell(&lab, "n1").await;
-    let terminal = admin.join(&format!("/shells/{shell}")).await;
-    terminal.call("data", "touch /tmp/go\n").await.unwrap();
-    while log.pieces.last().is_none_or(|line| line != "that was all") {
-        assert!(within("a line", log.read()).await, "the log ended after {} lines", log.pieces.len());
-    }
-    assert_eq!(ticks(&log), (0..LINES).collect::<Vec<_>>());
-    // Whoever comes now gets what is kept: the beginning, the end, and how much is missing in between.
-    let mut late = Lines::of(admin.join_elsewhere(&format!("/logs/{lab}/n1")).await);
-    assert!(within("the backlog", late.read()).await);
-    let mark = late.pieces.iter().position(|line| line.starts_with('[')).expect("a mark");
-    assert_eq!(late.pieces[0], "tick 0.");
-    assert_eq!(late.pieces[mark - 1], format!("tick {}.", mark - 1));
-    let left_out = LINES + 1 - (late.pieces.len() - 1);
-    assert!(late.pieces[mark].starts_with(&format!("[{left_out} lines are left out here")), "{}", late.pieces[mark]);
-    assert_eq!(late.pieces.last().unwrap(), "that was all");
-    admin.destroy(&lab).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use antimony_host::client::AckError;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, User, code_of, expect_data};
+use crate::harness::{Client, Server, User, code_of, eventually, expect_data};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 /// The sentence of a refusal, which has to be 5403 and to name the plugin that spoke.
@@ -39,6 +41,57 @@ async fn a_member_may_not_deploy_or_destroy_what_somebody_else_created() {
     let after = (admin.api.lab(&lab).await.unwrap(), admin.log(&lab).await);
     assert_eq!(before, after, "neither the lab nor its log have changed");
     admin.destroy(&lab).await.unwrap();
+}
+
+/// Nothing about it is created by the member, so that it is the deploy that is judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_may_not_deploy_what_asks_too_much_of_the_host_wherever_the_topology_says_so() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let collection = admin.api.create_collection("course", true, true).await.unwrap();
+    let topology = admin.api.create_topology(&collection, ONE_NODE).await.unwrap();
+    let member = server.member("student", &["course"]).await;
+    let lab = member.api.create_lab(&topology, "mine").await.unwrap();
+    let n1 = "topology: {nodes: {n1: {kind: linux, image: x, group: g}}, PLACE}";
+    let change = async |definition: &str| {
+        let change = json!({ "collectionId": collection, "definition": definition, "syncUrl": "" });
+        admin.api.request(Method::PATCH, &format!("/topologies/{topology}"), Some(&change)).await.unwrap();
+    };
+    for (definition, words) in [
+        (n1.replace("PLACE", "defaults: {binds: ['/etc:/mnt']}"), "bind /etc:/mnt"),
+        (n1.replace("PLACE", "defaults: {privileged: true}"), "privileged mode"),
+        (n1.replace("PLACE", "kinds: {linux: {cap-add: [SYS_ADMIN]}}"), "the capability SYS_ADMIN"),
+        (n1.replace("PLACE", "kinds: {linux: {devices: [/dev/mem]}}"), "device /dev/mem"),
+        (n1.replace("PLACE", "groups: {g: {network-mode: host}}"), "the network mode host"),
+        (n1.replace("PLACE", "groups: {g: {license: /etc/shadow}}"), "bind /etc/shadow"),
+        (
+            n1.replace("PLACE", "groups: {g: {stages: {create: {exec: [{command: id, target: host}]}}}}"),
+            "privileged mode",
+        ),
+        (format!("mgmt: {{bridge: docker0}}\n{}", n1.replace("PLACE", "links: []")), "bridge docker0"),
+    ] {
+        let definition = format!("name: one\n{definition}\n");
+        change(&definition).await;
+        // The lab hears of it a moment later; until then, it is refused as well.
+        eventually(async || match member.deploy(&lab).await {
+            Err(AckError::Refused { code: 5403, message }) if message.contains(words) => Ok(()),
+            other => Err(format!("{definition}: {other:?}")),
+        })
+        .await;
+        assert_eq!(admin.state(&lab).await, None, "nothing was begun");
+        assert!(admin.api.lab(&lab).await.unwrap()["instance"].is_null());
+    }
+    // Ports are fine, and administrators may: what is in the way is this runtime alone.
+    let ports = n1.replace("PLACE", "defaults: {ports: ['8080:80']}");
+    change(&format!("name: one\n{ports}\n")).await;
+    eventually(async || match code_of(member.deploy(&lab).await) {
+        5000 => Ok(()),
+        code => Err(code.to_string()),
+    })
+    .await;
+    let privileged = n1.replace("PLACE", "defaults: {privileged: true}");
+    change(&format!("name: one\n{privileged}\n")).await;
+    assert_eq!(code_of(admin.deploy(&lab).await), 5000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

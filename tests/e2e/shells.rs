@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::TWO_ROUTERS;
-use crate::harness::{Lines, Server, ServerBuilder, User, code_of, next};
+use crate::harness::{Server, User, code_of, next};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_that_prints_without_end_keeps_its_reader() {
@@ -52,44 +52,5 @@ async fn whoever_types_and_waits_for_an_answer_gets_one() {
     assert_eq!(code_of(terminal.call("no-event", "that anybody knows").await), 5422);
     admin.command(&lab, 7, json!({ "shellId": shell })).await.unwrap();
     assert_eq!(code_of(terminal.call("data", "too late\n").await), 5007);
-    admin.destroy(&lab).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_has_the_size_that_its_viewer_says() {
-    if !User::Myself.can_run_labs("the size of a terminal") {
-        return;
-    }
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let lab = admin.create_lab("course", TWO_ROUTERS).await;
-    admin.deploy(&lab).await.unwrap();
-    let shell = admin.open_shell(&lab, "r1").await;
-    let mut terminal = Lines::of(admin.join(&format!("/shells/{shell}")).await);
-    let type_in = async |terminal: &Lines, text: &str| terminal.namespace().call("data", text).await.unwrap();
-    type_in(&terminal, "stty size; echo size $((0 + 1))\n").await;
-    assert!(terminal.until("size 1").await.contains("24 80"));
-    // The program in the foreground is told too.
-    type_in(&terminal, "trap 'echo now it is $(stty size)' WINCH; echo size $((1 + 1))\n").await;
-    terminal.until("size 2").await;
-    assert_eq!(terminal.namespace().call("resize", json!({"cols": 132, "rows": 43})).await, Ok(json!(null)));
-    // The shell runs the trap when it has something to do.
-    type_in(&terminal, "\n").await;
-    terminal.until("now it is 43 132").await;
-    admin.destroy(&lab).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_run_in_a_node_is_what_the_operator_says_for_its_kind() {
-    if !User::Myself.can_run_labs("login commands") {
-        return;
-    }
-    let config = "shell:\n  commands:\n    linux: [no-such-program, \"sh -c 'echo this is my own; exec sh'\"]\n";
-    let server = ServerBuilder::new(User::Myself).config(config).start().await;
-    let admin = server.admin().await;
-    let lab = admin.create_lab("course", TWO_ROUTERS).await;
-    admin.deploy(&lab).await.unwrap();
-    let shell = admin.open_shell(&lab, "r1").await;
-    Lines::of(admin.join(&format!("/shells/{shell}")).await).until("this is my own").await;
     admin.destroy(&lab).await.unwrap();
 }

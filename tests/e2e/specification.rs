@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use antimony_host::client::{AckError, Namespace};
 use serde_json::{Value, json};
 
+use crate::catalogue::on_every_runtime;
 use crate::harness::{
     Client, Lines, Place, Server, ServerBuilder, Shell, User, code_of, contract, eventually, expect_data, next,
 };
@@ -330,7 +331,7 @@ fn every_test_that_the_table_names_is_there() {
         .filter(|line| line.starts_with('|'))
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .collect();
-    let suites = ["e2e ", "embedded ", "plugins ", "lib "];
+    let suites = ["e2e ", "embedded ", "plugins ", "runtimes ", "lib "];
     let named: BTreeSet<&str> =
         named.into_iter().filter(|word| suites.iter().any(|suite| word.starts_with(suite))).collect();
     assert!(named.len() > 30, "{named:?}");
@@ -376,7 +377,8 @@ fn every_row_of_the_table_names_a_test_and_everything_in_the_contract_has_a_row(
 /// All tests of the suites under `tests/` and of the program itself, as `suite module::name`, with `lib` for the latter.
 fn tests() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut all = BTreeSet::new();
+    let mut all: BTreeSet<String> =
+        on_every_runtime().into_iter().map(|name| format!("runtimes containerlab::{name}")).collect();
     for (suite, folder) in
         [("e2e", "tests/e2e"), ("embedded", "tests/embedded"), ("plugins", "tests/plugins"), ("lib", "host/src")]
     {

@@ -3,7 +3,8 @@
 //! Each history has a folder of segments: text files whose name says which line they begin with and how many bytes came
 //! before it. The first segment is kept for good; of those that follow, the latest few. A task per history writes what is
 //! appended, in batches and after the fact: whoever appends never waits for the disk, and what a killed server loses is
-//! what came in the last tenth of a second. A disk that can't be written costs what isn't written, and nothing else.
+//! what came in the last tenth of a second, unless it can be had again where it came from: for that, [`Archived::resume`]
+//! says where to go on. A disk that can't be written costs what isn't written, and nothing else.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -17,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::lines::Line;
+use super::marks::{Mark, Marks, Resume};
 use super::{Entry, FollowEnd, Follower, History, Retention};
+use crate::runtime::LogPosition;
 
 /// Lines that are written at a time.
 const BATCH: usize = 4096;
@@ -55,7 +58,7 @@ impl Archive {
         })
         .await
         .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        let history = Arc::new(history);
+        let (history, marks) = (Arc::new(history), Arc::clone(&segments.marks));
         let ended = CancellationToken::new();
         let follower = history.follow_aside();
         let (closing, guard) = (self.closing.clone(), ended.clone().drop_guard());
@@ -63,7 +66,7 @@ impl Archive {
             let _guard = guard;
             write(follower, segments, closing).await;
         });
-        Archived { history, dir, ended }
+        Archived { history, marks, dir, ended }
     }
 
     /// Whether anything is kept of this history.
@@ -100,6 +103,7 @@ impl Archive {
 #[derive(Debug)]
 pub struct Archived {
     history: Arc<History<Line>>,
+    marks: Arc<Marks>,
     dir: PathBuf,
     /// Cancelled when its writer has ended.
     ended: CancellationToken,
@@ -111,6 +115,25 @@ impl Archived {
         &self.history
     }
 
+    /// Where to go on reading `source`, of which the lines of this history come, so that none is missing and none comes
+    /// twice; also after a restart of the server, however it ended. Each of what this history is made of in turn has a
+    /// name of its own. To be called by the only one who appends.
+    pub fn resume(&self, source: &str) -> Resume {
+        self.marks.resume(source, self.history.count())
+    }
+
+    /// Appends a line that isn't of the source.
+    pub fn insert(&self, line: Line) {
+        // First: what isn't marked as a stranger would be taken for one of the source's.
+        self.marks.insert(self.history.count());
+        self.history.append(line);
+    }
+
+    /// Says that with the lines so far, the source was read up to this position, and no piece of a line is kept elsewhere.
+    pub fn reached(&self, position: LogPosition) {
+        self.marks.reached(self.history.count(), position);
+    }
+
     /// Closes the history, and waits until all of it is written.
     pub async fn close(&self) {
         self.history.close();
@@ -118,7 +141,7 @@ impl Archived {
     }
 
     /// Closes the history and removes what is kept of it.
-    pub async fn remove(self) {
+    pub async fn remove(&self) {
         self.close().await;
         remove(&self.dir).await;
     }
@@ -187,6 +210,10 @@ struct Segments {
     open: Option<Open>,
     /// Bytes of all lines so far.
     passed: u64,
+    /// Marks that are to be written.
+    marks: Arc<Marks>,
+    /// The last one that was written, with which each file begins: the one that it stands in may go.
+    mark: Option<Mark>,
     /// Whether the last write failed, which was said.
     failing: bool,
 }
@@ -196,7 +223,7 @@ struct Segments {
 /// The file itself is open while a batch is written: there may be more logs than a process may have files.
 struct Open {
     segment: Segment,
-    /// Bytes in the file.
+    /// Bytes of lines in the file; marks don't count.
     size: usize,
 }
 
@@ -240,19 +267,31 @@ impl Segments {
     }
 
     fn try_write(&mut self, number: u64, lines: &[Line]) -> io::Result<()> {
-        let mut buffer = Vec::new();
+        let mut buffer = Buffer::default();
         let (mut at, mut passed) = (number, self.passed);
+        let mut marks = self.marks.take(number + lines.len() as u64);
         for line in lines {
-            if self.is_full(buffer.len()) {
+            self.mark(&mut marks, at, &mut buffer);
+            if self.is_full(buffer.lines) {
                 self.flush(&mut buffer)?;
                 self.begin(Segment { first: at, passed })?;
             }
-            buffer.extend_from_slice(line.text().as_bytes());
-            buffer.push(b'\n');
+            buffer.line(line);
             at += 1;
             passed += line.weight() as u64;
         }
+        self.mark(&mut marks, at, &mut buffer);
         self.flush(&mut buffer)
+    }
+
+    /// Writes the marks that belong before the line of this number, each behind what it is about and before what follows.
+    fn mark(&mut self, marks: &mut VecDeque<Mark>, line: u64, buffer: &mut Buffer) {
+        while let Some(mark) = marks.pop_front_if(|mark| mark.place() <= line) {
+            if self.open.is_some() {
+                buffer.mark(&mark);
+            }
+            self.mark = Some(mark);
+        }
     }
 
     /// Whether the next line belongs into another file.
@@ -271,21 +310,25 @@ impl Segments {
         segment.first == 0 && self.retention.first > 0
     }
 
-    fn flush(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn flush(&mut self, buffer: &mut Buffer) -> io::Result<()> {
+        let buffer = std::mem::take(buffer);
         if let Some(Open { segment, size }) = &mut self.open
-            && !buffer.is_empty()
+            && !buffer.bytes.is_empty()
         {
-            File::options().append(true).open(self.dir.join(segment.file_name()))?.write_all(buffer)?;
-            *size += buffer.len();
+            File::options().append(true).open(self.dir.join(segment.file_name()))?.write_all(&buffer.bytes)?;
+            *size += buffer.lines;
         }
-        buffer.clear();
         Ok(())
     }
 
     fn begin(&mut self, segment: Segment) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let mut buffer = Buffer::default();
+        if let Some(mark) = &self.mark {
+            buffer.mark(mark);
+        }
         // What a file of that name holds was never finished.
-        File::create(self.dir.join(segment.file_name()))?;
+        File::create(self.dir.join(segment.file_name()))?.write_all(&buffer.bytes)?;
         if !self.is_beginning(segment) {
             self.latest.push_back(segment);
         }
@@ -303,11 +346,11 @@ impl Segments {
         Ok(())
     }
 
-    /// Goes on with a segment that was begun by another server. What is behind its first `size` bytes is not kept.
-    fn resume(&mut self, segment: Segment, size: usize) -> io::Result<()> {
-        let file = File::options().append(true).open(self.dir.join(segment.file_name()))?;
-        file.set_len(size as u64)?;
-        self.open = Some(Open { segment, size });
+    /// Goes on with a segment that was begun by another server. What is behind its first `end` bytes is not kept.
+    fn resume(&mut self, open: Open, end: usize) -> io::Result<()> {
+        let file = File::options().append(true).open(self.dir.join(open.segment.file_name()))?;
+        file.set_len(end as u64)?;
+        self.open = Some(open);
         Ok(())
     }
 
@@ -317,6 +360,27 @@ impl Segments {
         tracing::warn!(dir = %self.dir.display(), bytes, "a log comes faster than it is written; lines are lost on disk");
         self.open = None;
         self.passed = passed;
+    }
+}
+
+/// What is written to a file at once.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// Bytes of lines among them.
+    lines: usize,
+}
+
+impl Buffer {
+    fn line(&mut self, line: &Line) {
+        self.bytes.extend_from_slice(line.text().as_bytes());
+        self.bytes.push(b'\n');
+        self.lines += line.text().len() + 1;
+    }
+
+    fn mark(&mut self, mark: &Mark) {
+        mark.write(&mut self.bytes);
+        self.bytes.push(b'\n');
     }
 }
 
@@ -333,6 +397,28 @@ struct KeptSegment {
     lines: Vec<Line>,
     /// Bytes of the file that these lines are.
     size: usize,
+    /// Bytes of the file up to where a line or a mark was half written.
+    end: usize,
+    /// The last mark in it.
+    mark: Option<Mark>,
+}
+
+impl KeptSegment {
+    fn parse(segment: Segment, bytes: &[u8]) -> Self {
+        // What comes after the last line end was being written when the server was killed.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut kept = Self { segment, lines: Vec::new(), size: 0, end, mark: None };
+        for piece in bytes[..end].split_inclusive(|byte| *byte == b'\n') {
+            let text = &piece[..piece.len() - 1];
+            if let Some(mark) = Mark::read(text) {
+                kept.mark = mark.or(kept.mark);
+            } else {
+                kept.lines.push(Line::from(&*String::from_utf8_lossy(text)));
+                kept.size += piece.len();
+            }
+        }
+        kept
+    }
 }
 
 /// Lines that follow each other without a gap.
@@ -359,21 +445,27 @@ impl Kept {
                 tracing::error!(path = %path.display(), %error, "a part of a log can't be read and is left out");
                 Vec::new()
             });
-            // What comes after the last line end was being written when the server was killed.
-            let size = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let text = String::from_utf8_lossy(&bytes[..size]);
-            Ok(KeptSegment { segment, lines: text.split_terminator('\n').map(Line::from).collect(), size })
+            KeptSegment::parse(segment, &bytes)
         };
-        found.into_iter().map(read).collect::<io::Result<_>>().map(Self)
+        Ok(Self(found.into_iter().map(read).collect()))
     }
 
     /// The history, and what goes on writing it.
     fn restore(self, dir: &Path, retention: Retention) -> (History<Line>, Segments) {
-        let mut segments =
-            Segments { dir: dir.to_owned(), retention, latest: VecDeque::new(), open: None, passed: 0, failing: false };
+        let mark = self.0.iter().rev().find_map(|kept| kept.mark.clone());
+        let mut segments = Segments {
+            dir: dir.to_owned(),
+            retention,
+            latest: VecDeque::new(),
+            open: None,
+            passed: 0,
+            marks: Arc::new(Marks::restored(mark.clone())),
+            mark,
+            failing: false,
+        };
         segments.latest =
             self.0.iter().map(|kept| kept.segment).filter(|segment| !segments.is_beginning(*segment)).collect();
-        let last = self.0.last().map(|kept| (kept.segment, kept.size));
+        let last = self.0.last().map(|kept| (Open { segment: kept.segment, size: kept.size }, kept.end));
         let mut runs: Vec<Run> = Vec::new();
         for KeptSegment { segment, lines, .. } in self.0 {
             match runs.last_mut() {
@@ -383,8 +475,8 @@ impl Kept {
         }
         let latest = runs.pop().unwrap_or(Run { begin: Segment { first: 0, passed: 0 }, lines: Vec::new() });
         segments.passed = latest.begin.passed + weight(&latest.lines);
-        if let Some((segment, size)) = last
-            && let Err(error) = segments.resume(segment, size)
+        if let Some((open, end)) = last
+            && let Err(error) = segments.resume(open, end)
         {
             tracing::error!(dir = %dir.display(), %error, "a log can't be gone on with; another file is begun");
         }
@@ -514,6 +606,89 @@ mod tests {
         File::options().append(true).open(&segment).and_then(|mut file| file.write_all(b"00")).expect("is there");
         append(dir.path(), 3..5).await;
         assert_eq!(backlog(dir.path()).await, numbers(0..5));
+    }
+
+    /// A source that writes numbers and gives out positions every third line; it is read as far as `end`.
+    fn read_on(log: &Archived, source: &str, end: u64) {
+        let Resume { after, skip } = log.resume(source);
+        let begin: u64 = after.map_or(0, |after| after.as_str().parse().expect("a number"));
+        for number in begin..end {
+            if number >= begin + skip {
+                log.history().append(Line::from(&*format!("{source}{number:04}")));
+            }
+            if number % 3 == 2 && number >= begin + skip {
+                log.reached(LogPosition::new(&(number + 1).to_string()));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn wherever_a_server_was_killed_no_line_is_missing_and_none_comes_twice() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let open = async || {
+            // Two files, and all of it in memory.
+            let retention = Retention { first: 60, latest: 100_000, behind: 100_000 };
+            let archive = Archive::new(dir.path().to_owned(), retention);
+            let log = archive.open(&["lab", "a/b"]).await;
+            (archive, log)
+        };
+        let (archive, log) = open().await;
+        read_on(&log, "a", 10);
+        log.insert(Line::from("[a note]"));
+        read_on(&log, "a", 11);
+        read_on(&log, "b", 8);
+        archive.close().await;
+        let expected: Vec<String> = (0..10)
+            .map(|number| format!("a{number:04}"))
+            .chain(["[a note]".into(), "a0010".into()])
+            .chain((0..8).map(|number| format!("b{number:04}")))
+            .collect();
+        let mut whole = Vec::new();
+        for entry in fs::read_dir(dir.path().join("lab/a%2fb")).expect("is there") {
+            let path = entry.expect("is there").path();
+            whole.push((path.clone(), fs::read(&path).expect("is there")));
+        }
+        whole.sort();
+        let length: usize = whole.iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(whole.len() > 1 && length > 200, "{} files, {length} bytes", whole.len());
+        // As if the server had been killed after each byte that it wrote.
+        for killed in 0..=length {
+            let mut left = killed;
+            for (path, bytes) in &whole {
+                match bytes.len().min(left) {
+                    0 => drop(fs::remove_file(path)),
+                    size => fs::write(path, &bytes[..size]).expect("written"),
+                }
+                left = left.saturating_sub(bytes.len());
+            }
+            let (archive, log) = open().await;
+            let before = texts(log.history());
+            assert_eq!(before, expected[..before.len()], "killed after {killed} bytes");
+            // What the source wrote in the meantime comes too, and the note doesn't come again.
+            let on_with = if before.len() >= 12 { "b" } else { "a" };
+            read_on(&log, on_with, 12);
+            let all: Vec<String> = texts(log.history()).into_iter().filter(|line| line.starts_with(on_with)).collect();
+            let wanted: Vec<String> = (0..12).map(|number| format!("{on_with}{number:04}")).collect();
+            assert_eq!(all, wanted, "killed after {killed} bytes");
+            archive.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_mark_outlives_the_file_that_it_was_written_to() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let archive = Archive::new(dir.path().to_owned(), RETENTION);
+        let log = archive.open(&["lab", "a/b"]).await;
+        assert_eq!(log.resume("a"), Resume { after: None, skip: 0 });
+        log.reached(LogPosition::new("p"));
+        for line in numbers(0..1000) {
+            log.history().append(Line::from(&*line));
+        }
+        archive.close().await;
+        let archive = Archive::new(dir.path().to_owned(), RETENTION);
+        let log = archive.open(&["lab", "a/b"]).await;
+        assert_eq!(log.resume("a"), Resume { after: Some(LogPosition::new("p")), skip: 1000 });
+        archive.close().await;
     }
 
     #[test]

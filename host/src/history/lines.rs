@@ -79,6 +79,11 @@ impl Lines {
         }
     }
 
+    /// Whether all bytes so far have become lines.
+    pub fn is_complete(&self) -> bool {
+        self.partial.is_empty()
+    }
+
     /// Calls `line` for what is left when no more bytes will come.
     pub fn finish(&mut self, mut line: impl FnMut(&str)) {
         if !self.partial.is_empty() {

@@ -8,16 +8,20 @@
 //! Appending never waits for readers. A writer that can make its own source wait does so with [`pace`]. The lock is held
 //! for a push or for cloning a batch, never across an await.
 //!
-//! [`lines`] cuts what a process prints into entries, and [`archive`] keeps a history of lines on disk.
+//! [`lines`] cuts what a process prints into entries, and [`archive`] keeps a history of lines on disk, with [`marks`] of how
+//! far what they come from was read.
 
 pub mod archive;
 pub mod lines;
+mod marks;
 pub mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+
+pub use self::marks::Resume;
 
 /// Something that a history can keep.
 pub trait Entry: Clone + Send + Sync + 'static {
@@ -255,6 +259,11 @@ impl<T: Entry> History<T> {
         let entries = self.lock();
         let furthest = entries.readers.values().filter(|reader| reader.counts).map(|reader| reader.passed).max()?;
         Some(entries.total() - furthest)
+    }
+
+    /// How many entries there ever were.
+    pub fn count(&self) -> u64 {
+        self.lock().next()
     }
 
     /// Bytes of all entries that there ever were.

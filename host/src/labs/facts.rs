@@ -42,7 +42,9 @@ impl Facts {
         let since = lab.instance.as_ref().map_or_else(Timestamp::now, |instance| instance.since);
         // Of what runs when the lab is taken up, somebody else made it: an earlier server.
         let recovered = phase == Phase::Running;
-        Self { lab, collection, stored, next, running, phase, since, nodes, recovered }
+        let mut facts = Self { lab, collection, stored, next, running, phase, since, nodes: Vec::new(), recovered };
+        facts.set_nodes(nodes);
+        facts
     }
 
     /// As others see it.
@@ -95,8 +97,8 @@ impl Facts {
         self.collection = collection;
     }
 
-    /// Gives the lab an instance, of what is stored at present.
-    pub(super) fn begin_instance(&mut self) {
+    /// Gives the lab an instance on this runtime, of what is stored at present.
+    pub(super) fn begin_instance(&mut self, runtime: &str) {
         // Each instance has a name of its own: the lab has one at a time, and the end of its id tells it from those of
         // other labs of the same topology.
         let id = self.lab.id.as_str();
@@ -104,6 +106,7 @@ impl Facts {
         let now = Timestamp::now();
         self.lab.instance = Some(StoredInstance {
             name: format!("{}-{}-{tail}", self.stored.name, now.strftime("%Y%m%d%H%M%S%3f")),
+            runtime: runtime.to_owned(),
             definition: self.next.text.clone(),
             deployed: now,
             state: InstanceState::Deploying,
@@ -131,6 +134,15 @@ impl Facts {
     pub(super) fn stored_instance(&self) -> Option<StoredInstance> {
         let state = self.phase.instance_state()?;
         self.lab.instance.clone().map(|instance| StoredInstance { state, since: self.since, ..instance })
+    }
+
+    /// Takes over what the runtime says of the nodes, in the order of the definition; whether that is news.
+    pub(super) fn set_nodes(&mut self, mut nodes: Vec<NodeStatus>) -> bool {
+        let defined = &self.running.as_ref().unwrap_or(&self.next).topology.nodes;
+        nodes.sort_by_key(|node| defined.iter().position(|defined| defined.name == node.name).unwrap_or(usize::MAX));
+        let news = nodes != self.nodes;
+        self.nodes = nodes;
+        news
     }
 
     /// The node of this name.

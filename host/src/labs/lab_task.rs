@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Effect, Phase};
 use super::logs::LabLogs;
-use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, UserId};
+use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredInstance, StoredTopology, UserId};
 use super::publisher::{Notice, Publisher};
+use super::revive::{self, Revival};
 use super::running::Running;
 use super::{LabCommandError, LabError, LabPatch, draft};
 use crate::history::archive::Archive;
@@ -29,6 +31,8 @@ use crate::topology::Topology;
 
 /// Lines of the log that go into the status message of a failure.
 const FAILURE_DETAIL_LINES: usize = 20;
+/// How often the nodes of a lab are looked at that is being deployed.
+const LOOK: Duration = Duration::from_secs(2);
 /// Commands that may wait for one lab.
 const QUEUE: usize = 64;
 
@@ -105,24 +109,17 @@ pub(super) struct LabHandle {
     pub(super) logs: Arc<LabLogs>,
 }
 
-/// What became of an instance that was stored when the server ended.
-pub(super) enum Revival {
-    /// Nothing was stored.
-    None,
-    /// It runs still; these are its nodes.
-    Running(Vec<NodeStatus>),
-    /// It is gone or half built; in a sentence.
-    Lost(String),
-    /// It had failed before, and users know.
-    Failed,
-}
-
 /// How a job that the task had started ended.
 enum JobEnd {
     Deploy(Result<Vec<NodeStatus>, LabCommandError>),
     Destroy(Result<(), LabCommandError>),
     Node(NodeJob, Result<NodeStatus, RuntimeError>),
-    Inspect(String, Result<Vec<NodeStatus>, RuntimeError>),
+    Inspect {
+        instance: String,
+        /// The lab was being deployed when this began.
+        early: bool,
+        result: Result<Vec<NodeStatus>, RuntimeError>,
+    },
 }
 
 /// Work on a node, and for whom.
@@ -145,6 +142,8 @@ struct LabTask {
     jobs: JoinSet<JobEnd>,
     /// The job that deploys or destroys.
     main_job: Option<task::Id>,
+    /// The nodes of a lab that is being deployed are being looked at.
+    looking: bool,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
@@ -164,10 +163,11 @@ pub(super) fn spawn(
     let (phase, nodes) = match &revival {
         Revival::None => (Phase::Idle, Vec::new()),
         Revival::Running(nodes) => (Phase::Running, nodes.clone()),
-        Revival::Lost(_) | Revival::Failed => (Phase::Failed, Vec::new()),
+        Revival::Lost { left, .. } | Revival::Failed { left } => (Phase::Failed, left.clone()),
+        Revival::Unknown(_) => (Phase::Failed, Vec::new()),
     };
     let mut facts = Facts::new(lab, collection, stored, phase, nodes);
-    if matches!(revival, Revival::Lost(_)) {
+    if matches!(revival, Revival::Lost { .. } | Revival::Unknown(_)) {
         facts.failed_just_now();
     }
     let first = facts.snapshot();
@@ -181,6 +181,7 @@ pub(super) fn spawn(
         cancel: CancellationToken::new(),
         jobs: JoinSet::new(),
         main_job: None,
+        looking: false,
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -192,27 +193,10 @@ pub(super) fn spawn(
 
 impl LabTask {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, revival: Revival) {
-        match revival {
-            Revival::None => {}
-            Revival::Failed => {
-                self.logs.restore_nodes().await;
-                self.publish_change().await;
-            }
-            Revival::Running(_) => {
-                self.follow_nodes().await;
-                self.publish_change().await;
-                self.announce(Occurrence::LabRecovered, None).await;
-            }
-            Revival::Lost(reason) => {
-                self.logs.restore_nodes().await;
-                // Whoever opens the log finds why it ends here.
-                self.note(&format!("The instance is lost: {reason}")).await;
-                self.store_instance().await;
-                self.publish_change().await;
-                self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
-            }
-        }
+        self.take_up(revival).await;
         let closing = self.shared.closing.clone();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // Ends of jobs first: whoever asks next is answered by how things are, not by how they were.
@@ -241,8 +225,55 @@ impl LabTask {
                     }
                     Some(command) => self.command(command).await,
                 },
+                // Nodes come up one after the other, and some take minutes: what the first ones print is wanted by then.
+                _ = look.tick(), if self.facts.phase == Phase::Deploying => self.inspect(),
             }
         }
+    }
+
+    /// Goes on with what an earlier server has left.
+    async fn take_up(&mut self, revival: Revival) {
+        match revival {
+            Revival::None => {}
+            Revival::Failed { .. } => {
+                self.logs.restore_nodes();
+                self.publish_change().await;
+            }
+            Revival::Running(_) => {
+                let gone = self.missing_nodes();
+                if !gone.is_empty() {
+                    let gone = gone.join(", ");
+                    self.note(&format!("The lab has run on without a server; these nodes of it are gone: {gone}"))
+                        .await;
+                }
+                self.follow_nodes().await;
+                self.publish_change().await;
+                self.announce(Occurrence::LabRecovered, None).await;
+            }
+            Revival::Lost { reason, .. } => {
+                self.store_instance().await;
+                self.lost_before(reason).await;
+            }
+            // What is stored stays as it is: a server that can look will know better.
+            Revival::Unknown(reason) => self.lost_before(reason).await,
+        }
+    }
+
+    /// Says that the instance of an earlier server can't be gone on with.
+    async fn lost_before(&mut self, reason: String) {
+        self.logs.restore_nodes();
+        // Whoever opens the log finds why it ends here.
+        self.note(&format!("The instance is lost: {reason}")).await;
+        self.publish_change().await;
+        self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
+    }
+
+    /// Nodes of the definition that the runtime doesn't know.
+    fn missing_nodes(&self) -> Vec<String> {
+        let snapshot = self.facts.snapshot();
+        let there = |name: &str| self.facts.nodes.iter().any(|node| node.name == name);
+        let defined = snapshot.topology.nodes.iter().map(|node| node.name.clone());
+        defined.filter(|name| !there(name)).collect()
     }
 
     async fn command(&mut self, command: Command) {
@@ -331,7 +362,7 @@ impl LabTask {
         let before = self.facts.phase;
         self.facts.enter(phase);
         if effects.contains(&Effect::BeginDeploy) {
-            self.facts.begin_instance();
+            self.facts.begin_instance(self.shared.driver.name());
         }
         if phase == Phase::Idle {
             self.facts.end_instance();
@@ -448,9 +479,13 @@ impl LabTask {
     fn begin_destroy(&mut self) {
         let shared = self.shared.clone();
         let logs = Arc::clone(&self.logs);
-        let name = self.facts.instance_name().map(str::to_owned);
+        let instance = self.facts.lab.instance.clone();
         let job = async move {
-            if let Some(name) = name {
+            if let Some(StoredInstance { name, runtime, .. }) = instance {
+                // Another one would find nothing, and what runs would be forgotten.
+                if let Some(reason) = revive::out_of_reach(&*shared.driver, &runtime) {
+                    return Err(LabCommandError::Runtime(reason));
+                }
                 shared.driver.destroy(&name, logs.sink().await).await?;
                 remove_dir(&shared.run_dir.join(&name)).await;
             }
@@ -462,7 +497,7 @@ impl LabTask {
     async fn job_ended(&mut self, end: JobEnd) {
         match end {
             JobEnd::Deploy(Ok(nodes)) => {
-                self.facts.nodes = nodes;
+                self.facts.set_nodes(nodes);
                 // Before anybody hears that it is up, and can ask for the log of a node.
                 self.follow_nodes().await;
                 self.event(lifecycle::Event::DeployEnded { up: true }).await;
@@ -472,6 +507,8 @@ impl LabTask {
             JobEnd::Deploy(Err(error)) => {
                 self.note(&format!("The deploy has ended: {error}")).await;
                 self.failure = Some(error);
+                // Those that were seen meanwhile are gone by now.
+                self.facts.nodes.clear();
                 self.event(lifecycle::Event::DeployEnded { up: false }).await;
             }
             JobEnd::Destroy(Ok(())) => self.event(lifecycle::Event::DestroyEnded { gone: true }).await,
@@ -481,13 +518,15 @@ impl LabTask {
                 self.event(lifecycle::Event::DestroyEnded { gone: false }).await;
             }
             JobEnd::Node(job, result) => self.node_action_ended(job, result).await,
-            JobEnd::Inspect(instance, result) => self.inspected(&instance, result).await,
+            JobEnd::Inspect { instance, early: true, result } => self.inspected_early(&instance, result).await,
+            JobEnd::Inspect { instance, early: false, result } => self.inspected(&instance, result).await,
         }
     }
 
     /// A job panicked, which is a bug; the lab is failed rather than stuck.
     async fn job_broke(&mut self, error: &task::JoinError) {
         tracing::error!(lab = %self.facts.lab.id, %error, "a job of the lab broke");
+        self.looking = false;
         if self.main_job != Some(error.id()) {
             return;
         }
@@ -512,7 +551,8 @@ impl LabTask {
             return answer(reply, Err(Denial::NotRunning.into()));
         };
         if self.facts.node_mut(&node).is_none() {
-            return answer(reply, Err(LabCommandError::NodeNotFound(node)));
+            let defined = self.missing_nodes().contains(&node);
+            return answer(reply, Err(if defined { gone(&node) } else { LabCommandError::NodeNotFound(node) }));
         }
         let driver = Arc::clone(&self.shared.driver);
         let job = NodeJob { instance, node, action, by, reply };
@@ -544,7 +584,12 @@ impl LabTask {
                 if let Some(node) = known.cloned() {
                     self.announce(Occurrence::NodeFailed { node, reason: error.to_string() }, job.by).await;
                 }
-                answer(job.reply, Err(error.into()));
+                let error = match error {
+                    // There is such a node, or this would not have been asked of the runtime.
+                    RuntimeError::NoNode(node) => gone(&node),
+                    error => error.into(),
+                };
+                answer(job.reply, Err(error));
             }
         }
     }
@@ -552,7 +597,7 @@ impl LabTask {
     async fn follow_nodes(&self) {
         let nodes: Vec<String> = self.facts.nodes.iter().map(|node| node.name.clone()).collect();
         if let Some(instance) = self.facts.instance_name() {
-            self.logs.follow_nodes(&self.shared.driver, instance, &nodes).await;
+            self.logs.follow_nodes(&self.shared.driver, instance, &nodes, &self.shared.closing).await;
         }
     }
 
@@ -560,7 +605,15 @@ impl LabTask {
         if self.facts.instance_name() != Some(instance) {
             return;
         }
-        let Some(known) = self.facts.node_mut(node).filter(|known| known.state != state) else { return };
+        let Some(known) = self.facts.node_mut(node) else {
+            // Nodes come up one after the other; whoever waits for the lab wants to see the first ones start.
+            return if self.facts.phase == Phase::Deploying {
+                self.inspect()
+            };
+        };
+        if known.state == state {
+            return;
+        }
         known.state = state;
         let status = known.clone();
         self.publish_change().await;
@@ -571,12 +624,32 @@ impl LabTask {
 
     fn inspect(&mut self) {
         let Some(instance) = self.facts.instance_name().map(str::to_owned) else { return };
-        if self.facts.phase == Phase::Running {
-            let driver = Arc::clone(&self.shared.driver);
-            self.jobs.spawn(async move {
-                let result = driver.inspect(&instance).await;
-                JobEnd::Inspect(instance, result)
-            });
+        let early = match self.facts.phase {
+            Phase::Running => false,
+            // One at a time: an engine that is busy is not to be asked more and more.
+            Phase::Deploying if !self.looking => true,
+            _ => return,
+        };
+        self.looking = early;
+        let driver = Arc::clone(&self.shared.driver);
+        self.jobs.spawn(async move {
+            let result = driver.inspect(&instance).await;
+            JobEnd::Inspect { instance, early, result }
+        });
+    }
+
+    /// What was seen of an instance that is being deployed, if it is still.
+    async fn inspected_early(&mut self, instance: &str, result: Result<Vec<NodeStatus>, RuntimeError>) {
+        self.looking = false;
+        if self.facts.phase != Phase::Deploying || self.facts.instance_name() != Some(instance) {
+            return;
+        }
+        // An error means that nothing is there yet, or is the deploy's to tell.
+        if let Ok(nodes) = result
+            && self.facts.set_nodes(nodes)
+        {
+            self.follow_nodes().await;
+            self.publish_change().await;
         }
     }
 
@@ -585,10 +658,10 @@ impl LabTask {
             return;
         }
         match result {
-            Ok(nodes) if nodes == self.facts.nodes => {}
             Ok(nodes) => {
-                self.facts.nodes = nodes;
-                self.publish_change().await;
+                if self.facts.set_nodes(nodes) {
+                    self.publish_change().await;
+                }
             }
             Err(RuntimeError::NoInstance(_)) => {
                 self.failure = Some(LabCommandError::Runtime("the runtime knows nothing of the instance".into()));
@@ -679,6 +752,12 @@ impl LabTask {
         let event = Event { at: Timestamp::now(), lab: Arc::new(self.facts.snapshot()), by, what };
         self.shared.publisher.publish(Notice::Event(Arc::new(event))).await;
     }
+}
+
+/// A node of the lab that the runtime has no more.
+fn gone(node: &str) -> LabCommandError {
+    let remedy = "somebody has removed it from the runtime; deploy the lab anew to have it back";
+    LabCommandError::Runtime(format!("node {node} is gone: {remedy}"))
 }
 
 /// Whoever asked may have gone; what they asked for has been done all the same.

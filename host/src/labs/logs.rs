@@ -9,15 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::model::LabId;
 use crate::history::archive::{Archive, Archived};
 use crate::history::lines::{Line, Lines};
 use crate::history::pace::Pace;
-use crate::history::{History, Retention};
-use crate::runtime::{LineSink, LogSink, RuntimeDriver, RuntimeError};
+use crate::history::{History, Resume, Retention};
+use crate::runtime::{LineSink, LogChunk, LogSink, RuntimeDriver, RuntimeError};
 
 /// A log, line by line.
 pub type LabLog = History<Line>;
@@ -32,6 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes per second that the fastest reader has to take, or what prints goes on without them: whoever may look at a log
 /// is not to hold up a deploy or a daemon by looking slowly.
 const MIN_RATE: u64 = 256 * 1024;
+
+/// How long it takes until a log is asked for again that the runtime couldn't follow, at first and later on.
+const RETRIES: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// Where the lab's own log is, in the lab's folder of the archive.
 const OWN: &str = "lab";
@@ -51,10 +57,28 @@ pub(super) struct LabLogs {
 
 /// The log of a node.
 struct NodeLog {
-    kept: Archived,
+    kept: Kept,
     /// Writes it, while there is a node.
-    following: Option<JoinHandle<()>>,
+    following: Option<Following>,
 }
+
+impl NodeLog {
+    /// Follows it no more.
+    fn leave(&mut self) {
+        if let Some(following) = self.following.take() {
+            following.task.abort();
+        }
+    }
+}
+
+/// The task that writes a node's log.
+struct Following {
+    instance: String,
+    task: JoinHandle<()>,
+}
+
+/// A log that is kept, and read from disk when somebody wants it.
+type Kept = Arc<OnceCell<Archived>>;
 
 impl LabLogs {
     /// Those of this lab, as they are kept in `archive`.
@@ -83,8 +107,9 @@ impl LabLogs {
     }
 
     /// The log of a node.
-    pub(super) fn node(&self, name: &str) -> Option<Arc<LabLog>> {
-        self.nodes().get(name).map(|node| Arc::clone(node.kept.history()))
+    pub(super) async fn node(&self, name: &str) -> Option<Arc<LabLog>> {
+        let kept = self.nodes().get(name).map(|node| Arc::clone(&node.kept))?;
+        Some(Arc::clone(self.open_node(name, &kept).await.history()))
     }
 
     /// Names of the nodes that have a log.
@@ -93,59 +118,87 @@ impl LabLogs {
     }
 
     /// Brings back the logs of nodes that another server has kept.
-    pub(super) async fn restore_nodes(&self) {
+    pub(super) fn restore_nodes(&self) {
         for name in self.archive.names(&[self.lab.as_str(), NODES]) {
-            self.open_node(&name).await;
+            self.know_node(&name);
         }
     }
 
-    async fn open_node(&self, name: &str) -> Arc<LabLog> {
-        if let Some(log) = self.node(name) {
-            return log;
-        }
-        // Only the lab's task opens logs: nobody else does meanwhile.
-        let kept = self.archive.open(&[self.lab.as_str(), NODES, name]).await;
-        let log = Arc::clone(kept.history());
-        self.nodes().insert(name.to_owned(), NodeLog { kept, following: None });
-        log
+    fn know_node(&self, name: &str) -> Kept {
+        let mut nodes = self.nodes();
+        let node = nodes.entry(name.to_owned()).or_insert_with(|| NodeLog { kept: Kept::default(), following: None });
+        Arc::clone(&node.kept)
     }
 
-    /// Follows these nodes of an instance and no others. A node that was there before goes on with its log. What they
-    /// print is passed on from now on.
-    pub(super) async fn follow_nodes(&self, driver: &Arc<dyn RuntimeDriver>, instance: &str, nodes: &[String]) {
-        self.leave_nodes();
-        let gone: Vec<NodeLog> = {
+    async fn open_node<'a>(&self, name: &str, kept: &'a Kept) -> &'a Archived {
+        kept.get_or_init(async || self.archive.open(&[self.lab.as_str(), NODES, name]).await).await
+    }
+
+    /// Removes what is kept of a node that is known no more.
+    async fn remove_node(&self, name: &str, node: &NodeLog) {
+        // Opened if it wasn't: whoever is about to read it finds it closed.
+        self.open_node(name, &node.kept).await.remove().await;
+    }
+
+    /// Follows these nodes of an instance and no others. A node that was there before goes on with its log: of an instance
+    /// that was followed before, also by another server, without a line missing or twice, if the runtime can tell.
+    /// `closing` is cancelled when the server ends.
+    pub(super) async fn follow_nodes(
+        &self,
+        driver: &Arc<dyn RuntimeDriver>,
+        instance: &str,
+        nodes: &[String],
+        closing: &CancellationToken,
+    ) {
+        self.restore_nodes();
+        let mut gone: BTreeMap<String, NodeLog> = {
             let mut logs = self.nodes();
-            let names: Vec<String> = logs.keys().filter(|name| !nodes.contains(name)).cloned().collect();
-            names.iter().filter_map(|name| logs.remove(name)).collect()
+            let (stay, gone) = std::mem::take(&mut *logs).into_iter().partition(|(name, _)| nodes.contains(name));
+            *logs = stay;
+            gone
         };
-        for node in gone {
-            node.kept.remove().await;
+        for (name, node) in &mut gone {
+            node.leave();
+            self.remove_node(name, node).await;
         }
         for name in nodes {
-            let log = self.open_node(name).await;
-            let following = tokio::spawn(follow(Arc::clone(driver), instance.to_owned(), name.clone(), log));
+            let kept = self.know_node(name);
+            self.open_node(name, &kept).await;
+            if self.is_followed(name, instance) {
+                continue;
+            }
+            let follower = NodeFollower {
+                driver: Arc::clone(driver),
+                instance: instance.to_owned(),
+                node: name.clone(),
+                kept,
+                closing: closing.clone(),
+            };
+            let following = Following { instance: instance.to_owned(), task: tokio::spawn(follower.run()) };
             if let Some(node) = self.nodes().get_mut(name) {
                 node.following = Some(following);
             }
         }
     }
 
-    /// Follows no node any more.
-    pub(super) fn leave_nodes(&self) {
-        for node in self.nodes().values_mut() {
-            if let Some(following) = node.following.take() {
-                following.abort();
-            }
+    /// Whether a node of this instance is being followed. Of another instance, it is left now.
+    fn is_followed(&self, name: &str, instance: &str) -> bool {
+        let mut nodes = self.nodes();
+        let Some(node) = nodes.get_mut(name) else { return false };
+        let same = |following: &&Following| following.instance == instance && !following.task.is_finished();
+        if node.following.as_ref().filter(same).is_some() {
+            return true;
         }
+        node.leave();
+        false
     }
 
     /// Removes the logs of all nodes.
     pub(super) async fn remove_nodes(&self) {
-        self.leave_nodes();
-        let nodes = std::mem::take(&mut *self.nodes());
-        for node in nodes.into_values() {
-            node.kept.remove().await;
+        let mut nodes = std::mem::take(&mut *self.nodes());
+        for (name, node) in &mut nodes {
+            node.leave();
+            self.remove_node(name, node).await;
         }
         self.archive.remove(&[self.lab.as_str(), NODES]).await;
     }
@@ -192,24 +245,67 @@ impl LineSink for Writer {
 }
 
 /// Writes what a node prints into its log until the instance has gone.
-async fn follow(driver: Arc<dyn RuntimeDriver>, instance: String, node: String, log: Arc<LabLog>) {
-    let mut chunks = match driver.follow_log(&instance, &node, None).await {
-        Ok(chunks) => chunks,
-        // It went as soon as it had come.
-        Err(RuntimeError::NoInstance(_)) => return,
-        Err(error) => {
-            tracing::error!(instance, node, %error, "the log of a node can't be followed");
-            let problem = error.to_string().replace('\n', " ");
-            log.append(Line::from(&*format!("[the log can't be followed: {problem}]")));
-            return;
-        }
-    };
-    let mut lines = Lines::default();
-    let mut pace = pace(&log);
-    let append = |line: &str| log.append(Line::from(line));
-    while let Some(chunk) = chunks.recv().await {
-        lines.push(&chunk.data, append);
-        pace.room().await;
+struct NodeFollower {
+    driver: Arc<dyn RuntimeDriver>,
+    instance: String,
+    node: String,
+    kept: Kept,
+    /// The server ends: what the log ends with then may not be what the node has ended with.
+    closing: CancellationToken,
+}
+
+impl NodeFollower {
+    async fn run(self) {
+        let Some(kept) = self.kept.get() else { return };
+        let Some((chunks, resume)) = self.begin(kept).await else { return };
+        self.pass_on(kept, chunks, resume).await;
     }
-    lines.finish(append);
+
+    /// Begins to follow, as soon as the runtime is able to.
+    async fn begin(&self, kept: &Archived) -> Option<(mpsc::Receiver<LogChunk>, Resume)> {
+        let mut waits = RETRIES.into_iter();
+        let mut told = false;
+        loop {
+            let resume = kept.resume(&self.instance);
+            let error = match self.driver.follow_log(&self.instance, &self.node, resume.after.clone()).await {
+                Ok(chunks) => return Some((chunks, resume)),
+                // It went as soon as it had come.
+                Err(RuntimeError::NoInstance(_)) => return None,
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(instance = self.instance, node = self.node, %error, "the log of a node can't be followed");
+                let problem = error.to_string().replace('\n', " ");
+                kept.insert(Line::from(&*format!("[the log can't be followed: {problem}]")));
+            }
+            if matches!(error, RuntimeError::NoNode(_) | RuntimeError::Unsupported(_)) {
+                return None;
+            }
+            tokio::time::sleep(waits.next().unwrap_or(LAST_RETRY)).await;
+        }
+    }
+
+    async fn pass_on(&self, kept: &Archived, mut chunks: mpsc::Receiver<LogChunk>, resume: Resume) {
+        let log = kept.history();
+        let (mut lines, mut pace) = (Lines::default(), pace(log));
+        // Lines that are there already, and come once more.
+        let mut known = resume.skip;
+        let append = |line: &str, known: &mut u64| match known.checked_sub(1) {
+            Some(rest) => *known = rest,
+            None => log.append(Line::from(line)),
+        };
+        let mut goes_on = false;
+        while let Some(LogChunk { data, position }) = chunks.recv().await {
+            lines.push(&data, |line| append(line, &mut known));
+            goes_on = position.is_some();
+            if let Some(position) = position.filter(|_| known == 0 && lines.is_complete()) {
+                kept.reached(position);
+            }
+            pace.room().await;
+        }
+        // The rest of a line comes whole when the next server goes on with the log.
+        if !(goes_on && self.closing.is_cancelled()) {
+            lines.finish(|line| append(line, &mut known));
+        }
+    }
 }

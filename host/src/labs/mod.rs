@@ -11,6 +11,7 @@ pub mod lifecycle;
 mod logs;
 pub mod model;
 pub mod publisher;
+mod revive;
 mod running;
 mod scheduler;
 #[cfg(test)]
@@ -25,14 +26,14 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::draft::Draft;
-use self::lab_task::{Command, LabHandle, Revival, Shared};
+use self::lab_task::{Command, LabHandle, Shared};
 use self::lifecycle::Denial;
 pub use self::logs::{LabLog, RETENTION as LOG_RETENTION};
 use self::model::{
-    Collection, CollectionId, InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User,
-    UserId,
+    Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
 };
 use self::publisher::{Notice, Publisher};
+use self::revive::Revival;
 use crate::history::archive::Archive;
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
@@ -166,22 +167,19 @@ impl Labs {
             tasks: Arc::default(),
             reschedule: Arc::new(Notify::new()),
         };
+        // From before the labs are looked at: what happens from then on is not to be missed.
+        let events = labs.shared.driver.watch();
         labs.revive().await?;
-        tokio::spawn(watch_runtime(labs.clone(), labs.shared.driver.watch()));
+        tokio::spawn(watch_runtime(labs.clone(), events));
         tokio::spawn(scheduler::run(labs.clone(), Arc::clone(&labs.reschedule)));
         Ok(labs)
     }
 
     /// Starts a task for each stored lab, and finds out what became of its instance while no server was there.
     async fn revive(&self) -> Result<(), StoreError> {
-        let alive = match self.shared.driver.list().await {
-            Ok(alive) => alive,
-            Err(error) => {
-                tracing::error!(%error, "the runtime can't say what still runs; labs that ran are shown as failed");
-                Vec::new()
-            }
-        };
         let stored = self.shared.store.labs().await?;
+        let alive = revive::alive(&*self.shared.driver).await;
+        revive::note_strangers(&*self.shared.driver, &alive, &stored);
         // A server that was killed while it deleted a lab has left its logs.
         for id in self.shared.archive.names(&[]) {
             if !stored.iter().any(|lab| lab.id.as_str() == id) {
@@ -189,7 +187,7 @@ impl Labs {
             }
         }
         for lab in stored {
-            let revival = self.what_became_of(&lab, &alive).await;
+            let revival = revive::what_became_of(&*self.shared.driver, lab.instance.as_ref(), &alive).await;
             let (Some(stored), Some(collection)) = (
                 self.shared.store.topology(&lab.topology_id).await?,
                 self.shared.store.collection(&lab.collection_id).await?,
@@ -200,21 +198,6 @@ impl Labs {
             self.start(lab, collection, stored, revival);
         }
         Ok(())
-    }
-
-    async fn what_became_of(&self, lab: &Lab, alive: &[String]) -> Revival {
-        let Some(instance) = &lab.instance else { return Revival::None };
-        let runs = alive.contains(&instance.name);
-        match instance.state {
-            InstanceState::Running if runs => match self.shared.driver.inspect(&instance.name).await {
-                Ok(nodes) => Revival::Running(nodes),
-                Err(error) => Revival::Lost(format!("its nodes can't be looked at: {error}")),
-            },
-            InstanceState::Running => Revival::Lost("its nodes ended with the server".into()),
-            InstanceState::Deploying => Revival::Lost("the server ended while it was being deployed".into()),
-            InstanceState::Stopping => Revival::Lost("the server ended while it was being destroyed".into()),
-            InstanceState::Failed => Revival::Failed,
-        }
     }
 
     fn start(&self, lab: Lab, collection: Collection, stored: StoredTopology, revival: Revival) -> Arc<LabSnapshot> {
@@ -262,8 +245,9 @@ impl Labs {
     }
 
     /// The log of a node of a lab's instance: what its processes print.
-    pub fn node_log(&self, id: &LabId, node: &str) -> Option<Arc<LabLog>> {
-        self.handle(id)?.logs.node(node)
+    pub async fn node_log(&self, id: &LabId, node: &str) -> Option<Arc<LabLog>> {
+        let logs = self.handle(id)?.logs;
+        logs.node(node).await
     }
 
     /// Names of the nodes of a lab that have a log.

@@ -147,6 +147,8 @@ pub struct Lab {
 pub struct StoredInstance {
     /// Name that the runtime knows it by: topology name and a timestamp.
     pub name: String,
+    /// Name of the runtime that it was deployed on, which alone knows what becomes of it.
+    pub runtime: String,
     /// The definition that it was deployed from, which may differ from the topology's present one.
     pub definition: String,
     /// When its deploy began.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::model::{NodeStatus, StoredInstance};
+use super::model::{InstanceState, NodeState, NodeStatus, StoredInstance};
 use super::*;
 use crate::history::archive::Archive;
 use crate::plugins::decision::Occurrence;
@@ -23,6 +23,10 @@ struct Scripted {
     destroy_fails: Mutex<bool>,
     /// Instances that exist.
     instances: Mutex<Vec<String>>,
+    /// Their nodes, where an earlier server made them.
+    nodes: Mutex<Vec<NodeStatus>>,
+    /// What its nodes have written, and the place after which each log was asked for.
+    log: Mutex<(String, Vec<Option<LogPosition>>)>,
     events: broadcast::Sender<RuntimeEvent>,
 }
 
@@ -33,6 +37,8 @@ impl Scripted {
             destroys: Semaphore::new(0),
             destroy_fails: Mutex::new(false),
             instances: Mutex::default(),
+            nodes: Mutex::default(),
+            log: Mutex::default(),
             events: broadcast::channel(16).0,
         })
     }
@@ -78,8 +84,11 @@ impl RuntimeDriver for Scripted {
         Ok(())
     }
 
-    async fn inspect(&self, _: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
-        Ok(vec![])
+    async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
+        if !self.instances.lock().unwrap().iter().any(|name| name == instance) {
+            return Err(RuntimeError::NoInstance(instance.into()));
+        }
+        Ok(self.nodes.lock().unwrap().clone())
     }
 
     async fn list(&self) -> Result<Vec<String>, RuntimeError> {
@@ -90,13 +99,25 @@ impl RuntimeDriver for Scripted {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 
+    /// Positions are numbers of bytes, one for each line.
     async fn follow_log(
         &self,
-        instance: &str,
         _: &str,
-        _: Option<LogPosition>,
+        _: &str,
+        after: Option<LogPosition>,
     ) -> Result<mpsc::Receiver<LogChunk>, RuntimeError> {
-        Err(RuntimeError::NoInstance(instance.into()))
+        let mut log = self.log.lock().unwrap();
+        let mut at: usize = after.as_ref().map_or(0, |after| after.as_str().parse().unwrap());
+        log.1.push(after);
+        let (sender, receiver) = mpsc::channel(1000);
+        for line in log.0[at..].split_inclusive('\n') {
+            at += line.len();
+            let chunk = LogChunk { data: line.to_owned().into(), position: Some(LogPosition::new(&at.to_string())) };
+            sender.try_send(chunk).unwrap();
+        }
+        // It goes on for as long as the instance does.
+        tokio::spawn(async move { sender.closed().await });
+        Ok(receiver)
     }
 
     async fn open_pty(&self, instance: &str, _: &str, _: PtyRequest) -> Result<Pty, RuntimeError> {
@@ -137,6 +158,11 @@ impl Fixture {
 
     /// With a lab in the store before the labs are opened, if `stored` makes one.
     async fn with(definition: &str, stored: impl FnOnce(&StoredTopology) -> Option<Lab>) -> Self {
+        Self::on(Scripted::new(), definition, stored).await
+    }
+
+    /// With a runtime on which something runs already.
+    async fn on(driver: Arc<Scripted>, definition: &str, stored: impl FnOnce(&StoredTopology) -> Option<Lab>) -> Self {
         let store = Store::in_memory().await.unwrap();
         let collection = Collection {
             id: CollectionId::generate(),
@@ -161,7 +187,6 @@ impl Fixture {
             store.insert_lab(&lab).await.unwrap();
             store.set_lab_instance(&lab.id, lab.instance.as_ref()).await.unwrap();
         }
-        let driver = Scripted::new();
         let publisher = Publisher::default();
         let notices = publisher.subscribe();
         let dir = tempfile::tempdir().unwrap();
@@ -334,26 +359,130 @@ fn stored_lab(topology: &StoredTopology, start: i64, end: Option<i64>, start_pen
     }
 }
 
+/// A lab with an instance `t-1`, as an earlier server has stored it.
+fn lab_with_instance(topology: &StoredTopology, runtime: &str, state: InstanceState) -> Lab {
+    let mut lab = stored_lab(topology, -100, None, false);
+    lab.instance = Some(StoredInstance {
+        name: "t-1".into(),
+        runtime: runtime.into(),
+        definition: topology.definition.clone(),
+        deployed: Timestamp::now(),
+        state,
+        since: Timestamp::now(),
+    });
+    lab
+}
+
+/// A runtime on which `t-1` runs, or what is left of it.
+fn where_it_runs(nodes: &[&str]) -> Arc<Scripted> {
+    let driver = Scripted::new();
+    driver.instances.lock().unwrap().extend(["t-1".to_owned(), "somebody-elses".to_owned()]);
+    *driver.nodes.lock().unwrap() = nodes.iter().map(|name| status(name)).collect();
+    driver
+}
+
+fn status(name: &str) -> NodeStatus {
+    NodeStatus {
+        name: name.into(),
+        kind: "linux".into(),
+        image: None,
+        state: NodeState::Running,
+        ipv4: String::new(),
+        ipv6: String::new(),
+        container_id: "0123456789ab".into(),
+        container_name: format!("clab-t-1-{name}"),
+    }
+}
+
 #[tokio::test]
 async fn a_deploy_that_was_under_way_when_the_server_ended_leaves_a_failed_lab() {
-    let mut f = Fixture::with(TWO_NODES, |topology| {
-        let mut lab = stored_lab(topology, -100, None, false);
-        lab.instance = Some(StoredInstance {
-            name: "t-1".into(),
-            definition: topology.definition.clone(),
-            deployed: Timestamp::now(),
-            state: InstanceState::Deploying,
-            since: Timestamp::now(),
-        });
-        Some(lab)
-    })
-    .await;
-    f.wait_for(|what| matches!(what, Occurrence::LabLost { .. })).await;
+    let mut f =
+        Fixture::with(TWO_NODES, |topology| Some(lab_with_instance(topology, "scripted", InstanceState::Deploying)))
+            .await;
+    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason.contains("nothing is left"))).await;
     let id = f.labs.list()[0].lab.id.clone();
     assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
     f.driver.destroys.add_permits(1);
     f.labs.destroy(&id, None).await.unwrap();
     assert_eq!(state(&f.labs, &id), LabState::Inactive);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_half_deployed_lab_is_listed_and_can_be_destroyed() {
+    let half = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Deploying));
+    let mut f = Fixture::on(where_it_runs(&["r2"]), TWO_NODES, half).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason.contains("clab-t-1-r2 (running)")))
+        .await;
+    let lab = f.labs.list()[0].clone();
+    assert_eq!(lab.state, LabState::Instance(InstanceState::Failed));
+    let instance = lab.instance.clone().unwrap();
+    assert_eq!((instance.nodes.len(), instance.nodes[0].name.as_str(), instance.recovered), (1, "r2", false));
+    let lines = f.labs.log(&lab.lab.id).await.unwrap().tail(1);
+    assert!(lines[0].text().contains("clab-t-1-r2"), "{lines:?}");
+    f.driver.destroys.add_permits(1);
+    f.labs.destroy(&lab.lab.id, None).await.unwrap();
+    assert_eq!(f.driver.list().await.unwrap(), ["somebody-elses"], "what is nobody's here is left alone");
+}
+
+#[tokio::test]
+async fn a_lab_that_ran_on_without_a_server_is_recovered_with_its_nodes_in_order() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let mut f = Fixture::on(where_it_runs(&["r2", "r1"]), TWO_NODES, running).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
+    let lab = f.labs.list()[0].clone();
+    assert_eq!(lab.state, LabState::Instance(InstanceState::Running));
+    let instance = lab.instance.clone().unwrap();
+    let names: Vec<_> = instance.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!((names.as_slice(), instance.recovered), (["r1", "r2"].as_slice(), true));
+    assert_eq!(f.labs.node_logs(&lab.lab.id), ["r1", "r2"]);
+}
+
+#[tokio::test]
+async fn a_lab_of_another_runtime_is_neither_forgotten_nor_called_destroyed() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "containerlab", InstanceState::Running));
+    let mut f = Fixture::with(TWO_NODES, running).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason.contains("--runtime containerlab")))
+        .await;
+    let id = f.labs.list()[0].lab.id.clone();
+    let stored = f.store.lab(&id).await.unwrap().unwrap().instance.unwrap();
+    assert_eq!(stored.state, InstanceState::Running, "a server with that runtime goes on with it");
+    let error = f.labs.destroy(&id, None).await.expect_err("it would be forgotten");
+    assert!(error.to_string().contains("containerlab"), "{error}");
+    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+}
+
+#[tokio::test]
+async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_or_twice() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let (driver, dir) = (where_it_runs(&["r1"]), tempfile::tempdir().unwrap());
+    driver.log.lock().unwrap().0 = "one\ntwo\nthr".to_owned();
+    let f = Fixture::on(driver.clone(), TWO_NODES, running).await;
+    let id = f.labs.list()[0].lab.id.clone();
+    let lines = async |labs: &Labs, count: usize| {
+        let log = loop {
+            match labs.node_log(&id, "r1").await {
+                Some(log) => break log,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let (mut lines, mut more) = log.follow();
+        while lines.len() < count {
+            let batch = more.next(10).await.unwrap();
+            more.advance(batch.len());
+            lines.extend(batch);
+        }
+        lines.iter().map(|line| line.text().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&f.labs, 2).await, ["one", "two"]);
+    f.labs.close();
+    f.labs.shared.archive.close().await;
+    driver.log.lock().unwrap().0 = "one\ntwo\nthree\nfour\n".to_owned();
+    let runtime: Arc<dyn RuntimeDriver> = driver.clone();
+    let kept = f._dir.path();
+    let again = Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept)).await;
+    let again = again.unwrap();
+    assert_eq!(lines(&again, 4).await, ["one", "two", "three", "four"]);
+    assert_eq!(driver.log.lock().unwrap().1, [None, Some(LogPosition::new("8"))]);
 }
 
 #[tokio::test]

@@ -3,7 +3,12 @@
 //! `labs` and `shells` know this trait and never a driver; `server` picks one. A driver keeps no state that a restart
 //! of the server would have to bring back: what runs can be asked of it with [`RuntimeDriver::list`].
 
+pub mod choose;
+pub mod containerlab;
+pub mod docker;
 pub mod embedded;
+mod sessions;
+mod terminal;
 
 use std::path::PathBuf;
 use std::sync::Arc;

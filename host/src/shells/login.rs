@@ -14,11 +14,12 @@ pub struct LoginCommands {
 }
 
 /// Kinds whose images have a command line of their own, under all names that containerlab has for them.
-const OWN_COMMAND_LINE: [(&[&str], &str); 4] = [
+const OWN_COMMAND_LINE: [(&[&str], &str); 5] = [
     (&["nokia_srlinux", "srl"], "sr_cli"),
     (&["arista_ceos", "ceos"], "Cli"),
     (&["juniper_crpd", "crpd"], "cli"),
-    (&["cisco_xrd", "xrd"], "/pkg/bin/xr_cli.sh"),
+    (&["juniper_csrx"], "cli"),
+    (&["cisco_xrd", "xrd", "cisco_xrd_vrouter"], "/pkg/bin/xr_cli.sh"),
 ];
 
 impl Default for LoginCommands {

@@ -1,8 +1,9 @@
 //! `/logs/<labId>` and `/logs/<labId>/<node>`: what the deploys and destroys of a lab print, and what its nodes print.
 //!
 //! The first exists once the lab has an instance, and stays for as long as the lab: what a failed deploy printed is wanted
-//! after it failed. Those of nodes exist from the moment that a deploy is done until the instance is destroyed. A node has
-//! two: by its name, and by the id of its container, which is how clients in the field ask.
+//! after it failed. Those of nodes exist until the instance is destroyed, from the moment that a deploy is done, or before that
+//! where the runtime shows nodes while it deploys. A node has two: by its name, and by the id of its container, which is how
+//! clients in the field ask.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -76,7 +77,7 @@ fn serve(hub: &Hub, path: String, lab: &LabId, log: &LogOf) {
             let Connected { hub, peer, .. } = connected;
             let log = match log {
                 LogOf::Lab => hub.labs.log(&lab).await,
-                LogOf::Node(node) => hub.labs.node_log(&lab, &node),
+                LogOf::Node(node) => hub.labs.node_log(&lab, &node).await,
             };
             let Some(log) = log else {
                 // What it belonged to has gone while the socket was being let in, and its namespace has lost track of it.

@@ -6,6 +6,9 @@ use sqlx::sqlite::{Sqlite, SqliteArguments};
 use super::{Store, StoreError, found, time, users, write_error};
 use crate::labs::model::{InstanceState, Lab, LabId, StoredInstance, User};
 
+/// The runtime of instances that were stored without one.
+const BEFORE_THERE_WAS_A_CHOICE: &str = "embedded";
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: String,
@@ -18,6 +21,7 @@ struct Row {
     creator_name: String,
     start_pending: i32,
     instance_name: Option<String>,
+    instance_runtime: Option<String>,
     instance_definition: Option<String>,
     instance_deployed: Option<i64>,
     instance_state: Option<i32>,
@@ -36,7 +40,8 @@ impl TryFrom<Row> for Lab {
                 let state = state_of(state)
                     .ok_or_else(|| StoreError::Nonsense { what: what(), problem: format!("state {state}") })?;
                 let (deployed, since) = (time(deployed, what)?, time(since, what)?);
-                Some(StoredInstance { name, definition, deployed, state, since })
+                let runtime = row.instance_runtime.unwrap_or_else(|| BEFORE_THERE_WAS_A_CHOICE.to_owned());
+                Some(StoredInstance { name, runtime, definition, deployed, state, since })
             }
             _ => None,
         };
@@ -68,6 +73,7 @@ fn bind_instance(statement: Statement, instance: Option<&StoredInstance>) -> Sta
         .bind(instance.map(|instance| instance.deployed.as_millisecond()))
         .bind(instance.map(|instance| instance.state as i32))
         .bind(instance.map(|instance| instance.since.as_millisecond()))
+        .bind(instance.map(|instance| instance.runtime.clone()))
 }
 
 /// Of what a lab refers to, its topology alone can be missing.
@@ -89,7 +95,7 @@ impl Store {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
              u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
-             l.instance_state, l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
+             l.instance_state, l.instance_since, l.instance_runtime FROM labs l JOIN topologies t ON t.id = l.topology_id \
              JOIN users u ON u.id = l.creator_id ORDER BY l.start_time, l.id",
         )
         .fetch_all(&self.reads)
@@ -105,7 +111,7 @@ impl Store {
         let row: Option<Row> = sqlx::query_as(
             "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
              u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
-             l.instance_state, l.instance_since FROM labs l JOIN topologies t ON t.id = l.topology_id \
+             l.instance_state, l.instance_since, l.instance_runtime FROM labs l JOIN topologies t ON t.id = l.topology_id \
              JOIN users u ON u.id = l.creator_id WHERE l.id = $1",
         )
         .bind(id.as_str())
@@ -124,8 +130,8 @@ impl Store {
         users::ensure(&mut transaction, &lab.creator).await?;
         let statement = sqlx::query(
             "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
-             instance_name, instance_definition, instance_deployed, instance_state, instance_since) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             instance_name, instance_definition, instance_deployed, instance_state, instance_since, \
+             instance_runtime) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(lab.id.as_str().to_owned())
         .bind(lab.name.clone())
@@ -171,7 +177,7 @@ impl Store {
     pub async fn set_lab_instance(&self, id: &LabId, instance: Option<&StoredInstance>) -> Result<(), StoreError> {
         let statement = sqlx::query(
             "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_deployed = $4, \
-             instance_state = $5, instance_since = $6 WHERE id = $1",
+             instance_state = $5, instance_since = $6, instance_runtime = $7 WHERE id = $1",
         )
         .bind(id.as_str().to_owned());
         let done = bind_instance(statement, instance)

@@ -51,6 +51,7 @@ fn lab(name: &str, topology: &StoredTopology) -> Lab {
 
 fn instance(name: &str) -> StoredInstance {
     StoredInstance {
+        runtime: "containerlab".into(),
         name: name.to_owned(),
         definition: "name: x".to_owned(),
         deployed: at(1_799_999_999_000),

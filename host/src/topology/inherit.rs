@@ -9,14 +9,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::Value;
 
 use super::place::Places;
-use super::raw::{Body, Entries, NodeDef, Text};
+use super::raw::{Body, Entries, File, NodeDef, Text};
 use super::{HostDemand, Node, TopologyError, shown};
 
 /// The levels that a node inherits from, the most special first.
 type Levels<'a> = [&'a NodeDef; 4];
 
-/// The node called `name`.
-pub(super) fn node(body: &Body, name: &Text, places: &Places<'_>) -> Result<Node, TopologyError> {
+/// The node called `name`. `shared` is what every node of the topology asks of its host.
+pub(super) fn node(
+    body: &Body,
+    name: &Text,
+    shared: &[HostDemand],
+    places: &Places<'_>,
+) -> Result<Node, TopologyError> {
     static NOTHING: std::sync::LazyLock<NodeDef> = std::sync::LazyLock::new(NodeDef::default);
 
     let own = body.nodes.get(&name.value).unwrap_or(&NOTHING);
@@ -37,6 +42,8 @@ pub(super) fn node(body: &Body, name: &Text, places: &Places<'_>) -> Result<Node
         .unwrap_or(&NOTHING);
     let levels: Levels<'_> = [own, by_group, by_kind, &body.defaults];
 
+    let mut demands = demands(levels, &name.value, kind, places)?;
+    demands.extend_from_slice(shared);
     let memory = first(levels, |level| &level.memory);
     Ok(Node {
         name: name.value.clone(),
@@ -50,7 +57,7 @@ pub(super) fn node(body: &Body, name: &Text, places: &Places<'_>) -> Result<Node
         startup_delay: levels.iter().find_map(|level| level.startup_delay.as_ref()).map_or(0, |delay| delay.value),
         sysctls: merged(levels, |level| &level.sysctls),
         memory: memory.map(|memory| bytes(memory, places)).transpose()?,
-        demands: demands(levels, kind, places)?,
+        demands,
     })
 }
 
@@ -80,8 +87,32 @@ fn merged<'a>(levels: Levels<'a>, of: impl Fn(&'a NodeDef) -> &'a Entries<String
     in_order.map(|(key, value)| (key.value.clone(), value.clone())).collect()
 }
 
+/// What a topology asks of its host for all of its nodes at once.
+pub(super) fn shared_demands(file: &File) -> Vec<HostDemand> {
+    let mut demands = Vec::new();
+    let said = |section: &Option<Value>, key: &str| match section.as_ref().and_then(|section| section.get(key)) {
+        Some(Value::String(text)) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Some(Value::Null | Value::Object(_) | Value::Array(_)) | None => None,
+        Some(other) => Some(other.to_string()),
+    };
+    // Both may name what is there already, and is somebody else's: then the nodes are in the same network as that.
+    let network = said(&file.mgmt, "network").filter(|network| network != MANAGEMENT_NETWORK);
+    demands.extend(network.map(|network| HostDemand::NetworkMode(format!("network {network}"))));
+    let bridge = said(&file.mgmt, "bridge");
+    demands.extend(bridge.map(|bridge| HostDemand::NetworkMode(format!("bridge {bridge}"))));
+    let mut paths = Vec::new();
+    if let Some(authority) = file.settings.as_ref().and_then(|settings| settings.get("certificate-authority")) {
+        strings(authority, &mut paths);
+    }
+    demands.extend(paths.into_iter().filter(leaves_folder).map(|path| HostDemand::Bind(path.to_owned())));
+    demands
+}
+
+/// The network that containerlab puts nodes into unless told otherwise.
+const MANAGEMENT_NETWORK: &str = "clab";
+
 /// What the node asks of its host.
-fn demands(levels: Levels<'_>, kind: &str, places: &Places<'_>) -> Result<Vec<HostDemand>, TopologyError> {
+fn demands(levels: Levels<'_>, name: &str, kind: &str, places: &Places<'_>) -> Result<Vec<HostDemand>, TopologyError> {
     let mut demands = Vec::new();
     demands.extend(mounts(levels, places)?.into_iter().map(HostDemand::Bind));
     demands.extend(host_paths(levels).into_iter().map(HostDemand::Bind));
@@ -93,6 +124,10 @@ fn demands(levels: Levels<'_>, kind: &str, places: &Places<'_>) -> Result<Vec<Ho
     // `none` asks for less than the default, not for more.
     let mode = first(levels, |level| &level.network_mode).filter(|mode| mode.value != "none" && mode.value != "bridge");
     demands.extend(owned(mode).map(HostDemand::NetworkMode));
+    if ["bridge", "ovs-bridge"].iter().any(|bridge| kind.eq_ignore_ascii_case(bridge)) {
+        // It isn't made but is there already, and joins the node's links with whatever it is for.
+        demands.push(HostDemand::NetworkMode(format!("bridge {name}")));
+    }
     let ports = levels.into_iter().map(|level| &level.ports).find(|ports| !ports.is_empty());
     demands.extend(ports.into_iter().flatten().map(|port| HostDemand::Port(port.value.clone())));
     Ok(demands)
@@ -121,13 +156,20 @@ fn mounts(levels: Levels<'_>, places: &Places<'_>) -> Result<Vec<String>, Topolo
     Ok(mounts.into_iter().map(|(_, entry)| entry.to_owned()).collect())
 }
 
+/// Whether a path leads out of the topology's own folder. So does an address: what it names is fetched by the host, from
+/// wherever that gets. Text with line ends is a file's content, written where its path could be.
+fn leaves_folder(path: &&str) -> bool {
+    let leads_out = path.starts_with(['/', '~']) || path.split('/').any(|part| part == "..") || path.contains("://");
+    !path.contains('\n') && leads_out
+}
+
 /// Paths outside the topology's own folder that containerlab would read on the node's behalf.
 fn host_paths(levels: Levels<'_>) -> Vec<String> {
-    let leaves_folder = |path: &&str| {
-        !path.contains('\n')
-            && (path.starts_with('/') || path.starts_with('~') || path.split('/').any(|part| part == ".."))
-    };
     let mut paths = Vec::new();
+    paths.extend(first(levels, |level| &level.identity_file).map(|path| path.value.as_str()));
+    for credentials in levels.iter().filter_map(|level| level.credentials.as_ref()) {
+        paths.extend(credentials.get("identity-file").and_then(Value::as_str));
+    }
     paths.extend(first(levels, |level| &level.startup_config).map(|path| path.value.as_str()));
     paths.extend(first(levels, |level| &level.license).map(|path| path.value.as_str()));
     paths.extend(entries(levels, |level| &level.env_files).map(|path| path.value.as_str()));
@@ -150,7 +192,10 @@ fn is_privileged(levels: Levels<'_>, kind: &str) -> bool {
     let privileged = levels.iter().find_map(|level| level.privileged.as_ref()).is_some_and(|value| value.value);
     let shares = |of: fn(&NodeDef) -> &Option<Text>| first(levels, of).is_some_and(|mode| mode.value != "private");
     privileged
-        || kind.eq_ignore_ascii_case("host")
+        // The last two are containers that somebody else has made, and clusters of them.
+        || ["host", "ext-container", "k8s-kind"].iter().any(|outside| kind.eq_ignore_ascii_case(outside))
+        // Out of reach of the limits of its own.
+        || first(levels, |level| &level.cgroup_parent).is_some()
         || shares(|level| &level.pid_mode)
         || shares(|level| &level.cgroupns_mode)
         || levels.iter().any(|level| !level.security_opts.is_empty())

@@ -7,25 +7,45 @@ use serde_saphyr::Spanned;
 
 use super::place::Places;
 use super::raw::{Body, EndpointDef, ExtendedEndpoint, LinkDef, Text};
-use super::{Endpoint, Link, Node, TopologyError, shown};
+use super::{Endpoint, HostDemand, Link, Node, TopologyError, shown};
 
-/// Link types of containerlab that join a node with something that isn't one. In the brief notation the first three
-/// stand where the name of a node would.
-const OTHER_TYPES: &[&str] =
-    &["host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "dummy", "veth-stitch", "bridge"];
+/// Link types of containerlab that join a node with something that isn't one, such as an interface of the host.
+const OTHER_TYPES: &[&str] = &["host", "mgmt-net", "macvlan", "vxlan", "vxlan-stitch", "dummy"];
+
+/// Those that stand where the name of a node would.
+const NO_NODES: &[&str] = &["host", "mgmt-net", "macvlan"];
 
 /// Longest name of an interface in Linux, in bytes.
 const MAX_INTERFACE: usize = 15;
 
-/// The links of a topology whose nodes are `nodes`.
-pub(super) fn read(body: &Body, nodes: &[Node], places: &Places<'_>) -> Result<Vec<Link>, TopologyError> {
+/// A link that leads out of the topology: the node that it begins at, and what it asks of the host.
+pub(super) type Outward = (String, HostDemand);
+
+/// The links of a topology whose nodes are `nodes`: those between nodes, and those that lead out.
+pub(super) fn read(
+    body: &Body,
+    nodes: &[Node],
+    places: &Places<'_>,
+) -> Result<(Vec<Link>, Vec<Outward>), TopologyError> {
+    let mut outward = Vec::new();
     let kinds: HashMap<&str, &str> = nodes.iter().map(|node| (node.name.as_str(), node.kind.as_str())).collect();
     let mut taken: HashMap<(String, String), usize> = HashMap::new();
     let mut links = Vec::with_capacity(body.links.len());
     for (index, def) in body.links.iter().enumerate() {
         let reader = Reader { index, def, kinds: &kinds, places };
-        let (link, ends) = reader.link()?;
-        for (end, at) in link.ends.iter().zip(ends) {
+        let found = match reader.outward()? {
+            Some((end, at, what)) => {
+                outward.push((end.node.clone(), HostDemand::NetworkMode(format!("link {what}"))));
+                (None, vec![(end, at)])
+            }
+            None => {
+                let (link, ends) = reader.link()?;
+                let ends = link.ends.iter().cloned().zip(ends).collect();
+                (Some(link), ends)
+            }
+        };
+        let (link, ends) = found;
+        for (end, at) in ends {
             let interface = (end.node.clone(), end.interface.clone());
             if let Some(other) = taken.insert(interface, index) {
                 let elsewhere = if other == index { "the other end of this link" } else { &format!("links[{other}]") };
@@ -33,10 +53,13 @@ pub(super) fn read(body: &Body, nodes: &[Node], places: &Places<'_>) -> Result<V
                 return Err(places.invalid(at, problem));
             }
         }
-        links.push(link);
+        links.extend(link);
     }
-    Ok(links)
+    Ok((links, outward))
 }
+
+/// The end of a link that leads out: the endpoint, where it stands, and what the link leads to.
+type OutwardEnd<'a> = (Endpoint, &'a Spanned<EndpointDef>, String);
 
 struct Reader<'a> {
     index: usize,
@@ -46,13 +69,44 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// A link that leads out: its end at a node, where that stands, and what it leads to. `None`: it joins two nodes.
+    fn outward(&self) -> Result<Option<OutwardEnd<'a>>, TopologyError> {
+        let def = &self.def.value;
+        if let Some(kind) = &def.kind {
+            let name = kind.value.trim().to_ascii_lowercase();
+            if !OTHER_TYPES.contains(&name.as_str()) {
+                return Ok(None);
+            }
+            let Some(at) = &def.endpoint else {
+                let problem =
+                    format!("a link of type `{name}` has one end: write `endpoint: {{node: r1, interface: eth1}}`");
+                return Err(self.places.invalid(kind, problem));
+            };
+            let what = def.host_interface.as_ref().or(def.remote.as_ref()).map(|what| shown(&what.value));
+            return Ok(Some((self.end(at)?, at, what.map_or(name.clone(), |what| format!("{name}:{what}")))));
+        }
+        let Some([left, right]) = def.endpoints.as_ref().map(|ends| &ends.value[..]) else { return Ok(None) };
+        for (inside, outside) in [(left, right), (right, left)] {
+            if let EndpointDef::Brief(text) = &outside.value
+                && let Some((kind, _)) = text.split_once(':')
+                && NO_NODES.contains(&kind)
+            {
+                // Containerlab means the host, and whoever has a node of this name may not.
+                if self.kinds.contains_key(kind) {
+                    return Err(self.places.invalid(outside, not_veth(kind)));
+                }
+                return Ok(Some((self.end(inside)?, inside, shown(text))));
+            }
+        }
+        Ok(None)
+    }
+
     /// The link, and where its ends stand.
     fn link(&self) -> Result<(Link, [&'a Spanned<EndpointDef>; 2]), TopologyError> {
         let def = &self.def.value;
         if let Some(kind) = &def.kind {
             match kind.value.trim().to_ascii_lowercase().as_str() {
                 "" | "veth" | "brief" => {}
-                other if OTHER_TYPES.contains(&other) => return Err(self.places.invalid(kind, not_veth(other))),
                 other => {
                     let problem = format!("`{}` is not a link type; leave it out or write `veth`", shown(other));
                     return Err(self.places.invalid(kind, problem));
@@ -81,9 +135,6 @@ impl<'a> Reader<'a> {
                     let problem = format!("`{}` is not an endpoint; write `node:interface`", shown(text));
                     return Err(self.places.invalid(at, problem));
                 };
-                if ["host", "mgmt-net", "macvlan"].contains(&node) && !self.kinds.contains_key(node) {
-                    return Err(self.places.invalid(at, not_veth(node)));
-                }
                 self.check_end(at, node, interface)?;
                 Ok(Endpoint {
                     node: node.to_owned(),
@@ -128,6 +179,10 @@ impl<'a> Reader<'a> {
     }
 
     fn check_node<T>(&self, at: &Spanned<T>, node: &str) -> Result<(), TopologyError> {
+        // Also where a node has this name: containerlab means the host itself all the same.
+        if NO_NODES.contains(&node) {
+            return Err(self.places.invalid(at, not_veth(node)));
+        }
         if self.kinds.contains_key(node) {
             return Ok(());
         }
@@ -198,7 +253,9 @@ impl<'a> Reader<'a> {
 }
 
 fn not_veth(kind: &str) -> String {
-    format!("links of type `{kind}` are not supported; only links between two nodes of the topology are")
+    format!(
+        "`{kind}` stands for the host and can't be a node here; write `{kind}:interface` at one end of a link, and a node at the other"
+    )
 }
 
 fn ipv4(text: &str) -> Result<(), String> {

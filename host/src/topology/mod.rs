@@ -19,6 +19,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use self::place::Place;
+pub(crate) use self::raw::limits;
 
 /// Definitions of more bytes than these are refused unread. The largest that people write are a tenth of it.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -62,7 +63,7 @@ pub struct Topology {
     pub prefix: Option<String>,
     /// The nodes, in the order of the file.
     pub nodes: Vec<Node>,
-    /// The links, in the order of the file.
+    /// The links between nodes, in the order of the file. Those that lead out of it are demands of their nodes.
     pub links: Vec<Link>,
 }
 
@@ -99,16 +100,21 @@ pub struct Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostDemand {
     /// An entry of `binds` or `volumes`, or another path of the host that a node reads from outside the topology's own
-    /// folder (`startup-config`, `license`, `env-files`, `extras`), as it is written.
+    /// folder (`startup-config`, `license`, `env-files`, `extras`, keys and certificates), as it is written; also an
+    /// address that the host would fetch one of these from.
     Bind(String),
-    /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, `pid-mode`,
-    /// `cgroupns-mode` or `security-opts` other than the defaults, stages that run commands on the host.
+    /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, containers from
+    /// elsewhere (`ext-container`, `k8s-kind`), `pid-mode`, `cgroupns-mode` or `security-opts` other than the defaults,
+    /// `cgroup-parent`, stages that run commands on the host. What a runtime gives all nodes of a kind by itself, as
+    /// containerlab does, is no demand: it is the operator's choice of runtime, and nothing that a topology says.
     Privileged,
     /// An entry of `cap-add`.
     Capability(String),
     /// An entry of `devices`.
     Device(String),
-    /// `network-mode` other than the default.
+    /// `network-mode` other than the default, or another network than that of labs: `network NAME` and `bridge NAME`, as
+    /// `mgmt` or a node of kind `bridge` or `ovs-bridge` names them; also a link that leads out of the topology, as
+    /// `link host:eth1`.
     NetworkMode(String),
     /// An entry of `ports`.
     Port(String),
@@ -171,12 +177,13 @@ impl Topology {
                 "the topology has no nodes; list at least one, such as `r1: {kind: linux}`",
             )
         })?;
+        let shared = inherit::shared_demands(&file);
         let mut nodes = Vec::with_capacity(body.nodes.len());
         // Every node repeats what it inherits, so a short text can describe more than fits into memory.
         let mut inherited = 0;
         for (name, _) in body.nodes.iter() {
             check_name(&name.value, "node names", "|").map_err(|problem| places.invalid(name, problem))?;
-            let node = inherit::node(body, name, &places)?;
+            let node = inherit::node(body, name, &shared, &places)?;
             inherited += node.weight();
             if inherited > MAX_INHERITED {
                 let problem = format!("the nodes up to here inherit more than {MAX_INHERITED} bytes of settings");
@@ -184,7 +191,10 @@ impl Topology {
             }
             nodes.push(node);
         }
-        let links = links::read(body, &nodes, &places)?;
+        let (links, outward) = links::read(body, &nodes, &places)?;
+        for (name, demand) in outward {
+            nodes.iter_mut().filter(|node| node.name == name).for_each(|node| node.demands.push(demand.clone()));
+        }
         Ok(Self { name: name.value.clone(), prefix, nodes, links })
     }
 

@@ -24,6 +24,8 @@ pub(super) struct File {
     pub(super) name: Option<Text>,
     pub(super) prefix: Option<Text>,
     pub(super) topology: Option<Body>,
+    pub(super) mgmt: Option<serde_json::Value>,
+    pub(super) settings: Option<serde_json::Value>,
     unknown: Vec<Text>,
 }
 
@@ -65,6 +67,9 @@ pub(super) struct NodeDef {
     pub(super) env_files: Vec<Text>,
     pub(super) stages: Option<serde_json::Value>,
     pub(super) extras: Option<serde_json::Value>,
+    pub(super) cgroup_parent: Option<Text>,
+    pub(super) identity_file: Option<Text>,
+    pub(super) credentials: Option<serde_json::Value>,
     unknown: Vec<Text>,
 }
 
@@ -72,6 +77,9 @@ pub(super) struct NodeDef {
 pub(super) struct LinkDef {
     pub(super) kind: Option<Text>,
     pub(super) endpoints: Option<Spanned<Vec<Spanned<EndpointDef>>>>,
+    pub(super) endpoint: Option<Spanned<EndpointDef>>,
+    pub(super) host_interface: Option<Text>,
+    pub(super) remote: Option<Text>,
     pub(super) mtu: Option<Spanned<u32>>,
     pub(super) ipv4: Vec<Text>,
     pub(super) ipv6: Vec<Text>,
@@ -97,13 +105,10 @@ pub(super) struct ExtendedEndpoint {
     unknown: Vec<Text>,
 }
 
-/// Reads the text.
-pub(super) fn read(text: &str) -> Result<File, TopologyError> {
-    if text.len() > MAX_BYTES {
-        return Err(TopologyError::TooLarge(text.len()));
-    }
+/// How far a definition may go before it is refused.
+pub(crate) fn limits() -> serde_saphyr::Options {
     // A definition of 1,000 nodes has some 20,000 YAML nodes and is nested 8 deep.
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 32,
             max_nodes: 100_000,
@@ -122,8 +127,15 @@ pub(super) fn read(text: &str) -> Result<File, TopologyError> {
         },
         emit_comments: false,
         with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options::<File>(text, options).map_err(|error| {
+    }
+}
+
+/// Reads the text.
+pub(super) fn read(text: &str) -> Result<File, TopologyError> {
+    if text.len() > MAX_BYTES {
+        return Err(TopologyError::TooLarge(text.len()));
+    }
+    serde_saphyr::from_str_with_options::<File>(text, limits()).map_err(|error| {
         let problem = problem_of(&error);
         let line = error.location().map_or(0, |location| location.line());
         // The reader points at the value before a tab, which may be lines above.
@@ -220,7 +232,10 @@ macro_rules! keyed {
     };
 }
 
-keyed!(File, "a mapping with `name` and `topology`", "name" => name, "prefix" => prefix, "topology" => topology);
+keyed!(
+    File, "a mapping with `name` and `topology`",
+    "name" => name, "prefix" => prefix, "topology" => topology, "mgmt" => mgmt, "settings" => settings,
+);
 keyed!(
     Body, "a mapping with `nodes` and `links`",
     "defaults" => defaults, "kinds" => kinds, "groups" => groups, "nodes" => nodes, "links" => links,
@@ -233,10 +248,12 @@ keyed!(
     "network-mode" => network_mode, "ports" => ports, "pid-mode" => pid_mode, "cgroupns-mode" => cgroupns_mode,
     "security-opts" => security_opts, "startup-config" => startup_config, "license" => license,
     "env-files" => env_files, "stages" => stages, "extras" => extras,
+    "cgroup-parent" => cgroup_parent, "identity-file" => identity_file, "credentials" => credentials,
 );
 keyed!(
     LinkDef, "a mapping with `endpoints`",
-    "type" => kind, "endpoints" => endpoints, "mtu" => mtu, "ipv4" => ipv4, "ipv6" => ipv6,
+    "type" => kind, "endpoints" => endpoints, "endpoint" => endpoint, "host-interface" => host_interface, "remote" => remote,
+    "mtu" => mtu, "ipv4" => ipv4, "ipv6" => ipv6,
 );
 keyed!(
     ExtendedEndpoint, "a mapping with `node` and `interface`",
@@ -304,17 +321,15 @@ impl<'de> Deserialize<'de> for EndpointDef {
 }
 
 /// What containerlab knows besides the keys that are read here.
-const OTHER_FILE_KEYS: &[&str] = &["mgmt", "settings", "debug"];
+const OTHER_FILE_KEYS: &[&str] = &["debug"];
 const OTHER_NODE_KEYS: &[&str] = &[
     "aliases",
     "auto-remove",
     "certificate",
-    "cgroup-parent",
     "components",
     "config",
     "cpu",
     "cpu-set",
-    "credentials",
     "dns",
     "enforce-startup-config",
     "healthcheck",
@@ -335,8 +350,7 @@ const OTHER_NODE_KEYS: &[&str] = &[
     "tmpfs",
     "type",
 ];
-const OTHER_LINK_KEYS: &[&str] =
-    &["labels", "vars", "endpoint", "host-interface", "mode", "remote", "vni", "dst-port", "src-port"];
+const OTHER_LINK_KEYS: &[&str] = &["labels", "vars", "mode", "vni", "dst-port", "src-port"];
 const OTHER_ENDPOINT_KEYS: &[&str] = &["vars"];
 
 /// Refuses keys that nobody knows and that look like misspelt ones. Others may belong to a containerlab newer than

@@ -142,8 +142,68 @@ fn everything_that_reaches_for_the_host_is_a_demand() {
     assert_eq!(demands("startup-config: ../../secret"), [HostDemand::Bind("../../secret".into())]);
     assert_eq!(demands("startup-config: r1.cfg"), []);
     assert_eq!(demands("extras: {srl-agents: [/etc/shadow]}"), [HostDemand::Bind("/etc/shadow".into())]);
-    let host = parse("name: x\ntopology: {nodes: {h: {kind: host}}}");
-    assert_eq!(host.nodes[0].demands, [HostDemand::Privileged]);
+    assert_eq!(demands("startup-config: 'http://127.0.0.1/x'"), [HostDemand::Bind("http://127.0.0.1/x".into())]);
+    assert_eq!(demands("identity-file: /root/key"), [HostDemand::Bind("/root/key".into())]);
+    assert_eq!(demands("credentials: {identity-file: ~/key}"), [HostDemand::Bind("~/key".into())]);
+    assert_eq!(demands("cgroup-parent: /"), [HostDemand::Privileged]);
+    let of = |text: &str| parse(&format!("name: x\n{text}")).nodes[0].demands.clone();
+    for kind in ["host", "Host", "ext-container", "k8s-kind"] {
+        assert_eq!(of(&format!("topology: {{nodes: {{h: {{kind: {kind}}}}}}}")), [HostDemand::Privileged], "{kind}");
+    }
+    assert_eq!(of("topology: {nodes: {br0: {kind: bridge}}}"), [HostDemand::NetworkMode("bridge br0".into())]);
+    let linux = "topology: {nodes: {r1: {kind: linux}}}";
+    assert_eq!(of(&format!("mgmt: {{network: clab, ipv4-subnet: 10.0.0.0/8}}\n{linux}")), []);
+    assert_eq!(
+        of(&format!("mgmt: {{network: others, bridge: docker0}}\n{linux}")),
+        [HostDemand::NetworkMode("network others".into()), HostDemand::NetworkMode("bridge docker0".into())]
+    );
+    assert_eq!(
+        of(&format!("settings: {{certificate-authority: {{cert: ca.pem, key: /etc/ca.key}}}}\n{linux}")),
+        [HostDemand::Bind("/etc/ca.key".into())]
+    );
+}
+
+#[test]
+fn a_demand_counts_wherever_the_topology_makes_it() {
+    for (keys, wanted) in [
+        ("binds: ['/:/host']", HostDemand::Bind("/:/host".into())),
+        ("volumes: [data:/data]", HostDemand::Bind("data:/data".into())),
+        ("privileged: true", HostDemand::Privileged),
+        ("pid-mode: host", HostDemand::Privileged),
+        ("cgroup-parent: x", HostDemand::Privileged),
+        ("cap-add: [NET_RAW]", HostDemand::Capability("NET_RAW".into())),
+        ("devices: [/dev/sda]", HostDemand::Device("/dev/sda".into())),
+        ("network-mode: host", HostDemand::NetworkMode("host".into())),
+        ("ports: ['22:22']", HostDemand::Port("22:22".into())),
+        ("license: /etc/shadow", HostDemand::Bind("/etc/shadow".into())),
+        ("credentials: {identity-file: /key}", HostDemand::Bind("/key".into())),
+    ] {
+        for (place, node) in [
+            ("defaults: {KEYS}", "kind: linux"),
+            ("kinds: {linux: {KEYS}}", "kind: linux"),
+            ("groups: {g: {KEYS}}", "kind: linux, group: g"),
+            ("groups: {g: {kind: linux, KEYS}}", "group: g"),
+            ("kinds: {linux: {group: g}}, groups: {g: {KEYS}}", "kind: linux"),
+            ("defaults: {group: g, kind: linux}, groups: {g: {KEYS}}", ""),
+            ("links: []", "kind: linux, KEYS"),
+        ] {
+            let text = format!("name: x\ntopology: {{{place}, nodes: {{r1: {{{node}}}}}}}").replace("KEYS", keys);
+            assert_eq!(parse(&text).nodes[0].demands.as_slice(), std::slice::from_ref(&wanted), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_called_like_the_host_takes_no_link_of_its() {
+    for name in ["host", "mgmt-net", "macvlan"] {
+        for end in [format!("'{name}:eth1'"), format!("{{node: {name}, interface: eth1}}")] {
+            let text = format!(
+                "name: x\ntopology: {{nodes: {{{name}: {{kind: linux}}, r1: {{kind: linux}}}}, links: [{{endpoints: ['r1:eth1', {end}]}}]}}"
+            );
+            let error = Topology::parse(&text).expect_err(&text).to_string();
+            assert!(error.contains(&format!("`{name}` stands for the host")), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -272,10 +332,10 @@ fn every_refusal_says_where_and_what_to_do() {
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv4: [10.0.0.1/33]}"), "is not an IPv4 address"),
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv6: [10.0.0.1/3]}"), "is not an IPv6 address"),
         (linked("{endpoints: ['r1:e', 'r2:e'], ipv4: ['', '', '']}"), "no third address"),
-        (linked("{endpoints: ['r1:e', 'host:e']}"), "links of type `host` are not supported"),
+        (linked("{endpoints: ['macvlan:e', 'host:e']}"), "`macvlan` stands for the host"),
         (
-            linked("{type: vxlan, endpoint: {node: r1, interface: e}}"),
-            "(topology.links[0].type): links of type `vxlan`",
+            linked("{type: vxlan, endpoints: ['r1:e', 'r2:e']}"),
+            "(topology.links[0].type): a link of type `vxlan` has one end",
         ),
         (linked("{type: wire, endpoints: ['r1:e', 'r2:e']}"), "`wire` is not a link type"),
         (linked("{type: veth, endpoints: [{node: r1}, {node: r2, interface: e}]}"), "the endpoint has no `interface`"),
@@ -401,5 +461,25 @@ proptest! {
             prop_assert_eq!(&link.ends[1].node, &names[index + 1]);
             prop_assert_eq!(link.mtu, Some(mtu));
         }
+    }
+}
+
+#[test]
+fn links_that_lead_out_of_the_topology_are_demands_of_their_node() {
+    let outward = |link: &str| {
+        let nodes = "nodes: {r1: {kind: linux}, r2: {kind: linux}}";
+        let topology = parse(&format!("name: x\ntopology: {{{nodes}, links: [{link}]}}"));
+        assert_eq!((topology.links.len(), topology.nodes[1].demands.len()), (0, 0), "{link}");
+        topology.nodes[0].demands.clone()
+    };
+    for (link, what) in [
+        ("{endpoints: ['r1:eth1', 'host:veth7']}", "link host:veth7"),
+        ("{endpoints: ['mgmt-net:x', 'r1:eth1']}", "link mgmt-net:x"),
+        ("{endpoints: ['r1:eth1', 'macvlan:eth0']}", "link macvlan:eth0"),
+        ("{type: host, endpoint: {node: r1, interface: eth1}, host-interface: veth7}", "link host:veth7"),
+        ("{type: vxlan, endpoint: {node: r1, interface: eth1}, remote: 192.0.2.1, vni: 7}", "link vxlan:192.0.2.1"),
+        ("{type: dummy, endpoint: {node: r1, interface: eth1}}", "link dummy"),
+    ] {
+        assert_eq!(outward(link), [HostDemand::NetworkMode(what.into())], "{link}");
     }
 }

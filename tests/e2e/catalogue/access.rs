@@ -8,7 +8,7 @@ use std::time::Duration;
 use antimony_host::client::{ConnectError, Namespace};
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Server, Shell, User, code_of, expect_data};
+use crate::harness::{Client, Server, Shell, User, code_of};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 /// Everything that comes in a namespace until `sentinel` comes, and for a moment after.
@@ -262,43 +262,4 @@ async fn no_request_is_answered_with_a_redirect_to_another_site() {
             }
         }
     }
-}
-
-/// Line 34, from outside.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_reaches_for_the_host_is_refused_to_members_by_policy_and_nothing_is_begun() {
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let collection = admin.api.create_collection("course", true, true).await.unwrap();
-    let member = server.member("student", &["course"]).await;
-    let mut updates = member.join("/lab-updates").await;
-    for (number, wish) in
-        ["binds: [\"/etc:/mnt\"]", "network-mode: host", "cap-add: [SYS_ADMIN]", "devices: [/dev/mem]"]
-            .into_iter()
-            .enumerate()
-    {
-        let definition =
-            format!("name: wish-{number}\ntopology:\n  nodes:\n    n1:\n      kind: linux\n      {wish}\n");
-        // Wherever it is refused first: nothing of it ever runs.
-        let lab = match member.api.create_topology(&collection, &definition).await {
-            Err(error) => {
-                assert!(matches!(error.refusal(), Some((400 | 403, _))), "{wish}: {error}");
-                continue;
-            }
-            Ok(topology) => member.api.create_lab(&topology, "lab").await,
-        };
-        match lab {
-            Err(error) => assert_eq!(error.refusal().map(|(status, _)| status), Some(403), "{wish}: {error}"),
-            Ok(lab) => {
-                assert_eq!(code_of(member.deploy(&lab).await), 5403, "{wish}");
-                assert_eq!(member.state(&lab).await, None, "{wish}");
-            }
-        }
-    }
-    // The end of what there could be to hear of a deploy.
-    let topology = member.api.create_topology(&collection, ONE_NODE).await.unwrap();
-    let plain = member.api.create_lab(&topology, "lab").await.unwrap();
-    expect_data(&mut updates, "an update of the last lab", |data| data["payload"]["labId"] == *plain).await;
-    let labs = admin.api.get("/labs").await.unwrap();
-    assert!(labs.as_array().unwrap().iter().all(|lab| lab["instance"].is_null()), "{labs}");
 }

@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::table::on_every_runtime;
+
 use crate::harness::{Client, Server, eventually};
 
 /// Somebody else, who goes on working while others misbehave: asks again and again, and has to be answered each time.

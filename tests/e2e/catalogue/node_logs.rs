@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use antimony_host::client::ConnectError;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Bystander;
 use super::floods::{FLOOD, Reader};
@@ -15,51 +15,6 @@ const COUNTS: &str = "name: counts\ntopology:\n  nodes:\n    n1:\n      kind: li
 
 fn counts(log: &Lines) -> Vec<u32> {
     log.pieces.iter().filter_map(|line| line.strip_prefix("count ")?.strip_suffix('.')?.parse().ok()).collect()
-}
-
-/// Line 14.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_log_of_a_node_goes_on_in_the_same_namespace_over_stop_start_and_restart() {
-    if !User::Myself.can_run_labs("the log of a node over a restart") {
-        return;
-    }
-    let server = Server::start().await;
-    let admin = server.admin().await;
-    let lab = admin.create_lab("course", COUNTS).await;
-    admin.deploy(&lab).await.unwrap();
-    let shown = admin.api.lab(&lab).await.unwrap();
-    let container = shown["instance"]["nodes"][0]["containerId"].as_str().unwrap().to_owned();
-    // By both of its names.
-    let mut logs = vec![
-        Lines::of(admin.join(&format!("/logs/{lab}/n1")).await),
-        Lines::of(admin.join(&format!("/logs/{lab}/{container}")).await),
-    ];
-    for (round, commands) in [&[2, 3][..], &[4]].into_iter().enumerate() {
-        for command in commands {
-            assert_eq!(admin.command(&lab, *command, json!({ "node": "n1" })).await, Ok(Value::Null));
-        }
-        for log in &mut logs {
-            let begun = |log: &Lines| log.pieces.iter().filter(|line| *line == "begun").count();
-            while begun(log) < round + 2 || !log.pieces.last().is_some_and(|line| line.starts_with("count")) {
-                assert!(within("a line", log.read()).await, "the namespace has ended");
-            }
-            // Each run of it counts from one, and loses or doubles nothing.
-            let mut expected = 0;
-            for count in counts(log) {
-                expected = if count == 1 { 1 } else { expected + 1 };
-                assert_eq!(count, expected);
-            }
-        }
-    }
-    assert_eq!(
-        admin.try_join(&format!("/logs/{lab}/n3")).await.unwrap_err(),
-        ConnectError::Refused("Invalid namespace".to_owned())
-    );
-    admin.destroy(&lab).await.unwrap();
-    assert_eq!(
-        server.admin().await.try_join(&format!("/logs/{lab}/n1")).await.unwrap_err(),
-        ConnectError::Refused("Invalid namespace".to_owned())
-    );
 }
 
 /// Line 25.

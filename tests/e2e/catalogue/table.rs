@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Lines of the catalogue that the table has to have. The others are about the containerlab runtime.
+/// Lines of the catalogue that the table has to have.
 fn wanted() -> BTreeSet<u32> {
-    (1..=44).filter(|line| ![11, 28].contains(line)).collect()
+    (1..=44).collect()
 }
 
 fn root() -> &'static Path {
@@ -19,7 +19,17 @@ fn tests() -> BTreeSet<String> {
     for folder in ["tests", "host/src", "plugins"] {
         collect(&root().join(folder), &mut found);
     }
+    found.extend(on_every_runtime().into_iter().map(|name| format!("runtimes::{name}")));
     found
+}
+
+/// The names of the tests that `tests/runtimes/main.rs` lists, to be run on every runtime.
+pub(crate) fn on_every_runtime() -> BTreeSet<String> {
+    let main = fs::read_to_string(root().join("tests/runtimes/main.rs")).expect("tests/runtimes/main.rs");
+    let (_, list) = main.split_once("\non_both_runtimes! {\n").expect("the list");
+    let (list, _) = list.split_once("\n}").expect("its end");
+    // `module:`, then names, each with a comma or semicolon behind it.
+    list.split_whitespace().filter_map(|word| word.strip_suffix([',', ';'])).map(str::to_owned).collect()
 }
 
 fn collect(folder: &Path, found: &mut BTreeSet<String>) {

@@ -138,6 +138,7 @@ pub(crate) struct ServerBuilder {
     config: Option<String>,
     environment: Vec<(String, String)>,
     starter: Vec<String>,
+    runtime: Option<String>,
     turn: Option<Turn>,
 }
 
@@ -163,6 +164,7 @@ impl ServerBuilder {
             config: None,
             environment: Vec::new(),
             starter: Vec::new(),
+            runtime: Some("embedded".to_owned()),
             turn: None,
         }
     }
@@ -186,6 +188,13 @@ impl ServerBuilder {
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has labs run on this runtime; `None`: on whichever it takes by itself. The embedded one unless this is called, wherever
+    /// the tests run.
+    pub(crate) fn runtime(mut self, name: Option<&str>) -> Self {
+        self.runtime = name.map(str::to_owned);
         self
     }
 
@@ -213,6 +222,9 @@ impl ServerBuilder {
         let place = self.place;
         let mut command = place.command_through(&self.starter);
         command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
+        if let Some(runtime) = &self.runtime {
+            command.args(["--runtime", runtime]);
+        }
         if let Some(config) = self.config.or_else(|| place.fresh_plugins()) {
             let path = place.root.path().join("config.yml");
             fs::write(&path, config).expect("write the configuration");

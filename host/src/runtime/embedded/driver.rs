@@ -143,7 +143,7 @@ impl EmbeddedRuntime {
 #[async_trait]
 impl RuntimeDriver for EmbeddedRuntime {
     fn name(&self) -> &'static str {
-        "embedded"
+        super::NAME
     }
 
     fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {

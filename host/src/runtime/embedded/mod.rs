@@ -24,7 +24,7 @@ mod logs;
 mod plan;
 mod preflight;
 mod protocol;
-mod sys;
+pub(super) mod sys;
 mod terminal;
 
 use std::path::PathBuf;
@@ -32,6 +32,18 @@ use std::path::PathBuf;
 pub use self::driver::EmbeddedRuntime;
 pub use self::helper::helper_main;
 pub use self::preflight::Unavailable;
+
+/// Its name in the configuration, in messages and in the store.
+pub const NAME: &str = "embedded";
+
+/// Finds out whether this machine can run labs, by running one; without any effect on those that run. Blocks for some ten
+/// milliseconds.
+///
+/// # Errors
+/// One sentence that says what to switch on.
+pub fn preflight(options: &EmbeddedOptions) -> Result<(), Unavailable> {
+    preflight::check(options)
+}
 
 /// How the runtime shall work.
 #[derive(Debug, Clone)]

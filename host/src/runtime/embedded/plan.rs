@@ -58,12 +58,15 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
             "node {name}: kind {kind} can't run on the embedded runtime, which runs kind linux only; {other}"
         )));
     }
-    if let Some(demand) = node.demands.first() {
+    // There is no management network here that it could be.
+    let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if mode.starts_with("network ") || mode.starts_with("bridge "));
+    if let Some(demand) = node.demands.iter().find(|demand| !management(demand)) {
         let asked = match demand {
             HostDemand::Bind(bind) => format!("binds ({bind})"),
             HostDemand::Privileged => "privileged".to_owned(),
             HostDemand::Capability(capability) => format!("cap-add ({capability})"),
             HostDemand::Device(device) => format!("devices ({device})"),
+            HostDemand::NetworkMode(mode) if mode.starts_with("link ") => format!("a {mode}"),
             HostDemand::NetworkMode(mode) => format!("network-mode ({mode})"),
             HostDemand::Port(port) => format!("ports ({port})"),
         };

@@ -1,34 +1,20 @@
 //! Terminals in nodes, as the server holds them: a pseudo-terminal of ours, the program on it in the node.
 //!
 //! The helper gets the other end and runs the program there like any other of the node's, so that it ends with the node,
-//! with the lab and with the server, and is confined like everything in the node. Here are two tasks per terminal that
-//! move bytes, and the handle that ends it.
+//! with the lab and with the server, and is confined like everything in the node. Here is the handle that ends it.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::{Gid, Uid, fchown, read, write};
-use portable_pty::{MasterPty, PtySize, native_pty_system};
-use tokio::io::unix::AsyncFd;
+use nix::unistd::{Gid, Uid, fchown};
+use portable_pty::{MasterPty, native_pty_system};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use super::instance::Instance;
 use super::protocol::{Op, Refusal};
 use super::sys;
+use crate::runtime::terminal::{self, pty_size};
 use crate::runtime::{Pty, PtyControl, PtyRequest, RuntimeError};
-
-/// Messages of up to [`CHUNK`] bytes that may wait in each direction.
-const QUEUE: usize = 32;
-const CHUNK: usize = 16 << 10;
-/// How long a terminal may be silent after its program has ended before it counts as finished: the kernel delivers the
-/// last bytes a moment later, and something left in the background may keep the other end open for ever.
-const SILENCE: Duration = Duration::from_millis(150);
 
 /// Opens a terminal in a node and runs the first of the commands that exists on it.
 pub(super) async fn open(
@@ -71,84 +57,7 @@ pub(super) async fn open(
         Ok(Ok(result)) => result.map_err(refused).map(drop)?,
     }
 
-    let (input, typed) = mpsc::channel(QUEUE);
-    let (printed, output) = mpsc::channel(QUEUE);
-    let (exited, exit) = oneshot::channel();
-    let master = std::sync::Arc::new(master);
-    let finished = CancellationToken::new();
-    tokio::spawn(write_input(master.clone(), typed, finished.clone()));
-    tokio::spawn(async move {
-        let _guard = finished.drop_guard();
-        read_output(&master, printed, ended, exited).await;
-    });
-    Ok(Pty { input, output, control: Box::new(control), exit })
-}
-
-async fn write_input(
-    master: std::sync::Arc<AsyncFd<OwnedFd>>,
-    mut typed: mpsc::Receiver<Bytes>,
-    finished: CancellationToken,
-) {
-    while let Some(Some(mut bytes)) = finished.run_until_cancelled(typed.recv()).await {
-        while !bytes.is_empty() {
-            let Some(Ok(mut guard)) = finished.run_until_cancelled(master.writable()).await else { return };
-            match guard.try_io(|master| Ok(write(master.get_ref(), &bytes)?)) {
-                Ok(Ok(length)) => drop(bytes.split_to(length)),
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Ok(Err(_)) => return,
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-async fn read_output(
-    master: &AsyncFd<OwnedFd>,
-    printed: mpsc::Sender<Bytes>,
-    mut ended: oneshot::Receiver<String>,
-    exited: oneshot::Sender<String>,
-) {
-    let mut exited = Some(exited);
-    let mut tell = |how: Result<String, oneshot::error::RecvError>| {
-        if let Some(exited) = exited.take() {
-            let _ = exited.send(how.unwrap_or_else(|_| "the lab has ended".to_owned()));
-        }
-    };
-    let mut has_ended = false;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        tokio::select! {
-            biased;
-            how = &mut ended, if !has_ended => {
-                has_ended = true;
-                tell(how);
-            }
-            ready = master.readable() => {
-                let Ok(mut guard) = ready else { break };
-                match guard.try_io(|master| Ok(read(master.get_ref(), &mut buffer)?)) {
-                    Ok(Ok(0)) => break,
-                    Ok(Ok(length)) => {
-                        // If nobody reads any more, what is printed goes nowhere, but the program need not stand still.
-                        let _ = printed.send(Bytes::copy_from_slice(&buffer[..length])).await;
-                    }
-                    Ok(Err(error)) if error.raw_os_error() == Some(Errno::EINTR as i32) => {}
-                    // EIO: nothing has the other end open any more.
-                    Ok(Err(_)) => break,
-                    Err(_would_block) => {}
-                }
-            }
-            () = tokio::time::sleep(SILENCE), if has_ended => break,
-        }
-    }
-    // Whoever reads learns that nothing more comes, also where the program goes on without its terminal.
-    drop(printed);
-    if !has_ended {
-        tell(ended.await);
-    }
-}
-
-fn pty_size(cols: u16, rows: u16) -> PtySize {
-    PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }
+    Ok(terminal::connect(master, ended, Box::new(control)))
 }
 
 struct Control {

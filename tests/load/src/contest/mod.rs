@@ -78,7 +78,9 @@ impl Contestant {
         let mut command = match self.kind {
             Kind::Antimony => {
                 let mut command = Command::new(&self.program);
-                command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.home.path());
+                command
+                    .args(["serve", "--runtime", "embedded", "--listen", "127.0.0.1:0", "--data"])
+                    .arg(self.home.path());
                 // Nothing of the environment but this: logins, log levels and the like are as they are by default.
                 command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
                 command

@@ -23,13 +23,13 @@ use nix::unistd::{Gid, Pid, Uid, fchown, pipe2, read, setgroups, setresgid, setr
 use super::channel::{self, Channel, Note};
 use super::confine::Confinement;
 use super::network::Network;
-use super::sessions;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{
     Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request, WINDOW,
 };
 use crate::runtime::embedded::sys::SingleThreaded;
+use crate::runtime::sessions;
 
 /// How long making a node's namespaces, or starting a process in one, may take.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -27,7 +27,6 @@ mod lab;
 mod network;
 mod node_init;
 mod rootfs;
-mod sessions;
 mod spawn;
 
 use std::ffi::OsString;

@@ -1,0 +1,101 @@
+//! What an operator can say about containerlab and the container engine below it: the keys of `containerlab:` that the
+//! driver takes. Plain data; `config` reads it, the driver and [`super::version`] use it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How the driver finds and runs containerlab.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ContainerlabConfig {
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub program: PathBuf,
+    /// What containerlab is given as `--runtime`: `docker`, `podman` or `c9s`. Left out: containerlab's own default, Docker.
+    pub runtime: Option<String>,
+    /// Where the container engine listens, such as `unix:///var/run/docker.sock` or `tcp://192.0.2.1:2375`. Left out:
+    /// `DOCKER_HOST` of the server's environment, else `unix:///var/run/docker.sock`.
+    pub docker_host: Option<String>,
+    /// How many seconds a node may take to stop before it is killed.
+    #[schemars(range(min = 1, max = 3600))]
+    #[serde(deserialize_with = "seconds")]
+    pub stop_timeout: u64,
+    /// Environment variables that containerlab gets besides `PATH`, `HOME` and those of Docker. Of the server's own
+    /// environment it sees nothing else: topologies can copy containerlab's environment into their nodes.
+    pub environment: BTreeMap<String, String>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub schema_url: Option<Value>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub schema_fallback: Option<Value>,
+    /// Not used yet; taken so that the file of an operator is good as it is.
+    pub device_config: Option<Value>,
+}
+
+/// Longest time that a node may take to stop, in seconds.
+const MAX_STOP_TIMEOUT: u64 = 3600;
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match u64::deserialize(deserializer)? {
+        seconds @ 1..=MAX_STOP_TIMEOUT => Ok(seconds),
+        seconds => Err(serde::de::Error::custom(format!("{seconds} is not between 1 and {MAX_STOP_TIMEOUT} seconds"))),
+    }
+}
+
+impl Default for ContainerlabConfig {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("containerlab"),
+            runtime: None,
+            docker_host: None,
+            // Docker's own.
+            stop_timeout: 10,
+            environment: BTreeMap::new(),
+            schema_url: None,
+            schema_fallback: None,
+            device_config: None,
+        }
+    }
+}
+
+impl ContainerlabConfig {
+    /// Where the container engine listens.
+    pub fn engine_address(&self) -> String {
+        let configured = self.docker_host.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
+        configured.filter(|host| !host.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+    }
+
+    /// The keys that are set although nothing uses them yet.
+    pub(crate) fn unused(&self) -> Vec<&'static str> {
+        let keys = [
+            (&self.schema_url, "schemaUrl"),
+            (&self.schema_fallback, "schemaFallback"),
+            (&self.device_config, "deviceConfig"),
+        ];
+        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
+    }
+
+    /// How long a node may take to stop before it is killed.
+    pub(super) fn stop_grace(&self) -> Duration {
+        Duration::from_secs(self.stop_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_default_and_unknown_ones_are_refused() {
+        let read = |text: &str| serde_saphyr::from_str::<ContainerlabConfig>(text);
+        assert_eq!(read("{}").unwrap(), ContainerlabConfig::default());
+        let said = read("{program: /opt/clab, runtime: podman, dockerHost: 'unix:///x', stopTimeout: 3}").unwrap();
+        assert_eq!((said.runtime.as_deref(), said.stop_timeout), (Some("podman"), 3));
+        assert_eq!(said.engine_address(), "unix:///x");
+        assert!(read("{stopTimeout: 0}").unwrap_err().to_string().contains("between 1 and 3600"));
+        assert!(read("{progam: x}").is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! What containerlab can leave behind, and how it is taken away: runs that nobody waits for, entries in the hosts file, ssh
+//! settings, named network namespaces, firewall rules.
+//!
+//! Its own `destroy` removes what it finds containers for. That isn't everything when it was killed half-way, when somebody has
+//! removed containers meanwhile, or when a node was stopped: its links are then parked in a namespace of their own. Everything
+//! here is found by the name of the instance or of its containers, and what is not there is no error.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long a run that nobody waits for may take to end once it was told to.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// Where containerlab writes addresses of nodes, and the file that it locks meanwhile.
+const HOSTS: &str = "/etc/hosts";
+const HOSTS_LOCK: &str = "/run/lock/clab-hosts.lock";
+/// Where named network namespaces are.
+const NAMESPACES: &str = "/run/netns";
+
+/// Ends every run of `program` that deals with the topology file called `file_name`, such as one that an earlier server had
+/// started before it was killed.
+pub(super) async fn end_runs(program: &Path, file_name: &str) {
+    let runs = runs(program, file_name);
+    for (signal, patience) in [(Signal::SIGTERM, FAREWELL), (Signal::SIGKILL, Duration::from_secs(5))] {
+        for run in &runs {
+            // It may just have ended.
+            let _ = kill(*run, signal);
+        }
+        let gone = async {
+            // Somebody else's children: there is nothing to wait on.
+            while runs.iter().any(|run| is_run(*run, program, file_name)) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(patience, gone).await.is_ok() {
+            return;
+        }
+    }
+    tracing::warn!(file_name, ?runs, "containerlab still works on it");
+}
+
+fn runs(program: &Path, file_name: &str) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
+    pids.filter(|pid| is_run(*pid, program, file_name)).collect()
+}
+
+fn is_run(pid: Pid, program: &Path, file_name: &str) -> bool {
+    let Ok(command_line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let mut words =
+        command_line.split(|byte| *byte == 0).map(|word| Path::new(std::str::from_utf8(word).unwrap_or("")));
+    words.next().is_some_and(|first| first == program || first.file_name() == program.file_name())
+        && words.any(|word| word.is_absolute() && word.file_name().is_some_and(|name| name == file_name))
+}
+
+/// Takes away what belongs to no container any more. Blocks for some milliseconds. Answers what it could not, in sentences.
+pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut note = |what: &str, done: io::Result<()>| match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => problems.push(format!("{what}: {error}")),
+        _ => {}
+    };
+    note("entries in /etc/hosts", clear_hosts(Path::new(HOSTS), Path::new(HOSTS_LOCK), instance));
+    let ssh = format!("/etc/ssh/ssh_config.d/clab-{instance}.conf");
+    note(&ssh, std::fs::remove_file(&ssh));
+    let mut names: BTreeSet<String> = containers.iter().cloned().collect();
+    names.extend(containers.iter().map(|container| format!("clab-park-{container}")));
+    names.extend(namespaces_of(instance));
+    for name in names {
+        let path = Path::new(NAMESPACES).join(name);
+        note(&path.display().to_string(), remove_namespace(&path));
+    }
+    problems
+}
+
+/// The named network namespaces of an instance whose containers somebody else may have removed. No other's name begins like
+/// this, for that of an instance has its time and a random part in it.
+fn namespaces_of(instance: &str) -> Vec<String> {
+    let begins = [format!("clab-{instance}-"), format!("clab-park-clab-{instance}-")];
+    let there = std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten();
+    let names = there.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| begins.iter().any(|begin| name.starts_with(begin))).collect()
+}
+
+/// Removes a named network namespace: a link to that of a process, or one that is mounted there.
+fn remove_namespace(path: &Path) -> io::Result<()> {
+    if !path.symlink_metadata()?.is_symlink() {
+        // It isn't mounted when whoever wanted to do so was killed just before.
+        let _ = umount2(path, MntFlags::MNT_DETACH);
+    }
+    std::fs::remove_file(path)
+}
+
+/// Removes the lines of an instance from a hosts file, under the lock that containerlab takes too.
+fn clear_hosts(hosts: &Path, lock: &Path, instance: &str) -> io::Result<()> {
+    // Most of the time there is nothing to do, for which nobody has to wait.
+    if without_block(&std::fs::read_to_string(hosts)?, instance).is_none() {
+        return Ok(());
+    }
+    let lock = File::options().create(true).truncate(false).write(true).mode(0o644).open(lock)?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?;
+    // In place, as containerlab does it: in containers this file is a mount that can't be replaced.
+    let mut file = File::options().read(true).write(true).open(hosts)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    if let Some(rest) = without_block(&text, instance) {
+        file.rewind()?;
+        file.write_all(rest.as_bytes())?;
+        file.set_len(rest.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// The text without the block of the instance; `None` when it has none, or one without an end, which is left alone.
+fn without_block(text: &str, instance: &str) -> Option<String> {
+    let (first, last) = (format!("###### CLAB-{instance}-START ######"), format!("###### CLAB-{instance}-END ######"));
+    let (mut rest, mut within, mut found) = (String::with_capacity(text.len()), false, false);
+    for line in text.split_inclusive('\n') {
+        match line.trim() {
+            content if content == first => (within, found) = (true, true),
+            content if content == last => within = false,
+            _ if within => {}
+            _ => rest.push_str(line),
+        }
+    }
+    (found && !within).then_some(rest)
+}
+
+/// Removes the rules that containerlab has made for the bridge of a management network which is gone. Where there is no such
+/// rule, or no firewall, nothing happens.
+pub(super) async fn clear_firewall(bridge: &str) {
+    for program in ["iptables", "ip6tables"] {
+        for direction in ["-i", "-o"] {
+            let rule = [direction, bridge, "-m", "comment", "--comment", "set by containerlab", "-j", "ACCEPT"];
+            let mut command = tokio::process::Command::new(program);
+            command.args(["-w", "5", "-D", "DOCKER-USER"]).args(rule).kill_on_drop(true);
+            // It says so on its standard error when there is none.
+            let output = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+            tracing::debug!(program, direction, bridge, ?output, "removed rules of a management network");
+        }
+    }
+}
+
+/// The name of the topology file of an instance, which is how its runs are found.
+pub(super) fn topology_file(instance: &str) -> PathBuf {
+    PathBuf::from(format!("{instance}.clab.yml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS_FILE: &str = "127.0.0.1\tlocalhost\n###### CLAB-a-START ######\n172.20.20.2\tclab-a-r1\t# x\n###### CLAB-a-END ######\n\
+        ###### CLAB-ab-START ######\n172.20.20.3\tclab-ab-r1\n###### CLAB-ab-END ######\n::1 ip6-localhost\n";
+
+    #[test]
+    fn only_the_lines_of_the_instance_are_taken_out_of_the_hosts_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hosts, lock) = (dir.path().join("hosts"), dir.path().join("lock"));
+        std::fs::write(&hosts, HOSTS_FILE).unwrap();
+        clear_hosts(&hosts, &lock, "a").unwrap();
+        let rest = std::fs::read_to_string(&hosts).unwrap();
+        assert!(!rest.contains("clab-a-r1") && rest.contains("clab-ab-r1") && rest.contains("::1"), "{rest}");
+        assert_eq!(rest.lines().count(), 5);
+        clear_hosts(&hosts, &lock, "a").unwrap();
+        assert_eq!(std::fs::read_to_string(&hosts).unwrap(), rest);
+    }
+
+    #[test]
+    fn a_block_without_an_end_is_left_alone() {
+        assert_eq!(without_block("x\n###### CLAB-a-START ######\ny\n", "a"), None);
+    }
+
+    #[tokio::test]
+    async fn runs_on_a_topology_file_are_ended_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("clab-of-the-test");
+        let script = dir.path().join("run");
+        std::fs::write(&script, "sleep 300 & wait\n").unwrap();
+        std::os::unix::fs::symlink("/bin/bash", &program).unwrap();
+        let start = |file: &str| std::process::Command::new(&program).arg(&script).arg(file).spawn().unwrap();
+        let (mut one, mut other) = (start("/x/lab-1.clab.yml"), start("/x/lab-11.clab.yml"));
+        end_runs(&program, "lab-1.clab.yml").await;
+        // It was this process's child, which is a zombie until somebody asks.
+        assert!(!one.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "the other one goes on");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+}

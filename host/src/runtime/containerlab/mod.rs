@@ -1,0 +1,29 @@
+//! The containerlab runtime: the real `containerlab` program deploys and destroys, starts and stops nodes; Docker's API tells
+//! what runs, follows logs and opens terminals.
+//!
+//! | module | role |
+//! |---|---|
+//! | [`driver`] | [`RuntimeDriver`](super::RuntimeDriver): what happens in which order |
+//! | [`nodes`] | starts and stops single nodes, and makes links again that were lost |
+//! | [`version`] | finds the program and the engine, and says what is missing |
+//! | [`config`] | the keys of `containerlab:` |
+//! | [`definition`] | writes the topology file such that nothing in it is expanded |
+//! | [`program`], [`output`] | runs the program; reads what it prints |
+//! | [`leftovers`] | takes away what containerlab leaves behind |
+//! | [`inspect`] | reads `inspect`, for engines that Docker's API doesn't reach |
+
+mod config;
+mod definition;
+mod driver;
+mod inspect;
+mod leftovers;
+mod nodes;
+mod output;
+mod program;
+mod version;
+
+pub use self::config::ContainerlabConfig;
+pub use self::driver::ContainerlabRuntime;
+pub use self::version::{
+    Found, FoundEngine, FoundProgram, MINIMUM, Missing, Version, find_engine, find_program, probe,
+};
