@@ -481,11 +481,11 @@ impl Shared {
 /// The management network of its nodes.
 fn network_of(topology: &Topology) -> &str {
     let demands = topology.nodes.iter().flat_map(|node| &node.demands);
-    let named = demands.filter_map(|demand| match demand {
+    let mut named = demands.filter_map(|demand| match demand {
         HostDemand::NetworkMode(mode) => mode.strip_prefix("network "),
         _ => None,
     });
-    named.last().unwrap_or(MANAGEMENT_NETWORK)
+    named.next_back().unwrap_or(MANAGEMENT_NETWORK)
 }
 
 /// Says whether containerlab can run it.
