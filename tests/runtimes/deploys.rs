@@ -161,7 +161,8 @@ pub(crate) async fn a_node_that_cannot_start_fails_the_deploy_with_the_reason_an
     let change = json!({ "collectionId": topology["collectionId"], "definition": definition, "syncUrl": "" });
     let path = format!("/topologies/{}", topology["id"].as_str().unwrap());
     admin.api.request(reqwest::Method::PATCH, &path, Some(&change)).await.unwrap();
-    assert_eq!(admin.deploy(&lab).await, Ok(Value::Null));
+    // The lab may not have heard of it yet.
+    eventually(async || admin.deploy(&lab).await.map(|_| ()).map_err(|error| error.to_string())).await;
     assert_eq!(admin.state(&lab).await, Some(1));
     admin.destroy(&lab).await.unwrap();
 }
