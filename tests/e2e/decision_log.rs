@@ -112,6 +112,26 @@ async fn another_policy_is_shown_where_it_decides_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn differences_are_there_for_programs_too_and_fail_where_that_is_wanted() {
+    let (_place, log, _) = recorded("{}").await;
+    let diff = async |more: &[&str]| with_log(&[&["plugin", "diff"], more, &["--log"]].concat(), &log).await;
+    let other = ["builtin:auth-policy", "--settings", "{\"allow-host-access\": true}", "--json"];
+    let told = diff(&other).await;
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    let json: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let one = &json[0];
+    assert_eq!((&one["plugin"]["name"], &one["beside"]), (&json!("auth-policy"), &json!("auth-policy")));
+    assert_eq!((&one["differing"], &one["differences"][0]["candidate"]), (&json!(1), &json!("allow")));
+    assert!(one["candidate-us"]["p99"].as_u64().unwrap() > 0 && one["candidate-memory-bytes"]["max"].is_u64(), "{one}");
+
+    let failed = diff(&[&other[..], &["--fail-on-difference"]].concat()).await;
+    assert_eq!((failed.status.code(), failed.stdout.first()), (Some(1), Some(&b'[')));
+    assert!(text(&failed.stderr).contains("1 of "), "{}", text(&failed.stderr));
+    let same = diff(&["builtin:auth-policy", "--fail-on-difference"]).await;
+    assert!(same.status.success(), "{}", text(&same.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watched_policy_is_compared_with_what_was_decided() {
     let (_place, log, _) = recorded(WATCHED).await;
     let lines = lines(&log);

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "what the other process has printed")]
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Set in the process that is a test's own.
 const ALONE: &str = "ANTIMONY_TEST_ALONE";
@@ -21,6 +22,22 @@ pub(crate) fn elsewhere(name: &str) -> bool {
     assert!(output.status.success(), "{name}, in a process of its own: {}", output.status);
     assert!(text.contains("1 passed"), "there is no test named {name}");
     true
+}
+
+/// Wants less than `bound` bytes more to be resident than the `before` that were, and says how many more are.
+///
+/// It waits for that: a thread of Wasmtime's compresses code that is often read from the cache once more, which takes a
+/// hundred MiB for as long as it lasts.
+pub(crate) fn grown(before: usize, bound: usize) -> usize {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let grown = resident().saturating_sub(before);
+        if grown < bound {
+            return grown;
+        }
+        assert!(Instant::now() < deadline, "{grown} bytes more are resident");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Resident memory of this process, in bytes.

@@ -119,9 +119,9 @@ async fn checking_says_what_a_server_would() {
     assert!(error.to_string().contains("is a plugin for auth-policy"), "{error}");
 
     let mut small = Entry::new("builtin:auth-policy");
-    small.budget.memory_bytes = 64 << 10;
+    small.budget.memory_bytes = Some(32 << 10);
     let error = author::check(None, &small).await.unwrap_err().to_string();
-    assert!(error.contains("memory budget of 65536 bytes"), "{error}");
+    assert!(error.contains("memory budget of 32768 bytes"), "{error}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn memories(count: usize, pages: u64) -> Module {
     module
 }
 
-fn tables(count: usize, elements: u64) -> Module {
+pub(crate) fn tables(count: usize, elements: u64) -> Module {
     let mut tables = TableSection::new();
     for _ in 0..count {
         tables.table(TableType {
@@ -91,7 +91,7 @@ fn grows_its_table() -> Module {
 }
 
 /// The bundled policy, which also instantiates these modules.
-fn policy_with(modules: &[Module], times: usize) -> (tempfile::TempDir, Entry) {
+pub(crate) fn policy_with(modules: &[Module], times: usize) -> (tempfile::TempDir, Entry) {
     let mut component = std::fs::read(crate::loading::prebuilt("auth-policy")).unwrap();
     let mut depth = 0_u32;
     let mut there = 0_u32;

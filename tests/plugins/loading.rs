@@ -143,11 +143,11 @@ async fn describe_is_bounded_and_checked() {
 
 #[tokio::test]
 async fn a_plugin_that_does_not_fit_its_memory_budget_is_refused_at_once() {
-    let budget = Budget { memory_bytes: 64 << 10, ..Budget::default() };
+    let budget = Budget { memory_bytes: Some(32 << 10), ..Budget::default() };
     let (problem, _) = problem(Entry { budget, ..Entry::new("builtin:auth-policy") }).await;
     // In `configure`, or in `describe` where a snapshot from a start with more memory is kept.
     let (LoadProblem::Configure(failure) | LoadProblem::Describe(failure)) = problem else { panic!("{problem}") };
-    assert_eq!(failure, CallFailure::OutOfMemory(65_536));
+    assert_eq!(failure, CallFailure::OutOfMemory(32_768));
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn budgets_that_cannot_be_granted_are_refused() {
         Budget { concurrency: 0, ..Budget::default() },
         Budget { concurrency: 513, ..Budget::default() },
         Budget { wall_clock_ms: Some(0), ..Budget::default() },
-        Budget { memory_bytes: usize::MAX, ..Budget::default() },
+        Budget { memory_bytes: Some(usize::MAX), ..Budget::default() },
         Budget { table_elements: usize::MAX, ..Budget::default() },
     ] {
         let (problem, _) = problem(Entry { budget, ..Entry::new("builtin:auth-policy") }).await;

@@ -78,7 +78,7 @@ async fn an_instance_whose_call_was_cancelled_is_not_used_again() {
 #[tokio::test]
 async fn an_instance_that_has_grown_is_let_go_before_a_call_is_the_worse_for_it() {
     let Some(entry) = guests::entry("counter") else { return };
-    let budget = Budget { memory_bytes: 8 << 20, ..Budget::default() };
+    let budget = Budget { memory_bytes: Some(8 << 20), ..Budget::default() };
     let host = load(&with_policy(Entry { budget, instance: InstanceMode::Warm, ..entry })).await;
     let mut counts = Vec::new();
     for _ in 0..40 {

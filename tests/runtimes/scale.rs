@@ -1,7 +1,7 @@
 //! A lab of many nodes, and many labs at once, on containerlab: what they cost the server, and how often it asks.
 //!
 //! A small one is part of the suite. The large one, whose figures are in `tests/load/RESULTS.md`:
-//! `cargo test --release --test runtimes scale:: -- --ignored --nocapture`.
+//! `cargo test --test runtimes scale:: -- --ignored --nocapture`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -15,8 +15,8 @@ use super::print_line;
 use crate::config::Config;
 use crate::plugins::config::{Budget, Entry, Hook, Mode};
 use crate::plugins::record::{
-    Answer, Comparison, Difference, Function, Given, Input, Outcome, Recorded, TestResult, Trial, Trials, junit,
-    read_cases, read_records,
+    Answer, Comparison, Difference, Function, Given, Input, Outcome, PluginRef, Recorded, TestResult, Trial, Trials,
+    junit, read_cases, read_records,
 };
 use crate::plugins::{LoadError, LoadProblem};
 
@@ -72,6 +72,12 @@ pub(super) enum Command {
         /// there is]
         #[arg(long, value_name = "NAME")]
         plugin: Option<String>,
+        /// Print the differences as JSON: a list with an object for each plugin
+        #[arg(long)]
+        json: bool,
+        /// End with status 1 where a plugin would decide otherwise, as `plugin test` does
+        #[arg(long)]
+        fail_on_difference: bool,
     },
 }
 
@@ -130,11 +136,16 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
             subjects.plugin = plugin;
             test(&subjects, &files, ignore_words, junit.as_deref()).await
         }
-        Command::Diff { component: Some(component), logs, setup, plugin } => {
-            let trial = load(&start()?, &component, &setup).await?;
-            diff_component(trial, &logs, plugin).await
+        Command::Diff { component, logs, setup, plugin, json, fail_on_difference } => {
+            let all = match component {
+                Some(component) => {
+                    let trial = load(&start()?, &component, &setup).await?;
+                    vec![diff_component(&trial, &logs, plugin.as_deref()).await?]
+                }
+                None => diff_watched(&logs, plugin.as_deref())?,
+            };
+            conclude(&all, json, fail_on_difference)
         }
-        Command::Diff { component: None, logs, plugin, .. } => diff_watched(&logs, plugin.as_deref()),
     }
 }
 
@@ -435,8 +446,8 @@ fn whose(trial: &Trial, logs: &[PathBuf], named: Option<&str>) -> anyhow::Result
     }
 }
 
-async fn diff_component(trial: Trial, logs: &[PathBuf], named: Option<String>) -> anyhow::Result<()> {
-    let whose = whose(&trial, logs, named.as_deref())?;
+async fn diff_component(trial: &Trial, logs: &[PathBuf], named: Option<&str>) -> anyhow::Result<Compared> {
+    let whose = whose(trial, logs, named)?;
     let mut comparison = Comparison::default();
     for log in logs {
         for recorded in read_records(log)? {
@@ -454,13 +465,54 @@ async fn diff_component(trial: Trial, logs: &[PathBuf], named: Option<String>) -
             comparison.cost_in_force(record.duration_us);
         }
     }
-    let info = trial.info();
-    print_line(&format!("{} {} (sha256 {:.12}) beside the decisions of {whose}", info.name, info.version, info.digest));
-    print_line(comparison.to_string().trim_end());
+    Ok(Compared { plugin: PluginRef::from(trial.info()), beside: Some(whose), comparison })
+}
+
+/// A plugin, and how it compares with those in force: all of them, or the one of this name.
+struct Compared {
+    plugin: PluginRef,
+    beside: Option<String>,
+    comparison: Comparison,
+}
+
+impl Compared {
+    fn to_json(&self) -> Value {
+        let mut json = self.comparison.to_json();
+        json["plugin"] = json!(self.plugin);
+        json["beside"] = json!(self.beside);
+        json
+    }
+}
+
+impl std::fmt::Display for Compared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let PluginRef { name, version, sha256 } = &self.plugin;
+        match &self.beside {
+            Some(whose) => writeln!(f, "{name} {version} (sha256 {sha256:.12}) beside the decisions of {whose}")?,
+            None => writeln!(f, "{name} {version} (sha256 {sha256:.12}), watched beside the plugins in force")?,
+        }
+        self.comparison.fmt(f)
+    }
+}
+
+/// Prints what was compared; fails over a difference if that is wanted.
+fn conclude(all: &[Compared], as_json: bool, fail_on_difference: bool) -> anyhow::Result<()> {
+    if as_json {
+        let all: Vec<_> = all.iter().map(Compared::to_json).collect();
+        print_line(&format!("{:#}", Value::Array(all)));
+    } else {
+        for (index, one) in all.iter().enumerate() {
+            let space = if index == 0 { "" } else { "\n" };
+            print_line(&format!("{space}{}", one.to_string().trim_end()));
+        }
+    }
+    let differing: u64 = all.iter().map(|one| one.comparison.differing()).sum();
+    let compared: u64 = all.iter().map(|one| one.comparison.compared()).sum();
+    ensure!(differing == 0 || !fail_on_difference, "{differing} of {compared} would be decided otherwise");
     Ok(())
 }
 
-fn diff_watched(logs: &[PathBuf], named: Option<&str>) -> anyhow::Result<()> {
+fn diff_watched(logs: &[PathBuf], named: Option<&str>) -> anyhow::Result<Vec<Compared>> {
     let mut watched = BTreeMap::new();
     for log in logs {
         for recorded in read_records(log)? {
@@ -479,14 +531,8 @@ fn diff_watched(logs: &[PathBuf], named: Option<&str>) -> anyhow::Result<()> {
         !watched.is_empty(),
         "the log has no decisions of watched plugins: give one `mode: monitor`, or name a component"
     );
-    for (plugin, comparison) in watched {
-        print_line(&format!(
-            "{} {} (sha256 {:.12}), watched beside the plugins in force",
-            plugin.name, plugin.version, plugin.sha256
-        ));
-        print_line(&format!("{}\n", comparison.to_string().trim_end()));
-    }
-    Ok(())
+    let compared = |(plugin, comparison)| Compared { plugin, beside: None, comparison };
+    Ok(watched.into_iter().map(compared).collect())
 }
 
 /// One decision, to look it up by, and what the candidate says of it.

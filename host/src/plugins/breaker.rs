@@ -3,7 +3,7 @@
 //! ```text
 //!            so many faults in a row, whoever asked
 //!   closed ───────────────────────────────────────────▶ open ──┐ a probe failed:
-//!      ▲                                                 │ ▲   │ so long again
+//!      ▲                                                 │ ▲   │ twice as long
 //!      └──────────── any answer that makes sense ────────┘ └───┘
 //! ```
 //!
@@ -13,6 +13,11 @@
 //! makes sense closes the breaker. A plugin that is broken for everything is thus asked once by each user and about each
 //! thing, and then left alone but for one question, of whatever sort, after each cool-down. Only when hundreds of users
 //! and things have met faults without one answer in between, everything counts as known to be in vain.
+//!
+//! A plugin that answers now and then would have its breaker open and close all the time, and be asked in vain most of it.
+//! So what it cools down doubles with each probe that fails, up to [`LONGEST`] times what is configured; and a breaker that
+//! opens again before it has been closed for as long as it last cooled down goes on from there. Once it has been closed
+//! for that long, it begins anew.
 //!
 //! That a plugin was busy is not a fault: it says how much was asked, and nothing of the plugin.
 
@@ -31,6 +36,9 @@ use crate::auth::{Claims, Identity};
 
 /// So many users, and so many things, are told apart.
 const REMEMBERED: usize = 256;
+
+/// So many times what is configured does a plugin cool down at most.
+const LONGEST: u32 = 16;
 
 /// What a plugin is asked, as far as faults depend on it.
 #[derive(Clone, Copy)]
@@ -144,6 +152,10 @@ struct State {
     /// When the next probe may be made, while it is open.
     open_until: Option<Instant>,
     probing: bool,
+    /// How long it cools down, or did last, as a multiple of what is configured; 0: it was never open.
+    times: u32,
+    /// When it was last open, as far as somebody would notice.
+    closed: Option<Instant>,
     askers: HashSet<u64>,
     subjects: HashSet<u64>,
     opened: u64,
@@ -208,7 +220,7 @@ impl Breaker {
             tracing::error!(
                 plugin = info.name, hook = %info.hook, faults = self.config.failures,
                 "the plugin keeps failing: its breaker opens, and what it failed on is not put to it for {:?}",
-                self.config.cool_down()
+                self.config.cool_down() * self.state().times.max(1)
             );
         }
     }
@@ -224,8 +236,15 @@ impl Breaker {
             state.probing = false;
         }
         let opens = state.open_until.is_none() && faults >= self.config.failures;
+        if opens {
+            let last = self.config.cool_down() * state.times;
+            let soon = state.closed.is_some_and(|closed| now.saturating_duration_since(closed) < last);
+            state.times = if soon { (state.times * 2).min(LONGEST) } else { 1 };
+        } else if probe && state.open_until.is_some() {
+            state.times = (state.times * 2).min(LONGEST);
+        }
         if opens || (probe && state.open_until.is_some()) {
-            state.open_until = Some(now + self.config.cool_down());
+            state.open_until = Some(now + self.config.cool_down() * state.times);
         }
         state.opened += u64::from(opens);
         opens
@@ -233,18 +252,19 @@ impl Breaker {
 
     /// The plugin answered, and it makes sense.
     pub(super) fn success(&self, info: &PluginInfo) {
-        if self.faults.load(Ordering::Relaxed) != 0 && self.closes() {
+        if self.faults.load(Ordering::Relaxed) != 0 && self.closes_at(Instant::now()) {
             tracing::info!(plugin = info.name, hook = %info.hook, "the plugin answers: its breaker closes");
         }
     }
 
     /// Forgets all faults; whether it was open.
-    fn closes(&self) -> bool {
+    fn closes_at(&self, now: Instant) -> bool {
         let mut state = self.state();
         self.faults.store(0, Ordering::Relaxed);
-        let opened = state.opened;
-        let before = std::mem::replace(&mut *state, State { opened, ..State::default() });
-        before.open_until.is_some()
+        let was_open = state.open_until.is_some();
+        let closed = if was_open { Some(now) } else { state.closed };
+        *state = State { opened: state.opened, times: state.times, closed, ..State::default() };
+        was_open
     }
 
     /// A probe ended without telling anything: the next question is one.
@@ -276,6 +296,7 @@ mod tests {
 
     const EVE: u64 = 1;
     const BOB: u64 = 2;
+    const COOL_DOWN: Duration = Duration::from_millis(5_000);
 
     fn breaker() -> Breaker {
         Breaker::new(BreakerConfig { failures: 3, cool_down_ms: 5_000 })
@@ -307,10 +328,10 @@ mod tests {
         let breaker = breaker();
         for _ in 0..10 {
             assert!(!breaker.fault_at(EVE, 10, false, now) && !breaker.fault_at(EVE, 10, false, now));
-            assert!(!breaker.closes(), "it was never open");
+            assert!(!breaker.closes_at(now), "it was never open");
         }
         let breaker = opened(now);
-        assert!(breaker.closes());
+        assert!(breaker.closes_at(now));
         assert_eq!(breaker.admit_at(EVE, 10, now), Admission::Usual);
         assert_eq!(breaker.report(), BreakerReport { open: false, faults_in_a_row: 0, users: 0, opened: 1 });
     }
@@ -343,8 +364,51 @@ mod tests {
         assert_eq!(breaker.admit_at(EVE, 10, later), Admission::Probe);
         assert!(!breaker.fault_at(EVE, 10, true, later));
         assert_eq!(breaker.admit_at(EVE, 10, later), Admission::Refused, "it cools down again");
-        assert_eq!(breaker.admit_at(EVE, 10, later + Duration::from_millis(5_000)), Admission::Probe);
-        assert!(breaker.closes());
+        assert_eq!(breaker.admit_at(EVE, 10, later + COOL_DOWN), Admission::Refused, "for twice as long");
+        assert_eq!(breaker.admit_at(EVE, 10, later + 2 * COOL_DOWN), Admission::Probe);
+        assert!(breaker.closes_at(later + 2 * COOL_DOWN));
+    }
+
+    /// How long it takes from `open` until somebody is asked again, as a multiple of what is configured.
+    fn cools_down(breaker: &Breaker, open: Instant) -> u32 {
+        let asked = |times: &u32| breaker.admit_at(EVE, 10, open + COOL_DOWN * *times) == Admission::Probe;
+        (1..100).find(asked).unwrap_or(100)
+    }
+
+    #[test]
+    fn a_plugin_that_goes_on_failing_is_asked_less_and_less_often_down_to_a_bound() {
+        let mut now = Instant::now();
+        let breaker = opened(now);
+        for expected in [1, 2, 4, 8, 16, 16] {
+            let times = cools_down(&breaker, now);
+            assert_eq!(times, expected);
+            now += COOL_DOWN * times;
+            assert!(!breaker.fault_at(EVE, 10, true, now));
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_answers_now_and_then_cools_down_longer_each_time_until_it_has_been_well_for_as_long() {
+        let mut now = Instant::now();
+        let breaker = opened(now);
+        let fails = |now| assert_eq!((0..3).filter(|_| breaker.fault_at(EVE, 10, false, now)).count(), 1);
+        for expected in [1, 2, 4] {
+            let times = cools_down(&breaker, now);
+            assert_eq!(times, expected);
+            now += COOL_DOWN * times;
+            assert!(breaker.closes_at(now), "the probe was answered");
+            now += COOL_DOWN / 2;
+            fails(now);
+        }
+        assert_eq!(cools_down(&breaker, now), 8);
+        now += COOL_DOWN * 8;
+        assert!(breaker.closes_at(now));
+        // An answer while it is closed is nothing new.
+        assert!(!breaker.closes_at(now + COOL_DOWN));
+        now += COOL_DOWN * 8;
+        fails(now);
+        assert_eq!(cools_down(&breaker, now), 1);
+        assert_eq!(breaker.report().opened, 5);
     }
 
     #[test]

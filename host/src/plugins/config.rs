@@ -45,7 +45,9 @@ impl PluginsConfig {
 /// A component with more bytes than this has an interpreter in it: those that are compiled take a tenth of it, and an
 /// engine for JavaScript or Python three times as much.
 const INTERPRETER: usize = 4 << 20;
-/// The memory that such a component gets by default. It begins with some 10 MiB.
+/// The memory that a component gets by default.
+const MEMORY: usize = 16 << 20;
+/// The memory that one with an interpreter gets by default. It begins with some 10 MiB.
 const INTERPRETED_MEMORY: usize = 64 << 20;
 
 /// What a path of a bundled plugin begins with.
@@ -293,9 +295,9 @@ pub struct Budget {
     /// How long a call may last in all, whether it computes, waits for others or sleeps, in milliseconds. Unless it is
     /// set: four times `time-ms`, and at least half a second.
     pub wall_clock_ms: Option<u32>,
-    /// Linear memory of an instance in total, in bytes. Where a component is larger than 4 MiB it brings an interpreter
-    /// along (JavaScript, Python), and the default of 16 MiB means 64 MiB.
-    pub memory_bytes: usize,
+    /// Linear memory of an instance in total, in bytes. Unless it is set: 16 MiB, and 64 MiB for a component that is larger
+    /// than 4 MiB, since that brings an interpreter along (JavaScript, Python).
+    pub memory_bytes: Option<usize>,
     /// What a call may return, in bytes.
     pub answer_bytes: usize,
     /// What a call may log, in bytes.
@@ -311,7 +313,7 @@ impl Default for Budget {
         Self {
             time_ms: 50,
             wall_clock_ms: None,
-            memory_bytes: 16 << 20,
+            memory_bytes: None,
             answer_bytes: 1 << 20,
             log_bytes: 8 << 10,
             table_elements: 10_000,
@@ -326,7 +328,8 @@ impl Default for Budget {
 pub struct BreakerConfig {
     /// After so many faults in a row. 0: it is always asked.
     pub failures: u32,
-    /// After how long one question is put to it all the same, to see whether it works again, in milliseconds.
+    /// After how long one question is put to it all the same, to see whether it works again, in milliseconds. When it
+    /// fails again, or is open again soon after it has closed, that takes twice as long, up to 16 times.
     pub cool_down_ms: u32,
 }
 
@@ -339,13 +342,18 @@ impl Default for BreakerConfig {
 impl Budget {
     /// What the defaults come to for a component of so many bytes.
     pub(super) fn for_component(self, bytes: usize) -> Self {
-        let interpreted = Self::is_interpreter(bytes) && self.memory_bytes == Self::default().memory_bytes;
-        if interpreted { Self { memory_bytes: INTERPRETED_MEMORY, ..self } } else { self }
+        let by_default = if Self::is_interpreter(bytes) { INTERPRETED_MEMORY } else { MEMORY };
+        Self { memory_bytes: Some(self.memory_bytes.unwrap_or(by_default)), ..self }
     }
 
     /// Whether a component of so many bytes has an interpreter in it.
     pub(super) fn is_interpreter(bytes: usize) -> bool {
         bytes > INTERPRETER
+    }
+
+    /// Linear memory of an instance in total, in bytes; of a component that has no interpreter in it, where it isn't set.
+    pub fn memory(&self) -> usize {
+        self.memory_bytes.unwrap_or(MEMORY)
     }
 
     /// How long a call may compute.
@@ -440,10 +448,13 @@ mod tests {
     #[test]
     fn a_component_with_an_interpreter_gets_more_memory_unless_the_operator_says_how_much() {
         let budget = |memory_bytes| Budget { memory_bytes, ..Budget::default() };
-        let compiled = Budget::default().for_component(400 << 10);
-        assert_eq!(compiled, Budget::default());
-        assert_eq!(Budget::default().for_component(12 << 20).memory_bytes, 64 << 20);
-        assert_eq!(budget(20 << 20).for_component(12 << 20).memory_bytes, 20 << 20);
+        assert_eq!(budget(None).for_component(400 << 10).memory(), 16 << 20);
+        assert_eq!(budget(None).for_component(12 << 20).memory(), 64 << 20);
+        // Also when it is what others have by default.
+        for said in [16 << 20, 20 << 20] {
+            assert_eq!(budget(Some(said)).for_component(12 << 20).memory(), said);
+        }
+        assert_eq!(serde_json::from_str::<Budget>(r#"{"memory-bytes": 16777216}"#).unwrap(), budget(Some(16 << 20)));
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //!
 //! A file that has grown to its size becomes `decisions.log.1`, that one `.2`, and so on up to the number that is kept. Lines
 //! are written whole; what a crash cut short is moved away at the next start, so that it is the last line of its file. A
-//! crash of the machine may cost what was written last: the log is handed to the system at once, and not waited for.
+//! crash of the machine may cost what was written last: a decision is handed to the system as soon as the thread gets to
+//! it, together with those that wait behind it, and nobody waits for the disk. A crash of the server costs what was in the
+//! queue.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -28,8 +30,6 @@ use super::record::{Answer, InForce, Input, Kind, Line, Outcome, PluginRef, Reco
 
 /// Decisions that may wait to be written.
 const QUEUE: usize = 1024;
-/// How long a line is held back at most, for others to be written along with it.
-const FLUSH: Duration = Duration::from_millis(200);
 
 /// `decision-log:` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, schemars::JsonSchema)]
@@ -218,47 +218,62 @@ impl Note<'_> {
 }
 
 /// The writer's thread.
-fn write(mut files: Files, messages: &Receiver<Message>, shared: &Shared) {
-    let mut trouble = false;
-    let mut failed = |result: io::Result<()>| match result {
-        Ok(()) => trouble = false,
-        Err(error) => {
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
-            if !trouble {
-                tracing::error!(%error, "the decision log can't be written; decisions go on without it");
-            }
-            trouble = true;
-        }
-    };
-    let mut flushed = Instant::now();
-    let mut noted = 0;
-    loop {
-        let message = match messages.recv_timeout(FLUSH) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        let close = match message {
-            Some(Message::Decision(record)) => {
-                failed(files.write(&Line::Decision(*record)));
-                None
-            }
-            Some(Message::Close(done)) => Some(done),
-            None => None,
-        };
-        let all = shared.dropped.load(Ordering::Relaxed);
-        // What can't be noted now is noted with the next.
-        if all > noted && files.write(&Line::Dropped { time: Timestamp::now(), dropped: all - noted }).is_ok() {
-            noted = all;
-        }
-        if close.is_some() || flushed.elapsed() >= FLUSH {
-            failed(files.flush());
-            flushed = Instant::now();
-        }
-        if let Some(done) = close {
+fn write(files: Files, messages: &Receiver<Message>, shared: &Shared) {
+    let mut writer = Writer { files, shared, noted: 0, trouble: false };
+    while let Ok(message) = messages.recv() {
+        if let Some(done) = writer.turn(message, messages) {
             let _ = done.send(());
             break;
         }
+    }
+}
+
+struct Writer<'a> {
+    files: Files,
+    shared: &'a Shared,
+    /// How many of those that are missing the log tells of.
+    noted: u64,
+    /// Whether the last time failed, which has been said then.
+    trouble: bool,
+}
+
+impl Writer<'_> {
+    /// Writes down one decision and those that wait behind it, and hands them to the system all at once. Answers whom to
+    /// tell that the log is closed, if that was asked for.
+    fn turn(&mut self, first: Message, messages: &Receiver<Message>) -> Option<oneshot::Sender<()>> {
+        let mut closed = None;
+        // Not without an end: decisions may come as fast as they are written.
+        for message in std::iter::once(first).chain(messages.try_iter()).take(QUEUE) {
+            match message {
+                Message::Decision(record) => {
+                    let written = self.files.write(&Line::Decision(*record));
+                    self.found(written);
+                }
+                Message::Close(done) => {
+                    closed = Some(done);
+                    break;
+                }
+            }
+        }
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        let missing = dropped - self.noted;
+        // What can't be noted now is noted with the next.
+        if missing > 0 && self.files.write(&Line::Dropped { time: Timestamp::now(), dropped: missing }).is_ok() {
+            self.noted = dropped;
+        }
+        let flushed = self.files.flush();
+        self.found(flushed);
+        closed
+    }
+
+    fn found(&mut self, result: io::Result<()>) {
+        if let Err(error) = &result {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            if !self.trouble {
+                tracing::error!(%error, "the decision log can't be written; decisions go on without it");
+            }
+        }
+        self.trouble = result.is_err();
     }
 }
 
@@ -414,6 +429,22 @@ mod tests {
         writer.join().unwrap();
         let mut records = read_records(&path).unwrap();
         assert_eq!((records.by_ref().count(), records.dropped(), log.dropped()), (3, 7, 7));
+    }
+
+    #[test]
+    fn what_waits_is_handed_to_the_system_together_and_held_back_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DecisionLogConfig::default();
+        let (log, messages) = DecisionLog::queue(&config, 8);
+        let path = dir.path().join("decisions.log");
+        let files = Files::open(path.clone(), config.max_bytes, config.keep).unwrap();
+        let mut writer = Writer { files, shared: &log.shared, noted: 0, trouble: false };
+        for (waiting, there) in [(1, 1), (5, 6), (1, 7)] {
+            (0..waiting).for_each(|number| log.put(sample(number)));
+            assert!(writer.turn(messages.recv().unwrap(), &messages).is_none());
+            // Nothing more comes, and no time passes.
+            assert_eq!(questions(&path).len(), there);
+        }
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! and the thread that ticks once a millisecond so that a guest which computes is interrupted in time (see `clock`).
 //!
 //! A call is cheap (some microseconds, instantiation included) because nothing in it asks the kernel for anything: the
-//! pool keeps the memory of ended instances mapped and resident, and only writes back what the next one starts from.
+//! pool keeps the memory of ended instances mapped and resident, and only writes back what the next one starts from. For
+//! those that start from much, it asks what of it was written to (see [`Memory`]).
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{Cache, CacheConfig, Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{Cache, CacheConfig, Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
 use super::LoadError;
 use super::bindings::antimony::plugin::logging;
@@ -35,12 +36,29 @@ pub(super) const MAX_TABLE: usize = 50_000;
 /// Handles to resources that an instance may hold at once, its own ones included.
 const MAX_HANDLES: usize = 1024;
 
+/// Bytes of memory that an instance may begin with and still count as small.
+const SMALL: u64 = 128 << 10;
+/// What an ended instance that began with more keeps resident, of what was written to.
+const KEPT_OF_LARGE: usize = 4 << 20;
+
+/// How the memory of instances becomes again what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    /// All of it is written anew, which takes no system call.
+    Small,
+    /// The kernel is asked which pages were written to, and only those are written anew: that takes a microsecond, however
+    /// much lies untouched, such as large settings or an interpreter. Before Linux 6.7 it can't say.
+    Large,
+}
+
 /// The engine.
 #[derive(Clone)]
 pub(super) struct Engine {
     wasmtime: wasmtime::Engine,
     cache: Option<Cache>,
     clock: Clock,
+    /// What those run on that begin with much memory, once there is one.
+    large: Arc<Mutex<Option<(wasmtime::Engine, Clock)>>>,
     lane: SlowLane,
     counting: bool,
     decisions: Arc<OnceLock<DecisionLog>>,
@@ -59,13 +77,22 @@ impl Engine {
 
     fn start_as(cache_dir: &Path, counting: bool) -> Result<Self, LoadError> {
         let cache = code_cache(&cache_dir.join("code"));
-        let mut config = config();
-        config.cache(cache.clone()).consume_fuel(counting);
-        let wasmtime = wasmtime::Engine::new(&config)
-            .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
-        let clock = Clock::start(&wasmtime)
-            .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))?;
-        Ok(Self { wasmtime, cache, clock, lane: SlowLane::new(), counting, decisions: Arc::default() })
+        let (wasmtime, clock) = run(Memory::Small, cache.clone(), counting)?;
+        let (large, lane, decisions) = (Arc::default(), SlowLane::new(), Arc::default());
+        Ok(Self { wasmtime, cache, clock, large, lane, counting, decisions })
+    }
+
+    /// The same engine, for instances that begin with `memory` bytes.
+    pub(super) fn fitting(&self, memory: u64) -> Result<Self, LoadError> {
+        if memory <= SMALL {
+            return Ok(self.clone());
+        }
+        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wasmtime, clock) = match &*large {
+            Some(large) => large.clone(),
+            None => large.insert(run(Memory::Large, self.cache.clone(), self.counting)?).clone(),
+        };
+        Ok(Self { wasmtime, clock, ..self.clone() })
     }
 
     /// Has what its plugins decide written down from now on. Once only.
@@ -97,9 +124,16 @@ impl Engine {
         self.cache.as_ref().map(|cache| (cache.cache_hits(), cache.cache_misses())).unwrap_or_default()
     }
 
-    /// A store for one instance of `plugin`. `wasi`: its component imports WASI.
-    pub(super) fn store(&self, plugin: Arc<str>, call: u64, budget: &Budget, wasi: bool) -> Store<CallState> {
-        let limits = Limits::new(*budget, self.lane.clone());
+    /// A store for one instance of `plugin`, whose slow calls wait in `lane`. `wasi`: its component imports WASI.
+    pub(super) fn store(
+        &self,
+        plugin: Arc<str>,
+        call: u64,
+        budget: &Budget,
+        lane: SlowLane,
+        wasi: bool,
+    ) -> Store<CallState> {
+        let limits = Limits::new(*budget, lane);
         let log = LogBudget::new(plugin, call, budget.log_bytes);
         let mut store = Store::new(&self.wasmtime, CallState::new(limits, log, self.clock.run(), wasi));
         store.limiter(|state| &mut state.limits);
@@ -136,7 +170,18 @@ impl Engine {
     }
 }
 
-fn config() -> Config {
+/// Starts what guests run on, and its clock.
+fn run(memory: Memory, cache: Option<Cache>, counting: bool) -> Result<(wasmtime::Engine, Clock), LoadError> {
+    let mut config = config(memory);
+    config.cache(cache).consume_fuel(counting);
+    let wasmtime = wasmtime::Engine::new(&config)
+        .map_err(|error| LoadError::Engine(format!("WebAssembly can't run on this machine: {error:#}")))?;
+    let clock = Clock::start(&wasmtime)
+        .map_err(|error| LoadError::Engine(format!("the clock of the plugins can't start: {error}")))?;
+    Ok((wasmtime, clock))
+}
+
+fn config(memory: Memory) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     let [(_, calls), (_, memories), (_, tables)] = POOL;
     pool.total_component_instances(calls + SPARE)
@@ -154,6 +199,9 @@ fn config() -> Config {
         // faster than to ask the kernel, and above it the kernel is asked for the rest.
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(64 << 10);
+    if memory == Memory::Large && PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(KEPT_OF_LARGE);
+    }
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))

@@ -158,7 +158,7 @@ pub(super) fn check_budget(
         format!("`concurrency` can be {max_calls} at most")
     } else if budget.wall_clock_ms == Some(0) {
         "`wall-clock-ms` has to be at least 1".into()
-    } else if budget.memory_bytes > max_memory {
+    } else if budget.memory() > max_memory {
         format!("`memory-bytes` can be {max_memory} at most")
     } else if budget.table_elements > max_table {
         format!("`table-elements` can be {max_table} at most")

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Trap, UpdateDeadline};
 
 use super::config::Budget;
@@ -145,11 +146,6 @@ impl Limits {
         Self { budget, lane, place: Arc::default(), ticks: 0, turn: 0, ticks_left, memory: 0, table: 0, exceeded: None }
     }
 
-    /// Has it wait in this lane, with the other calls of its plugin.
-    pub(super) fn keep_to(&mut self, lane: SlowLane) {
-        self.lane = lane;
-    }
-
     /// The call's place in the slow lane.
     pub(super) fn place(&self) -> Arc<Place> {
         self.place.clone()
@@ -171,7 +167,7 @@ impl Limits {
 
     /// Bytes of linear memory that it may have.
     pub(super) fn most_memory(&self) -> usize {
-        self.budget.memory_bytes
+        self.budget.memory()
     }
 
     /// Whether it was refused memory, or elements of a table.
@@ -179,9 +175,11 @@ impl Limits {
         self.exceeded.is_some()
     }
 
-    /// From now on time doesn't count. For what the host itself runs in an instance, once the guest's own part is over.
-    pub(super) fn lift_time(&mut self) {
+    /// From now on neither time nor memory counts. For what the host itself runs in an instance, once the guest's own part
+    /// is over.
+    pub(super) fn lift(&mut self) {
         self.ticks_left = u64::MAX;
+        self.budget.memory_bytes = Some(usize::MAX);
     }
 
     /// A tick of the clock found the guest computing: charge it, and let others have the thread.
@@ -221,7 +219,7 @@ impl Limits {
         match (self.exceeded, trap) {
             (Some(Exceeded::Time), _) | (_, Some(Trap::Interrupt)) => CallFailure::TimedOut(self.budget.time()),
             (_, Some(Trap::StackOverflow)) => CallFailure::StackOverflow,
-            (Some(Exceeded::Memory), _) => CallFailure::OutOfMemory(self.budget.memory_bytes),
+            (Some(Exceeded::Memory), _) => CallFailure::OutOfMemory(self.budget.memory()),
             (Some(Exceeded::Table), _) => CallFailure::TableOverflow(self.budget.table_elements),
             (None, Some(Trap::MemoryOutOfBounds)) => {
                 CallFailure::Trapped("out of bounds memory access, as when a guest overflows its own stack".into())
@@ -229,6 +227,7 @@ impl Limits {
             (None, Some(trap)) => CallFailure::Trapped(trap.to_string()),
             (None, None) if error.is::<PoolConcurrencyLimitError>() => CallFailure::Busy,
             (None, None) if error.is::<Forbidden>() => CallFailure::Trapped(error.root_cause().to_string()),
+            (None, None) if is_hoarding(error) => CallFailure::Trapped("it holds more handles than it may have".into()),
             (None, None) if is_oversize(error) => CallFailure::Oversize(self.budget.answer_bytes),
             (None, None) => CallFailure::InvalidAnswer(error.root_cause().to_string()),
         }
@@ -238,6 +237,13 @@ impl Limits {
 /// Whether a call ended because it handed the host too much. Wasmtime's error for that has no public type, only a text.
 fn is_oversize(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("fuel allocated for hostcalls has been exhausted"))
+}
+
+/// Whether a call ended because the guest held too many handles: of what WASI keeps for it, or of all together, for which
+/// there is only a text.
+fn is_hoarding(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+        || error.chain().any(|cause| cause.to_string().contains("store handle limit exceeded"))
 }
 
 /// Whether a memory or table is to become larger than it says itself that it can be. That is refused in any case, and is
@@ -252,7 +258,7 @@ impl ResourceLimiter for Limits {
             return Ok(false);
         }
         let total = self.memory.saturating_add(desired - current);
-        if total > self.budget.memory_bytes {
+        if total > self.budget.memory() {
             self.exceeded = Some(Exceeded::Memory);
             return Ok(false);
         }
@@ -292,7 +298,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        let budget = Budget { time_ms: 2, memory_bytes: 100, table_elements: 10, ..Budget::default() };
+        let budget = Budget { time_ms: 2, memory_bytes: Some(100), table_elements: 10, ..Budget::default() };
         Limits::new(budget, SlowLane::new())
     }
 

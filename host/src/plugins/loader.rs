@@ -107,6 +107,7 @@ pub(super) async fn prepare(
     let snapshot = snapshots.get(engine, &bytes, &entry.settings_json(), shape, budget).await;
     let snapshot = snapshot.map_err(|problem| shape.explain(problem))?;
 
+    let engine = engine.fitting(shape::memory(&snapshot)).map_err(|error| LoadProblem::Host(error.to_string()))?;
     let compiler = engine.wasmtime().clone();
     // Compiling takes milliseconds to seconds, and reading compiled code from disk is no task for a worker either.
     let component = tokio::task::spawn_blocking(move || Component::new(&compiler, &snapshot))
@@ -132,7 +133,7 @@ pub(super) async fn prepare(
         budget,
         breaker: entry.breaker,
         wasi: shape.wasi,
-        engine: engine.clone(),
+        engine,
         pre,
         export,
         needs,

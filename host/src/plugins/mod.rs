@@ -10,7 +10,7 @@
 //! | [`config`] | what an operator says: lists, settings, modes, budgets |
 //! | `engine`, `clock`, `limits`, `state`, `host` | what guests run on, what that may cost, what they may call |
 //! | `loader`, `shape`, `snapshot`, `builtin` | from a file to a configured plugin, and what can be wrong with it |
-//! | `plugin`, `warm`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
+//! | `plugin`, `function`, `warm`, `chain`, `watch` | one call; the order of calls; plugins that are only watched |
 //! | `metrics`, `breaker` | what came of calls, counted; plugins that keep failing |
 //! | `bindings`, `convert` | `wit/` as Rust types, and from and to the server's own |
 //! | [`decision_log`] | what was decided, line by line |
@@ -33,6 +33,7 @@ pub mod decision_log;
 mod engine;
 mod error;
 mod files;
+mod function;
 pub mod golden;
 mod host;
 mod limits;

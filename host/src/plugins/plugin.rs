@@ -4,13 +4,16 @@
 //! when the call has returned. So nothing can leak from one user's call into the next. Only where the operator wants it
 //! so, instances are used again (see `warm`).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::Instrument as _;
 use wasmtime::Store;
-use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
+use wasmtime::component::{Component, Instance, InstancePre};
 
 use super::bindings::antimony::plugin::types::{Circumstances, IdentityParam, IdentityResult};
 use super::bindings::exports::antimony::plugin::{formatter, lifecycle, policy, validator};
@@ -18,6 +21,7 @@ use super::breaker::Breaker;
 use super::config::{BreakerConfig, Budget, Hook, InstanceMode, Mode, OnError};
 use super::decision::CallFailure;
 use super::engine::Engine;
+use super::function::{Function, Signature};
 use super::limits::SlowLane;
 use super::loader::Origin;
 use super::metrics::{Asking, Counts};
@@ -67,57 +71,66 @@ pub(super) struct Plugin {
     calls: AtomicU64,
 }
 
-/// Where a hook's functions are among a component's exports.
+/// A hook's functions among a component's exports.
 ///
-/// They are looked up one by one, and not through the generated `GuestIndices`: those check the types of all of an
-/// interface's functions in each instance, which costs as much as a call.
+/// They are looked up one by one, and not through the generated `GuestIndices`: those look up all of an interface's
+/// functions in each instance.
 pub(super) enum Export {
-    Validator { validate: ComponentExportIndex },
-    Policy { identify: ComponentExportIndex, authorize: ComponentExportIndex },
-    Formatter { format: ComponentExportIndex },
+    Validator { validate: Function<Validate> },
+    Policy { identify: Function<Identify>, authorize: Function<Authorize> },
+    Formatter { format: Function<Format> },
 }
 
 /// The functions' types, as they are bound.
-type Validate<'a> = (validator::CommandParam<'a>, validator::Context<'a>);
-type Validated = (Result<validator::CommandResult, validator::Rejection>,);
-type Identify<'a> = (&'a [policy::Claim<'a>],);
-type Identified = (Result<Option<IdentityResult>, policy::Denial>,);
-type Authorize<'a> = (IdentityParam<'a>, policy::Action<'a>, Circumstances);
-type Authorized = (Result<(), policy::Denial>,);
-type Format<'a> = (formatter::Event<'a>,);
-type Formatted = (Option<formatter::Status>,);
+macro_rules! signatures {
+    ($($name:ident($($parameter:ty),+) -> $answer:ty;)+) => {
+        $(
+            pub(super) struct $name;
+
+            impl Signature for $name {
+                type Parameters<'a> = ($($parameter,)+);
+                type Answer = ($answer,);
+            }
+        )+
+    };
+}
+
+signatures! {
+    Validate(validator::CommandParam<'a>, validator::Context<'a>)
+        -> Result<validator::CommandResult, validator::Rejection>;
+    Identify(&'a [policy::Claim<'a>]) -> Result<Option<IdentityResult>, policy::Denial>;
+    Authorize(IdentityParam<'a>, policy::Action<'a>, Circumstances) -> Result<(), policy::Denial>;
+    Format(formatter::Event<'a>) -> Option<formatter::Status>;
+}
 
 impl Export {
     pub(super) fn find(hook: Hook, component: &Component) -> Result<Self, String> {
         let interface = format!("antimony:plugin/{}@{}", hook.interface(), super::shape::VERSION);
         let instance = component.get_export_index(None, interface.as_str());
         let instance = instance.ok_or_else(|| format!("{interface} is not exported"))?;
-        let function = |name: &str| {
-            let function = component.get_export_index(Some(&instance), name);
-            function.ok_or_else(|| format!("{interface} lacks the function `{name}`"))
-        };
+        let lacks = |name: &str| format!("{interface} lacks the function `{name}`");
+        macro_rules! function {
+            ($name:literal) => {
+                Function::find(component, &instance, $name).ok_or_else(|| lacks($name))?
+            };
+        }
         Ok(match hook {
-            Hook::CommandValidator => Self::Validator { validate: function("validate")? },
-            Hook::AuthPolicy => Self::Policy { identify: function("identify")?, authorize: function("authorize")? },
-            Hook::StatusFormatter => Self::Formatter { format: function("format")? },
+            Hook::CommandValidator => Self::Validator { validate: function!("validate") },
+            Hook::AuthPolicy => Self::Policy { identify: function!("identify"), authorize: function!("authorize") },
+            Hook::StatusFormatter => Self::Formatter { format: function!("format") },
         })
     }
 
     /// Checks that the functions have the types of the contract.
     fn check(&self, store: &mut Store<CallState>, instance: &Instance) -> wasmtime::Result<()> {
         match self {
-            Self::Validator { validate } => {
-                instance.get_typed_func::<Validate<'_>, Validated>(store, validate)?;
-            }
+            Self::Validator { validate } => validate.check(store, instance),
             Self::Policy { identify, authorize } => {
-                instance.get_typed_func::<Identify<'_>, Identified>(&mut *store, identify)?;
-                instance.get_typed_func::<Authorize<'_>, Authorized>(store, authorize)?;
+                identify.check(store, instance)?;
+                authorize.check(store, instance)
             }
-            Self::Formatter { format } => {
-                instance.get_typed_func::<Format<'_>, Formatted>(store, format)?;
-            }
+            Self::Formatter { format } => format.check(store, instance),
         }
-        Ok(())
     }
 }
 
@@ -147,6 +160,30 @@ pub(super) struct Needs {
     pub(super) tables: u32,
 }
 
+/// A call took longer than it may in all.
+struct Elapsed;
+
+/// What `call` comes to, unless it takes longer than `time`.
+///
+/// Nearly all calls are done when they are polled for the first time, which takes a tick of the clock at most: the time is
+/// measured from there, so that those need no timer.
+async fn within<T>(time: Duration, call: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut call = pin!(call);
+    let mut timer = pin!(None);
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(answer) = call.as_mut().poll(context) {
+            return Poll::Ready(Ok(answer));
+        }
+        if timer.is_none() {
+            // Whatever the call has used of the task's turn, the timer is looked at.
+            timer.set(Some(tokio::task::unconstrained(tokio::time::sleep(time))));
+        }
+        let timer = timer.as_mut().as_pin_mut().expect("it was set just now, or before");
+        timer.poll(context).map(|()| Err(Elapsed))
+    })
+    .await
+}
+
 /// One call: a place among those that may run at once, and a store. The permit comes last: whoever it is left to finds
 /// the instance gone, or put back.
 struct Call<'a> {
@@ -160,22 +197,25 @@ struct Call<'a> {
 macro_rules! call {
     // A macro and not a function: what a call borrows from its arguments differs from one to the next, and there is no
     // way to write down that the future of it is `Send` all the same.
-    ($plugin:ident, $asking:ident, $function:expr, $types:ty => $answer:ty, $arguments:expr) => {{
+    ($plugin:ident, $asking:ident, $function:expr, $arguments:expr) => {{
         $asking.admit()?;
         let mut call = $plugin.begin().await?;
         // Once more: others of its kind may have failed while this one waited for a place.
         $asking.admit()?;
         let place = call.store.data().limits.place();
         let span = tracing::debug_span!("plugin", name = $plugin.name(), hook = %$plugin.info.hook, call = call.id);
-        let answer = place.run(async {
-            let instance = match call.instance {
-                Some((instance, _)) => instance,
-                None => $plugin.instantiate(&mut call).await?,
-            };
-            let function = instance.get_typed_func::<$types, $answer>(&mut call.store, $function)?;
-            function.call_async(&mut call.store, $arguments).await
-        });
-        let answer = tokio::time::timeout($plugin.budget.wall_clock(), answer).instrument(span).await;
+        let answer = {
+            // Pinned where it is made, since it is large and whatever wraps it would move it.
+            let answer = pin!(async {
+                let instance = match call.instance {
+                    Some((instance, _)) => instance,
+                    None => $plugin.instantiate(&mut call).await?,
+                };
+                let function = $function.of(&mut call.store, &instance)?;
+                function.call_async(&mut call.store, $arguments).await
+            });
+            within($plugin.budget.wall_clock(), place.run(answer)).instrument(span).await
+        };
         let (answer,) = $plugin.finish(call, answer)?;
         Ok(answer)
     }};
@@ -279,7 +319,7 @@ impl Plugin {
             let instance = self.pre.instantiate_async(&mut call.store).await?;
             lifecycle.load(&mut call.store, &instance)?.call_describe(&mut call.store).await
         });
-        let answer = tokio::time::timeout(self.budget.wall_clock(), answer).await;
+        let answer = within(self.budget.wall_clock(), answer).await;
         self.finish(call, answer)
     }
 
@@ -290,7 +330,7 @@ impl Plugin {
         context: validator::Context<'_>,
     ) -> Result<Result<validator::CommandResult, validator::Rejection>, CallFailure> {
         let Export::Validator { validate } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, asking, validate, Validate<'_> => Validated, (command, context))
+        call!(self, asking, validate, (command, context))
     }
 
     pub(super) async fn identify(
@@ -299,7 +339,7 @@ impl Plugin {
         claims: &[policy::Claim<'_>],
     ) -> Result<Result<Option<IdentityResult>, policy::Denial>, CallFailure> {
         let Export::Policy { identify, .. } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, asking, identify, Identify<'_> => Identified, (claims,))
+        call!(self, asking, identify, (claims,))
     }
 
     pub(super) async fn authorize(
@@ -310,7 +350,7 @@ impl Plugin {
         circumstances: Circumstances,
     ) -> Result<Result<(), policy::Denial>, CallFailure> {
         let Export::Policy { authorize, .. } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, asking, authorize, Authorize<'_> => Authorized, (user, action, circumstances))
+        call!(self, asking, authorize, (user, action, circumstances))
     }
 
     pub(super) async fn format(
@@ -319,7 +359,7 @@ impl Plugin {
         event: formatter::Event<'_>,
     ) -> Result<Option<formatter::Status>, CallFailure> {
         let Export::Formatter { format } = &self.export else { return Err(self.wrong_hook()) };
-        call!(self, asking, format, Format<'_> => Formatted, (event,))
+        call!(self, asking, format, (event,))
     }
 
     /// Waits for a place among the calls that may run at once.
@@ -336,8 +376,7 @@ impl Plugin {
             self.engine.resume(&mut store, self.name.clone(), call, &self.budget);
             return Ok(Call { store, id: call, instance: Some((instance, use_)), _permit: permit });
         }
-        let mut store = self.engine.store(self.name.clone(), call, &self.budget, self.wasi);
-        store.data_mut().limits.keep_to(self.lane.clone());
+        let store = self.engine.store(self.name.clone(), call, &self.budget, self.lane.clone(), self.wasi);
         Ok(Call { store, id: call, instance: None, _permit: permit })
     }
 
@@ -351,11 +390,7 @@ impl Plugin {
     }
 
     /// Gives the way that a call ended its name.
-    fn finish<T>(
-        &self,
-        call: Call<'_>,
-        answer: Result<wasmtime::Result<T>, tokio::time::error::Elapsed>,
-    ) -> Result<T, CallFailure> {
+    fn finish<T>(&self, call: Call<'_>, answer: Result<wasmtime::Result<T>, Elapsed>) -> Result<T, CallFailure> {
         if self.engine.is_counting() {
             super::author::note_fuel(call.store.get_fuel().unwrap_or(u64::MAX));
         }

@@ -128,6 +128,20 @@ fn check_version(name: &str) -> Result<(), LoadProblem> {
     Err(LoadProblem::Version { found: found.into(), known: VERSION, newer: theirs > ours })
 }
 
+/// Bytes of memory that an instance of `component` begins with, as far as it can be read.
+pub(super) fn memory(component: &[u8]) -> u64 {
+    let mut bytes = 0_u64;
+    for payload in Parser::new(0).parse_all(component).map_while(Result::ok) {
+        if let Payload::MemorySection(memories) = payload {
+            for memory in memories.into_iter().map_while(Result::ok) {
+                let page = 1_u64 << memory.page_size_log2.unwrap_or(16).min(16);
+                bytes = bytes.saturating_add(memory.initial.saturating_mul(page));
+            }
+        }
+    }
+    bytes
+}
+
 /// Names of what a component imports and exports.
 #[derive(Default)]
 pub(super) struct Names {
@@ -213,6 +227,29 @@ mod tests {
         assert!(!shape.wasi);
         let later = ["antimony:plugin/lifecycle@0.1.7", "antimony:plugin/policy@0.1.7"];
         assert!(inspect(&component(&["wasi:cli/environment@0.2.3"], &later), Hook::AuthPolicy).unwrap().wasi);
+    }
+
+    #[test]
+    fn memory_that_an_instance_begins_with_is_counted_over_all_modules() {
+        let module = |minimum| {
+            let mut memories = wasm_encoder::MemorySection::new();
+            let memory_type = wasm_encoder::MemoryType {
+                minimum,
+                maximum: None,
+                memory64: false,
+                shared: false,
+                page_size_log2: None,
+            };
+            memories.memory(memory_type);
+            let mut module = wasm_encoder::Module::new();
+            module.section(&memories);
+            module
+        };
+        let (one, two) = (module(1), module(2));
+        let mut component = Component::new();
+        component.section(&wasm_encoder::ModuleSection(&one)).section(&wasm_encoder::ModuleSection(&two));
+        assert_eq!(memory(&component.finish()), 3 << 16);
+        assert_eq!(memory(b"nonsense"), 0);
     }
 
     #[test]

@@ -130,7 +130,7 @@ async fn configure(
     let time_ms = u32::try_from(TIME.as_millis()).expect("it is a few seconds");
     let wall_clock_ms = u32::try_from(WALL_CLOCK.as_millis()).ok();
     let budget = Budget { time_ms, wall_clock_ms, ..budget };
-    let mut store = engine.store("configure".into(), 0, &budget, shape.wasi);
+    let mut store = engine.store("configure".into(), 0, &budget, engine.lane().clone(), shape.wasi);
     store.data_mut().log.close();
 
     let place = store.data().limits.place();
@@ -149,7 +149,7 @@ async fn configure(
 
     // The memory is now read out through functions that were added to the component: that is the host's own doing, and
     // as much as the memory is large.
-    store.data_mut().limits.lift_time();
+    store.data_mut().limits.lift();
     store.set_hostcall_fuel(usize::MAX);
     let mut instance = WasmtimeWizerComponent { store: &mut store, instance };
     wizer.snapshot_component(&context, &mut instance).await.map_err(unsupported)

@@ -26,7 +26,8 @@ pub(crate) fn hex_digest(digest: impl AsRef<[u8]>) -> String {
 }
 
 /// The digest of a plugin's source, as `sha256:…`: every file of `dir` that goes into the component, those of `wit`,
-/// what its workspace's manifest says for it, the locked versions of what it depends on, and the builder.
+/// those of the crates beside it that it takes from its workspace, what the workspace's manifest says for it, the locked
+/// versions of what it depends on, and the builder.
 ///
 /// Left out is what a build makes (`target`, `node_modules`, components, lock files), what is hidden, prose, and the cases
 /// that it is tested with (`cases.yml`). The
@@ -39,6 +40,9 @@ pub fn digest(dir: &Path, wit: Option<&Path>) -> io::Result<String> {
     collect(dir, "crate", &mut files)?;
     if let Some(wit) = wit.filter(|wit| !wit.starts_with(dir)) {
         collect(wit, "wit", &mut files)?;
+    }
+    for (name, dependency) in local_dependencies(dir)? {
+        collect(&dependency, &name, &mut files)?;
     }
     files.sort();
     let mut hasher = Sha256::new();
@@ -74,6 +78,23 @@ fn surroundings(dir: &Path) -> io::Result<Vec<(&'static str, Vec<String>)>> {
         taken.push(("workspace", inherited(&shared, &manifest)));
     }
     Ok(taken)
+}
+
+/// The crates besides it that a crate takes from its workspace: their names, and the folders that their sources are in.
+fn local_dependencies(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let dir = dir.canonicalize()?;
+    let Some(workspace) = dir.ancestors().find(|dir| dir.join("Cargo.lock").is_file()) else { return Ok(vec![]) };
+    let (manifest, shared) = (dir.join("Cargo.toml"), workspace.join("Cargo.toml"));
+    if !manifest.is_file() || !shared.is_file() {
+        return Ok(vec![]);
+    }
+    let inherited = inherited(&std::fs::read_to_string(shared)?, &std::fs::read_to_string(manifest)?);
+    let path = |line: &String| {
+        let (name, rest) = line.split_once(" = ")?;
+        let (_, path) = rest.split_once("path = \"")?;
+        Some((format!("dependency {name}"), workspace.join(path.split('"').next()?)))
+    };
+    Ok(inherited.iter().filter_map(path).collect())
 }
 
 /// The value of a line `key = "value"`.
@@ -208,6 +229,22 @@ mod tests {
         assert_ne!(with_other_contract, before);
         write(&dir, "src/lib.rs", "// two");
         assert_ne!(digest(&dir, Some(&wit)).unwrap(), with_other_contract);
+    }
+
+    #[test]
+    fn the_digest_changes_with_a_crate_of_the_workspace_that_is_depended_on() {
+        let tree = tempfile::tempdir().unwrap();
+        let dir = tree.path().join("plugin");
+        write(tree.path(), "Cargo.lock", "");
+        let dependencies = "near = { path = \"shared/near\" }\nother = { path = \"other\" }\n";
+        write(tree.path(), "Cargo.toml", &format!("[workspace.dependencies]\n{dependencies}"));
+        write(&dir, "Cargo.toml", "[package]\nname = \"mine\"\n[dependencies]\nnear.workspace = true\n");
+        write(&tree.path().join("shared/near"), "src/lib.rs", "// one");
+        let before = digest(&dir, None).unwrap();
+        write(&tree.path().join("other"), "src/lib.rs", "// one");
+        assert_eq!(digest(&dir, None).unwrap(), before);
+        write(&tree.path().join("shared/near"), "src/lib.rs", "// two");
+        assert_ne!(digest(&dir, None).unwrap(), before);
     }
 
     #[test]

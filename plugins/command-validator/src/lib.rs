@@ -28,6 +28,11 @@ mod bindings {
 /// Set once by `configure`, and part of the snapshot that every call starts from.
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
+/// Nothing is freed in an instance that lives for one call.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ARENA: call_arena::CallArena<call_arena::Linear> = call_arena::CallArena::new(call_arena::Linear);
+
 /// The component.
 pub struct Plugin;
 

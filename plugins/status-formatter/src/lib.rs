@@ -24,6 +24,11 @@ mod bindings {
 #[serde(deny_unknown_fields)]
 struct Settings {}
 
+/// Nothing is freed in an instance that lives for one call.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ARENA: call_arena::CallArena<call_arena::Linear> = call_arena::CallArena::new(call_arena::Linear);
+
 /// The component.
 pub struct Plugin;
 

@@ -20,7 +20,7 @@ use crate::plugins::source;
 const BUDGET: Budget = Budget {
     time_ms: 5_000,
     wall_clock_ms: Some(10_000),
-    memory_bytes: 512 << 20,
+    memory_bytes: Some(512 << 20),
     answer_bytes: 1 << 20,
     log_bytes: 8 << 10,
     table_elements: 50_000,
@@ -194,7 +194,7 @@ async fn describe(engine: &Engine, bytes: &[u8], shape: Shape) -> Result<Descrip
     let linker = engine.linker(shape.wasi).map_err(|error| LoadProblem::Host(error.to_string()))?;
     let pre = linker.instantiate_pre(&component).map_err(contract)?;
     let indices = lifecycle::GuestIndices::new(&pre).map_err(contract)?;
-    let mut store = engine.store("describe".into(), 0, &BUDGET, shape.wasi);
+    let mut store = engine.store("describe".into(), 0, &BUDGET, engine.lane().clone(), shape.wasi);
     let place = store.data().limits.place();
     let call = place.run(async {
         let instance = pre.instantiate_async(&mut store).await?;

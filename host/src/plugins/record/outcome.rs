@@ -54,7 +54,7 @@ pub enum Outcome {
     },
     /// There was no answer, or none that makes sense.
     Failed {
-        /// Short name of the kind of failure, such as `time`.
+        /// Short name of the kind of failure, such as `timeout`.
         kind: String,
         /// What happened.
         message: String,

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::outcome::Outcome;
 
 /// Examples that are kept of each way to differ.
@@ -68,6 +71,33 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// The same as its text says, for other programs: `compared`, `same`, `differing`, the ways to differ with the most
+    /// frequent first, and how times (µs) and memory (bytes) are spread, where that is known.
+    pub fn to_json(&self) -> Value {
+        let differences = self.by_frequency().into_iter().map(|((before, after), group)| {
+            json!({"in-force": before, "candidate": after, "count": group.count, "examples": group.examples})
+        });
+        let differences: Vec<_> = differences.collect();
+        json!({
+            "compared": self.compared(),
+            "same": self.same,
+            "differing": self.differing(),
+            "differences": differences,
+            "candidate-us": Percentiles::of(&self.times),
+            "in-force-us": Percentiles::of(&self.times_in_force),
+            "candidate-memory-bytes": Percentiles::of(&self.memory),
+        })
+    }
+
+    /// The ways to differ, the most frequent first.
+    fn by_frequency(&self) -> Vec<(&(String, String), &Group)> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
+        groups
+    }
+}
+
 fn headline(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Deny { rule, .. } => format!("deny {rule}"),
@@ -81,9 +111,7 @@ fn headline(outcome: &Outcome) -> String {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} decisions: {} the same, {} otherwise", self.compared(), self.same, self.differing())?;
-        let mut groups: Vec<_> = self.groups.iter().collect();
-        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
-        for ((before, after), group) in groups {
+        for ((before, after), group) in self.by_frequency() {
             writeln!(f, "\n  {before} -> {after}: {}", group.count)?;
             for example in &group.examples {
                 writeln!(f, "      {example}")?;
@@ -104,7 +132,7 @@ impl fmt::Display for Comparison {
 }
 
 /// How a figure is spread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Percentiles {
     /// Half of all are as small.
     pub p50: u64,
@@ -230,6 +258,16 @@ mod tests {
         assert!(shown.contains("  allow -> deny quota: 1\n      a third lab\n"), "{shown}");
         assert!(shown.contains("  deny quota -> the same, in other words: 1\n"), "{shown}");
         assert!(shown.contains("p50 7  p90 7  p99 7  max 7"), "{shown}");
+
+        let json = comparison.to_json();
+        assert_eq!((&json["compared"], &json["same"], &json["differing"]), (&json!(13), &json!(1), &json!(12)));
+        let first = json!({
+            "in-force": "deny creator-only", "candidate": "allow", "count": 10,
+            "examples": ["number 0", "number 1", "number 2"],
+        });
+        assert_eq!(json["differences"][0], first);
+        assert_eq!(json["candidate-us"], json!({"p50": 7, "p90": 7, "p99": 7, "max": 7}));
+        assert_eq!(json["in-force-us"], Value::Null);
     }
 
     #[test]

@@ -485,7 +485,7 @@ fn network_of(topology: &Topology) -> &str {
         HostDemand::NetworkMode(mode) => mode.strip_prefix("network "),
         _ => None,
     });
-    named.next().unwrap_or(MANAGEMENT_NETWORK)
+    named.next_back().unwrap_or(MANAGEMENT_NETWORK)
 }
 
 /// Says whether containerlab can run it.
