@@ -71,7 +71,12 @@ pub(crate) async fn stop_start_and_restart_of_a_node_close_its_shells_with_an_an
             }
         }
         assert_eq!((admin.state(&lab).await, node_state(&admin, &lab, "r1").await), (Some(1), "running".to_owned()));
-        peer.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.1").await;
+        // The other end may take a moment to find its neighbour again.
+        eventually(async || match peer.run("ping -c 1 -W 1 10.0.0.1").await {
+            (0, _) => Ok(()),
+            (_, printed) => Err(printed),
+        })
+        .await;
         let mut again = Shell::open(&admin, &lab, "r1").await;
         assert_eq!(again.succeeds(addresses).await, address);
         again.succeeds("ping -c 3 -i 0.2 -W 5 10.0.0.2").await;
