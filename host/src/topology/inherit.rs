@@ -57,6 +57,7 @@ pub(super) fn node(
         startup_delay: levels.iter().find_map(|level| level.startup_delay.as_ref()).map_or(0, |delay| delay.value),
         sysctls: merged(levels, |level| &level.sysctls),
         memory: memory.map(|memory| bytes(memory, places)).transpose()?,
+        runtime: owned(first(levels, |level| &level.runtime)),
         demands,
     })
 }
@@ -100,12 +101,22 @@ pub(super) fn shared_demands(file: &File) -> Vec<HostDemand> {
     demands.extend(network.map(|network| HostDemand::NetworkMode(format!("network {network}"))));
     let bridge = said(&file.mgmt, "bridge");
     demands.extend(bridge.map(|bridge| HostDemand::NetworkMode(format!("bridge {bridge}"))));
+    demands.extend(of_networks(&file.mgmt));
     let mut paths = Vec::new();
     if let Some(authority) = file.settings.as_ref().and_then(|settings| settings.get("certificate-authority")) {
         strings(authority, &mut paths);
     }
     demands.extend(paths.into_iter().filter(leaves_folder).map(|path| HostDemand::Bind(path.to_owned())));
     demands
+}
+
+/// What else `mgmt` says of the management network: it is made on the host, which has an address in it, a route to it and,
+/// by the options of its driver, whatever bridge they name.
+fn of_networks(mgmt: &Option<Value>) -> Vec<HostDemand> {
+    const HARMLESS: [&str; 4] = ["network", "bridge", "mtu", "skip-when-unused"];
+    let Some(Value::Object(keys)) = mgmt else { return vec![] };
+    let others = keys.iter().filter(|(key, value)| !HARMLESS.contains(&key.as_str()) && !value.is_null());
+    others.map(|(key, value)| HostDemand::NetworkMode(format!("mgmt {key}: {value}"))).collect()
 }
 
 /// The network that containerlab puts nodes into unless told otherwise.
@@ -157,10 +168,15 @@ fn mounts(levels: Levels<'_>, places: &Places<'_>) -> Result<Vec<String>, Topolo
 }
 
 /// Whether a path leads out of the topology's own folder. So does an address: what it names is fetched by the host, from
-/// wherever that gets. Text with line ends is a file's content, written where its path could be.
+/// wherever that gets. What can't be a path ends what it is written into, such as the settings of the host's ssh.
 fn leaves_folder(path: &&str) -> bool {
-    let leads_out = path.starts_with(['/', '~']) || path.split('/').any(|part| part == "..") || path.contains("://");
-    !path.contains('\n') && leads_out
+    let is_path = !path.contains(|c: char| c.is_control() || c == '"');
+    !is_path || path.starts_with(['/', '~']) || path.split('/').any(|part| part == "..") || path.contains("://")
+}
+
+/// Whether it is a file's content, written where its path could be.
+fn is_content(text: &str) -> bool {
+    text.contains('\n')
 }
 
 /// Paths outside the topology's own folder that containerlab would read on the node's behalf.
@@ -170,8 +186,9 @@ fn host_paths(levels: Levels<'_>) -> Vec<String> {
     for credentials in levels.iter().filter_map(|level| level.credentials.as_ref()) {
         paths.extend(credentials.get("identity-file").and_then(Value::as_str));
     }
-    paths.extend(first(levels, |level| &level.startup_config).map(|path| path.value.as_str()));
-    paths.extend(first(levels, |level| &level.license).map(|path| path.value.as_str()));
+    let files = [first(levels, |level| &level.startup_config), first(levels, |level| &level.license)];
+    let files = files.into_iter().flatten().map(|file| file.value.as_str());
+    paths.extend(files.filter(|file| !is_content(file)));
     paths.extend(entries(levels, |level| &level.env_files).map(|path| path.value.as_str()));
     if let Some(extras) = levels.iter().find_map(|level| level.extras.as_ref()) {
         strings(extras, &mut paths);
@@ -200,6 +217,14 @@ fn is_privileged(levels: Levels<'_>, kind: &str) -> bool {
         || shares(|level| &level.cgroupns_mode)
         || levels.iter().any(|level| !level.security_opts.is_empty())
         || levels.iter().filter_map(|level| level.stages.as_ref()).any(runs_on_host)
+        || levels.iter().filter_map(|level| level.credentials.as_ref()).any(says_more_to_ssh)
+}
+
+/// Whether the user name of credentials is none. containerlab writes it as it is into the settings of the host's ssh, where
+/// a line end begins another setting, such as a command to run.
+fn says_more_to_ssh(credentials: &Value) -> bool {
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "._@$-".contains(c));
+    credentials.get("username").is_some_and(|name| !name.is_null() && !name.as_str().is_some_and(is_name))
 }
 
 /// Whether stages have a command with `target: host`.

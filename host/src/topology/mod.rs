@@ -92,6 +92,8 @@ pub struct Node {
     pub sysctls: BTreeMap<String, String>,
     /// `memory` limit, in bytes.
     pub memory: Option<u64>,
+    /// `runtime`: the engine that containerlab shall make it with, where the file names one.
+    pub runtime: Option<String>,
     /// What it asks of the host beyond an ordinary container.
     pub demands: Vec<HostDemand>,
 }

@@ -67,6 +67,7 @@ pub(super) struct NodeDef {
     pub(super) env_files: Vec<Text>,
     pub(super) stages: Option<serde_json::Value>,
     pub(super) extras: Option<serde_json::Value>,
+    pub(super) runtime: Option<Text>,
     pub(super) cgroup_parent: Option<Text>,
     pub(super) identity_file: Option<Text>,
     pub(super) credentials: Option<serde_json::Value>,
@@ -248,7 +249,7 @@ keyed!(
     "network-mode" => network_mode, "ports" => ports, "pid-mode" => pid_mode, "cgroupns-mode" => cgroupns_mode,
     "security-opts" => security_opts, "startup-config" => startup_config, "license" => license,
     "env-files" => env_files, "stages" => stages, "extras" => extras,
-    "cgroup-parent" => cgroup_parent, "identity-file" => identity_file, "credentials" => credentials,
+    "runtime" => runtime, "cgroup-parent" => cgroup_parent, "identity-file" => identity_file, "credentials" => credentials,
 );
 keyed!(
     LinkDef, "a mapping with `endpoints`",
@@ -343,7 +344,6 @@ const OTHER_NODE_KEYS: &[&str] = &[
     "position",
     "publish",
     "restart-policy",
-    "runtime",
     "sandbox",
     "shm-size",
     "suppress-startup-config",

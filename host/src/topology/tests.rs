@@ -145,6 +145,15 @@ fn everything_that_reaches_for_the_host_is_a_demand() {
     assert_eq!(demands("startup-config: 'http://127.0.0.1/x'"), [HostDemand::Bind("http://127.0.0.1/x".into())]);
     assert_eq!(demands("identity-file: /root/key"), [HostDemand::Bind("/root/key".into())]);
     assert_eq!(demands("credentials: {identity-file: ~/key}"), [HostDemand::Bind("~/key".into())]);
+    assert_eq!(demands("credentials: {username: admin@lab, password: \"a b'c\"}"), []);
+    // Written into the settings of the host's ssh, where a line end would begin another setting.
+    let said = "x\\nHost *\\n\\tProxyCommand /bin/evil";
+    assert_eq!(demands(&format!("credentials: {{username: \"{said}\"}}")), [HostDemand::Privileged]);
+    assert_eq!(
+        demands("credentials: {identity-file: \"k\\nProxyCommand x\"}"),
+        [HostDemand::Bind("k\nProxyCommand x".into())]
+    );
+    assert_eq!(demands("startup-config: \"hostname r1\\n/etc\""), []);
     assert_eq!(demands("cgroup-parent: /"), [HostDemand::Privileged]);
     let of = |text: &str| parse(&format!("name: x\n{text}")).nodes[0].demands.clone();
     for kind in ["host", "Host", "ext-container", "k8s-kind"] {
@@ -152,7 +161,16 @@ fn everything_that_reaches_for_the_host_is_a_demand() {
     }
     assert_eq!(of("topology: {nodes: {br0: {kind: bridge}}}"), [HostDemand::NetworkMode("bridge br0".into())]);
     let linux = "topology: {nodes: {r1: {kind: linux}}}";
-    assert_eq!(of(&format!("mgmt: {{network: clab, ipv4-subnet: 10.0.0.0/8}}\n{linux}")), []);
+    assert_eq!(of(&format!("mgmt: {{network: clab, mtu: 1400}}\n{linux}")), []);
+    assert_eq!(
+        of(&format!(
+            "mgmt: {{ipv4-subnet: 10.0.0.0/8, driver-opts: {{com.docker.network.bridge.name: br0}}}}\n{linux}"
+        )),
+        [
+            HostDemand::NetworkMode("mgmt driver-opts: {\"com.docker.network.bridge.name\":\"br0\"}".into()),
+            HostDemand::NetworkMode("mgmt ipv4-subnet: \"10.0.0.0/8\"".into()),
+        ]
+    );
     assert_eq!(
         of(&format!("mgmt: {{network: others, bridge: docker0}}\n{linux}")),
         [HostDemand::NetworkMode("network others".into()), HostDemand::NetworkMode("bridge docker0".into())]

@@ -132,7 +132,7 @@ impl RuntimeDriver for ContainerlabRuntime {
     }
 
     fn check(&self, topology: &Topology) -> Result<(), RuntimeError> {
-        check(topology)
+        check(topology, self.shared.engine())
     }
 
     async fn deploy(
@@ -141,7 +141,7 @@ impl RuntimeDriver for ContainerlabRuntime {
         log: LogSink,
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError> {
-        check(&spec.topology)?;
+        check(&spec.topology, self.shared.engine())?;
         if self.closing.is_cancelled() {
             return Err(RuntimeError::Cancelled);
         }
@@ -225,6 +225,11 @@ impl RuntimeDriver for ContainerlabRuntime {
 impl Shared {
     pub(super) fn docker(&self) -> &Docker {
         self.watch.docker()
+    }
+
+    /// What containerlab makes containers with.
+    fn engine(&self) -> &str {
+        self.config.runtime.as_deref().unwrap_or("docker")
     }
 
     /// Whether Docker's API shows the containers that containerlab makes: that of Docker, and that of podman, which is the
@@ -489,14 +494,21 @@ fn network_of(topology: &Topology) -> &str {
 }
 
 /// Says whether containerlab can run it.
-fn check(topology: &Topology) -> Result<(), RuntimeError> {
+fn check(topology: &Topology, engine: &str) -> Result<(), RuntimeError> {
     if topology.nodes.is_empty() {
         return Err(RuntimeError::Unsupported("the topology has no nodes".to_owned()));
     }
-    topology.nodes.iter().try_for_each(check_node)
+    topology.nodes.iter().try_for_each(|node| check_node(node, engine))
 }
 
-fn check_node(node: &Node) -> Result<(), RuntimeError> {
+fn check_node(node: &Node, engine: &str) -> Result<(), RuntimeError> {
+    // What another engine runs, this server would neither see nor take away.
+    if let Some(other) = node.runtime.as_deref().filter(|runtime| *runtime != engine) {
+        let name = &node.name;
+        return Err(RuntimeError::Unsupported(format!(
+            "node {name}: `runtime: {other}`, but this server runs labs with {engine}; leave the key out"
+        )));
+    }
     let (name, kind) = (&node.name, node.kind.as_str());
     let image = node.image.as_deref().unwrap_or_default();
     if image.trim().is_empty() && !KINDS_WITHOUT_IMAGE.contains(&kind) {
@@ -545,7 +557,7 @@ mod tests {
 
     fn checked(topology: &str) -> Result<(), String> {
         let topology = Topology::parse(&format!("name: x\ntopology:\n{topology}")).unwrap();
-        check(&topology).map_err(|error| error.to_string())
+        check(&topology, "docker").map_err(|error| error.to_string())
     }
 
     #[test]
@@ -561,6 +573,13 @@ mod tests {
         }
         let said = checked("  nodes: {r1: {kind: linux, image: a}, r2: {kind: linux}}").unwrap_err();
         assert!(said.starts_with("node r2: there is no image"), "{said}");
+    }
+
+    #[test]
+    fn a_node_is_made_with_the_engine_that_the_server_sees() {
+        assert_eq!(checked("  nodes: {r1: {kind: linux, image: a, runtime: docker}}"), Ok(()));
+        let said = checked("  defaults: {runtime: podman}\n  nodes: {r1: {kind: linux, image: a}}").unwrap_err();
+        assert!(said.starts_with("node r1: `runtime: podman`, but this server runs labs with docker"), "{said}");
     }
 
     #[test]

@@ -71,9 +71,9 @@ pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
     note("entries in /etc/hosts", clear_hosts(Path::new(HOSTS), Path::new(HOSTS_LOCK), instance));
     let ssh = format!("/etc/ssh/ssh_config.d/clab-{instance}.conf");
     note(&ssh, std::fs::remove_file(&ssh));
-    let mut names: BTreeSet<String> = containers.iter().cloned().collect();
-    names.extend(containers.iter().map(|container| format!("clab-park-{container}")));
-    names.extend(namespaces_of(instance));
+    let mut names = namespaces_of(instance);
+    // Where `prefix` is empty, a container has the name of its node, and a namespace by that name may be anybody's.
+    names.extend(containers.iter().filter(|container| leads_nowhere(&Path::new(NAMESPACES).join(container))).cloned());
     for name in names {
         let path = Path::new(NAMESPACES).join(name);
         note(&path.display().to_string(), remove_namespace(&path));
@@ -81,13 +81,18 @@ pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
     problems
 }
 
-/// The named network namespaces of an instance whose containers somebody else may have removed. No other's name begins like
-/// this, for that of an instance has its time and a random part in it.
-fn namespaces_of(instance: &str) -> Vec<String> {
-    let begins = [format!("clab-{instance}-"), format!("clab-park-clab-{instance}-")];
+/// Whether it is a link to the namespace of a process that has ended.
+fn leads_nowhere(path: &Path) -> bool {
+    let to_process = std::fs::read_link(path).is_ok_and(|target| target.starts_with("/proc"));
+    to_process && !path.exists()
+}
+
+/// The named network namespaces of an instance, also of containers that somebody else has removed. No other's name has the
+/// instance's in it, which has its time and a random part.
+fn namespaces_of(instance: &str) -> BTreeSet<String> {
+    let named = format!("{instance}-");
     let there = std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten();
-    let names = there.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| begins.iter().any(|begin| name.starts_with(begin))).collect()
+    there.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.contains(&named)).collect()
 }
 
 /// Removes a named network namespace: a link to that of a process, or one that is mounted there.
@@ -177,6 +182,18 @@ mod tests {
     #[test]
     fn a_block_without_an_end_is_left_alone() {
         assert_eq!(without_block("x\n###### CLAB-a-START ######\ny\n", "a"), None);
+    }
+
+    #[test]
+    fn a_namespace_that_only_has_the_name_of_a_node_counts_as_left_when_it_leads_to_no_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("mounted"), "").unwrap();
+        std::os::unix::fs::symlink("/proc/self/ns/net", path("alive")).unwrap();
+        std::os::unix::fs::symlink("/proc/4194305/ns/net", path("ended")).unwrap();
+        std::os::unix::fs::symlink("/run/netns/other", path("elsewhere")).unwrap();
+        let found = ["mounted", "alive", "ended", "elsewhere", "none"].map(|name| leads_nowhere(&path(name)));
+        assert_eq!(found, [false, false, true, false, false]);
     }
 
     #[tokio::test]

@@ -59,7 +59,7 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
         )));
     }
     // There is no management network here that it could be.
-    let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if mode.starts_with("network ") || mode.starts_with("bridge "));
+    let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if ["network ", "bridge ", "mgmt "].iter().any(|of| mode.starts_with(of)));
     if let Some(demand) = node.demands.iter().find(|demand| !management(demand)) {
         let asked = match demand {
             HostDemand::Bind(bind) => format!("binds ({bind})"),
