@@ -102,7 +102,7 @@ impl From<bollard::errors::Error> for DockerError {
             bollard::errors::Error::DockerResponseServerError { status_code, message } => {
                 Self::of_status(status_code, message)
             }
-            error => Self::Broken(chain(&error)),
+            error => Self::Broken(cause(&error)),
         }
     }
 }
@@ -113,18 +113,13 @@ impl DockerError {
     }
 }
 
-/// An error with all its causes, which say more than it does itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
+/// An error's innermost cause, such as what the system says; the layers around it name libraries, which tells a user nothing.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
     }
-    text
+    innermost.to_string()
 }
 
 /// Where an engine listens.
@@ -237,7 +232,7 @@ impl Docker {
             Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), longest, &both),
             Address::Tcp(authority) => bollard::Docker::connect_with_http(authority, longest, &both),
         };
-        let api = api.map_err(|error| unreachable(chain(&error)))?;
+        let api = api.map_err(|error| unreachable(cause(&error)))?;
         let version = EngineVersion {
             engine: answer.version,
             api: theirs,

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Address, CONNECT_LIMIT, Docker, DockerError, LIMIT, chain};
+use super::{Address, CONNECT_LIMIT, Docker, DockerError, LIMIT, cause};
 
 /// Most bytes of an answer that is read whole.
 const LARGEST: usize = 1 << 20;
@@ -86,7 +86,7 @@ impl Docker {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(DockerError::Broken(format!("{} instead of a connection for a terminal", response.status())));
         }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|error| DockerError::Broken(chain(&error)))?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| DockerError::Broken(cause(&error)))?;
         Ok(TokioIo::new(upgraded))
     }
 }
@@ -119,7 +119,7 @@ async fn send(
             exchange(stream, request).await
         }
     };
-    let response = response.map_err(|error| DockerError::Broken(chain(&error)))?;
+    let response = response.map_err(|error| DockerError::Broken(cause(&error)))?;
     let status = response.status();
     if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
@@ -177,7 +177,7 @@ impl Stream {
                     None => self.0 = State::Over,
                     Some(Err(error)) => {
                         self.0 = State::Over;
-                        return Err(DockerError::Broken(chain(&error)));
+                        return Err(DockerError::Broken(cause(&error)));
                     }
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
