@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 
 use antimony_host::labs::model::{LabId, NodeState, NodeStatus};
 use antimony_host::runtime::containerlab::{ContainerlabConfig, ContainerlabRuntime, probe};
-use antimony_host::runtime::{InstanceSpec, LogSink, NodeAction, RuntimeDriver, RuntimeError};
+use antimony_host::runtime::{InstanceSpec, LogSink, NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use antimony_host::topology::Topology;
 use tokio_util::sync::CancellationToken;
+
+#[path = "../docker/harness.rs"]
+#[expect(dead_code, reason = "the tests of the engine use the rest")]
+mod harness;
 
 /// The image that the test script makes.
 const IMAGE: &str = "lab/busybox:1";
@@ -27,7 +31,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
-        let config = ContainerlabConfig { stop_timeout: 2, ..ContainerlabConfig::default() };
+        Self::with(ContainerlabConfig { stop_timeout: 2, ..ContainerlabConfig::default() }).await
+    }
+
+    async fn with(config: ContainerlabConfig) -> Option<Self> {
         let found = match probe(&config).await {
             Ok(found) => found,
             Err(missing) => {
@@ -277,5 +284,55 @@ async fn a_link_to_the_host_is_made_and_taken_away() {
     assert!(there());
     bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
     assert!(!there());
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_while_another_is_stopped_is_told() {
+    let Some(bench) = Bench::new().await else { return };
+    let nodes = "    r1: {kind: linux, cmd: sleep 600}\n    r2: {kind: linux}\n";
+    let spec = bench.spec("cdrv-beside-", &body(nodes, ""));
+    let deployed = bench.deploy(&spec).await.unwrap();
+    let r2 = deployed[1].container_name.clone();
+    let mut events = bench.runtime.watch();
+    let removed = async {
+        assert!(Command::new("docker").args(["rm", "-f", &r2]).output().unwrap().status.success());
+        loop {
+            match events.recv().await.unwrap() {
+                RuntimeEvent::Node { instance, node, state: NodeState::Exited }
+                    if instance == spec.name && node == "r2" =>
+                {
+                    break;
+                }
+                _ => {}
+            }
+        }
+    };
+    let (stopped, removed) = tokio::join!(
+        bench.runtime.node(&spec.name, "r1", NodeAction::Stop),
+        tokio::time::timeout(Duration::from_secs(60), removed)
+    );
+    assert_eq!(stopped.unwrap().state, NodeState::Exited);
+    removed.unwrap();
+    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_on_another_engine_fails_and_is_taken_away_there() {
+    let Some(own) = harness::OwnEngine::start("containerlab and the server with different engines").await else {
+        return;
+    };
+    let shared = ContainerlabConfig::default().engine_address();
+    let config = ContainerlabConfig {
+        docker_host: Some(own.host()),
+        environment: [("DOCKER_HOST".to_owned(), shared)].into(),
+        ..ContainerlabConfig::default()
+    };
+    let Some(bench) = Bench::with(config).await else { return };
+    let spec = bench.spec("cdrv-other-", &body("    r1: {kind: linux}\n", ""));
+    let said = bench.deploy(&spec).await.unwrap_err().to_string();
+    assert!(said.contains("another engine than unix://") && said.contains("dockerHost"), "{said}\n{}", bench.logged());
+    assert!(bench.logged().contains(&format!("clab-{}-r1", spec.name)), "it was deployed: {}", bench.logged());
     bench.assert_gone(&spec.name);
 }

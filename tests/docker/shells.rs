@@ -150,6 +150,23 @@ async fn what_runs_in_a_shell_ends_with_it_however_that_ends() {
     assert!(docker.open_pty(&lab.name, "r1", request(&[&["sh"]])).await.is_err(), "the server is closing");
 }
 
+#[tokio::test]
+async fn a_shell_that_throws_its_environment_away_is_ended_all_the_same() {
+    let Some(docker) = engine("shells without their environment").await else { return };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "sleep 1000");
+    let pty = docker.open_pty(&lab.name, "r1", request(&[&["sh", "-i"]])).await.unwrap();
+    say(&pty, "exec env -i sleep 43217\n").await;
+    until("the other program", async || runs(&lab, "r1", "sleep 43217").then_some(())).await;
+    pty.control.terminate();
+    let how = end(pty).await;
+    if nix::unistd::geteuid().is_root() && docker.host().starts_with("unix://") {
+        assert!(how.starts_with("signal ") || how.starts_with("exit status "), "{how}");
+    }
+    // Where it can't be ended, it isn't said that it was.
+    assert_eq!(runs(&lab, "r1", "sleep 43217"), how == antimony_host::runtime::NOT_ENDED, "{how}");
+}
+
 /// Says which lab the process that a test kills shall open a shell in, and as which server.
 const VICTIM: &str = "ANTIMONY_TEST_VICTIM";
 

@@ -99,3 +99,46 @@ async fn what_was_announced_is_no_loss() {
         assert!(!format!("{event:?}").contains(&lab.name), "{event:?}");
     }
 }
+
+#[tokio::test]
+async fn what_happens_to_others_while_one_node_is_worked_on_is_told() {
+    let Some(docker) = engine("changes beside announced ones").await else { return };
+    let lab = Lab::new(&docker);
+    for node in ["r1", "r2", "r3"] {
+        lab.run(node, &[], "sleep 1000");
+    }
+    let watch = docker.watch();
+    watch.ready().await;
+    let mut events = watch.subscribe();
+    let expected = watch.expect_node(&lab.name, "r1");
+    lab.docker(&["kill", &lab.container("r1")]);
+    watch.look(&lab.name).await.unwrap();
+    lab.docker(&["rm", "-f", &lab.container("r2")]);
+    assert_eq!(next(&mut events, &lab.name).await, "r2 Exited", "at once, and nothing of r1");
+    drop(expected);
+    assert_eq!(next(&mut events, &lab.name).await, "r1 Exited");
+
+    let expected = watch.expect_node(&lab.name, "r1");
+    lab.docker(&["rm", "-f", &lab.container("r1"), &lab.container("r3")]);
+    assert_eq!(next(&mut events, &lab.name).await, "r3 Exited");
+    let lost = next(&mut events, &lab.name).await;
+    assert!(lost.starts_with("lost: "), "{lost}");
+    drop(expected);
+}
+
+#[tokio::test]
+async fn nodes_that_have_gone_while_a_lab_was_worked_on_are_told_afterwards() {
+    let Some(docker) = engine("nodes that go meanwhile").await else { return };
+    let lab = Lab::new(&docker);
+    lab.run("r1", &[], "sleep 1000");
+    lab.run("r2", &[], "sleep 1000");
+    let watch = docker.watch();
+    watch.ready().await;
+    let mut events = watch.subscribe();
+    let expected = watch.expect(&lab.name);
+    lab.docker(&["rm", "-f", &lab.container("r1")]);
+    watch.look(&lab.name).await.unwrap();
+    drop(expected);
+    assert_eq!(next(&mut events, &lab.name).await, "r1 Exited");
+    assert_eq!(next(&mut events, &lab.name).await, "r2 Running");
+}

@@ -138,9 +138,13 @@ pub struct Pty {
     pub output: mpsc::Receiver<Bytes>,
     /// Everything else that can be done to it.
     pub control: Box<dyn PtyControl>,
-    /// Told once, when the process has ended, with a short description such as `exit status 0` or `signal 9`.
+    /// Told once, when the process has ended, with a short description such as `exit status 0` or `signal 9`;
+    /// or [`NOT_ENDED`].
     pub exit: oneshot::Receiver<String>,
 }
+
+/// Told as the exit of a terminal that is gone while its process goes on, because there was no way to end it.
+pub const NOT_ENDED: &str = "its process could not be ended";
 
 /// What can be done to an open terminal besides reading and writing.
 pub trait PtyControl: Send + Sync {

@@ -21,7 +21,7 @@ use super::utf8::Utf8Stream;
 use crate::history::pace::Pace;
 use crate::history::{History, Retention};
 use crate::plugins::decision::ShellInfo;
-use crate::runtime::Pty;
+use crate::runtime::{NOT_ENDED, Pty};
 
 /// Bytes of output that are kept per shell.
 const OUTPUT_CAPACITY: usize = 1024 * 1024;
@@ -237,7 +237,7 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
                 }
             }
             () = async { tokio::time::sleep_until(give_up.expect("guarded")).await }, if give_up.is_some() => {
-                ending = Some(Ending::Broken("its process could not be ended".into()));
+                ending = Some(Ending::Broken(NOT_ENDED.into()));
                 break;
             }
         }
@@ -245,9 +245,14 @@ async fn run(session: Arc<Session>, pty: Pty, queue: mpsc::UnboundedReceiver<Byt
     append(&session.output, text.finish());
     writer.abort();
     match ending {
+        // The runtime says that it has not come about.
+        Some(Ending::Closed(_) | Ending::Idle(_)) if exit.try_recv().is_ok_and(|how| how == NOT_ENDED) => {
+            Ending::Broken(NOT_ENDED.into())
+        }
         Some(ending) => ending,
         // The output ended by itself: the process has gone, or goes right now.
         None => match tokio::time::timeout(END_TIMEOUT, &mut exit).await {
+            Ok(Ok(how)) if how == NOT_ENDED => Ending::Broken(how),
             Ok(Ok(how)) => Ending::Exited(how),
             Ok(Err(_)) => Ending::Exited("its node has gone".into()),
             Err(_) => {

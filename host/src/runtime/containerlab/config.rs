@@ -15,7 +15,11 @@ use serde_json::Value;
 pub struct ContainerlabConfig {
     /// The program: a path, or a name that is looked up in `PATH`.
     pub program: PathBuf,
-    /// What containerlab is given as `--runtime`: `docker`, `podman` or `c9s`. Left out: containerlab's own default, Docker.
+    /// What containerlab is given as `--runtime`: `docker`, or `podman`, which takes a containerlab that was built with it,
+    /// and podman's address as `dockerHost`. `c9s` is passed on as well, but containerlab 0.79 doesn't know it. Left out:
+    /// containerlab's own default, Docker.
+    #[schemars(extend("enum" = ["docker", "podman", "c9s", null]))]
+    #[serde(deserialize_with = "runtime")]
     pub runtime: Option<String>,
     /// Where the container engine listens, such as `unix:///var/run/docker.sock` or `tcp://192.0.2.1:2375`. Left out:
     /// `DOCKER_HOST` of the server's environment, else `unix:///var/run/docker.sock`.
@@ -37,6 +41,18 @@ pub struct ContainerlabConfig {
 
 /// Longest time that a node may take to stop, in seconds.
 const MAX_STOP_TIMEOUT: u64 = 3600;
+
+/// What may be asked of containerlab: with a mistyped name every deploy would fail.
+const RUNTIMES: [&str; 3] = ["docker", "podman", "c9s"];
+
+fn runtime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(name) if !RUNTIMES.contains(&name.as_str()) => {
+            Err(serde::de::Error::custom(format!("{name} is none of {}", RUNTIMES.join(", "))))
+        }
+        name => Ok(name),
+    }
+}
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     match u64::deserialize(deserializer)? {
@@ -96,6 +112,7 @@ mod tests {
         assert_eq!((said.runtime.as_deref(), said.stop_timeout), (Some("podman"), 3));
         assert_eq!(said.engine_address(), "unix:///x");
         assert!(read("{stopTimeout: 0}").unwrap_err().to_string().contains("between 1 and 3600"));
+        assert!(read("{runtime: dokcer}").unwrap_err().to_string().contains("none of docker, podman"));
         assert!(read("{progam: x}").is_err());
     }
 }

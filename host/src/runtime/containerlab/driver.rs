@@ -314,6 +314,16 @@ impl Shared {
             Ok(_) => self.nodes(&spec.name).await,
             Err(error) => Err(explain(error, &dir)),
         };
+        let is_made = |node: &Node| !KINDS_WITHOUT_IMAGE.contains(&node.kind.as_str());
+        let elsewhere = result.as_ref().is_ok_and(Vec::is_empty) && spec.topology.nodes.iter().any(is_made);
+        let result = if elsewhere {
+            Err(RuntimeError::Failed(format!(
+                "containerlab deployed on another engine than {}: set containerlab.dockerHost",
+                self.found.engine.address
+            )))
+        } else {
+            result
+        };
         match result {
             Ok(mut nodes) => {
                 let place = |name: &str| spec.topology.nodes.iter().position(|node| node.name == name);
@@ -325,7 +335,7 @@ impl Shared {
                 if *cut_short {
                     self.wait_for_late_containers(&spec.name).await;
                 }
-                let gone = self.take_down(&spec.name, Some(&file), rendered.network, log).await;
+                let gone = self.take_down(&spec.name, Some(&file), rendered.network, elsewhere, log).await;
                 // Containerlab's own folder, which it removes only together with containers.
                 let _ = tokio::fs::remove_dir_all(dir.join(format!("clab-{}", spec.name))).await;
                 match gone {
@@ -341,7 +351,7 @@ impl Shared {
         // One that a server had begun which was killed.
         let file = leftovers::topology_file(instance);
         leftovers::end_runs(&self.found.program.path, &file.to_string_lossy()).await;
-        self.take_down(instance, None, None, log).await
+        self.take_down(instance, None, None, false, log).await
     }
 
     /// Gives the engine the time to show what it was making when a run was cut short, up to the first such container.
@@ -371,24 +381,31 @@ impl Shared {
             let late = self.docker().containers(Some(&spec.name)).await.is_ok_and(|late| !late.is_empty());
             if late {
                 // It says in the log what it couldn't do, and is tried again.
-                let _ = self.take_down(&spec.name, Some(&file), None, log).await;
+                let _ = self.take_down(&spec.name, Some(&file), None, false, log).await;
             }
         }
     }
 
     /// Removes whatever there is of an instance. `network` is a management network that it may have made before any container.
+    /// `elsewhere`: there is something that the engine doesn't show.
     async fn take_down(
         &self,
         instance: &str,
         file: Option<&Path>,
         network: Option<String>,
+        elsewhere: bool,
         log: &LogSink,
     ) -> Result<(), RuntimeError> {
+        let elsewhere = elsewhere || !matches!(self.config.runtime.as_deref(), None | Some("docker"));
         let before = self.docker().containers(Some(instance)).await?;
         let mut networks = self.docker().networks_of(instance).await?;
         networks.extend(network.into_iter().chain([MANAGEMENT_NETWORK.to_owned()]));
+        let mut unseen = Ok(());
         if !before.is_empty() {
-            self.run_destroy(instance, file, &before, log).await;
+            let _ = self.run_destroy(instance, file, &before, log).await;
+        } else if elsewhere {
+            // Nothing else here reaches that engine, so what containerlab says is all that is known.
+            unseen = self.run_destroy(instance, file, &before, log).await;
         }
         // What counts is what is left: containerlab reports success although it could not remove a container.
         for container in self.docker().containers(Some(instance)).await? {
@@ -411,15 +428,26 @@ impl Shared {
             let more = if left.len() > 1 { format!(" and {} more", left.len() - 1) } else { String::new() };
             return Err(RuntimeError::Failed(format!("container {}{more} could not be removed", container.name)));
         }
+        unseen.map_err(failed)?;
         log.line(&format!("Nothing is left of {instance}"));
         Ok(())
     }
 
-    /// Lets containerlab destroy it. Whether that worked is seen by what is left.
-    async fn run_destroy(&self, instance: &str, file: Option<&Path>, containers: &[Container], log: &LogSink) {
+    /// Lets containerlab destroy it. Whether that worked is seen by what is left, where the engine shows that.
+    async fn run_destroy(
+        &self,
+        instance: &str,
+        file: Option<&Path>,
+        containers: &[Container],
+        log: &LogSink,
+    ) -> Result<(), RunError> {
         let noted = containers.iter().find_map(|container| container.topology_file.clone());
         let file = file.map(Path::to_owned).or(noted).filter(|file| file.is_file());
-        let mut arguments: Vec<OsString> = words(["destroy".as_ref(), "--keep-mgmt-net".as_ref()]);
+        let mut arguments: Vec<OsString> = words(["destroy".as_ref()]);
+        if !containers.is_empty() {
+            // It is removed when nobody is about to use it. On another engine nobody else would do it.
+            arguments.extend(words(["--keep-mgmt-net".as_ref()]));
+        }
         let mut dir = PathBuf::from("/");
         match &file {
             Some(file) => {
@@ -433,8 +461,14 @@ impl Shared {
         }
         let never = CancellationToken::new();
         let run = Run { arguments, dir: &dir, log, cancel: &never, limit: Some(DESTROY_LIMIT) };
-        if let Err(error) = self.program.run(run).await {
-            log.line(&format!("containerlab could not destroy {instance}: {error}"));
+        match self.program.run(run).await {
+            Ok(_) => Ok(()),
+            // It calls a lab without containers an error.
+            Err(RunError::Failed(reason)) if containers.is_empty() && reason.contains("not found") => Ok(()),
+            Err(error) => {
+                log.line(&format!("containerlab could not destroy {instance}: {error}"));
+                Err(error)
+            }
         }
     }
 

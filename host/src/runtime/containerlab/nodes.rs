@@ -32,7 +32,7 @@ impl Shared {
         let turn = self.turn(instance, node);
         let _turn = turn.lock().await;
         let container = self.container(instance, node).await?;
-        let _expected = self.watch.expect(instance);
+        let _expected = self.watch.expect_node(instance, node);
         if matches!(action, NodeAction::Stop | NodeAction::Restart) {
             self.change(&container, "stop").await?;
         }

@@ -90,8 +90,23 @@ impl View {
     }
 }
 
-/// How many want changes of which instance to be taken as expected.
-type Expectations = HashMap<String, usize>;
+/// What is expected to change: a whole instance, or one node of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct Subject {
+    instance: String,
+    node: Option<String>,
+}
+
+/// An announced change that is under way.
+#[derive(Debug, Default)]
+struct Expectation {
+    /// How many want it to be taken as expected.
+    holders: usize,
+    /// The nodes that the instance had when it was announced.
+    nodes: BTreeSet<String>,
+}
+
+type Expectations = HashMap<Subject, Expectation>;
 
 /// A way to the task. Cheap to clone; the task ends with the last one.
 #[derive(Debug, Clone)]
@@ -106,23 +121,24 @@ pub struct Watch {
 #[derive(Debug)]
 enum Command {
     /// An expectation is over.
-    Over(String),
+    Over(Subject),
     /// Look at this lab now, and answer when that has been done.
     Look { lab: String, done: oneshot::Sender<Result<(), DockerError>> },
 }
 
-/// While this is held, whatever happens to the instance is taken as asked for: nothing is told about it, and nothing
-/// that follows its nodes takes it for gone. Afterwards the states of its nodes are told once, if it has any.
+/// While this is held, whatever happens to the instance, or to the one node, is taken as asked for: nothing is told about
+/// it, and nothing that follows the nodes of such an instance takes it for gone. Afterwards the states of its nodes are told
+/// once, also of those that it has no more; but nothing, if it has none left.
 #[derive(Debug)]
 pub struct Expected {
-    instance: String,
+    subject: Subject,
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
         // Where the task is gone nobody is told anything any more.
-        let _ = self.commands.send(Command::Over(std::mem::take(&mut self.instance)));
+        let _ = self.commands.send(Command::Over(std::mem::take(&mut self.subject)));
     }
 }
 
@@ -178,13 +194,27 @@ impl Watch {
     /// before that begins, and held until it has ended.
     #[must_use]
     pub fn expect(&self, instance: &str) -> Expected {
-        self.expected.send_modify(|expected| *expected.entry(instance.to_owned()).or_default() += 1);
-        Expected { instance: instance.to_owned(), commands: self.commands.clone() }
+        self.announce(Subject { instance: instance.to_owned(), node: None })
     }
 
-    /// Whether somebody holds an [`Expected`] for it.
+    /// The same for one node. What happens to the others meanwhile, and the loss of all of them, is told as ever.
+    #[must_use]
+    pub fn expect_node(&self, instance: &str, node: &str) -> Expected {
+        self.announce(Subject { instance: instance.to_owned(), node: Some(node.to_owned()) })
+    }
+
+    fn announce(&self, subject: Subject) -> Expected {
+        let nodes = self.view.borrow().nodes(&subject.instance).into_iter().flat_map(BTreeMap::keys).cloned().collect();
+        self.expected.send_modify(|expected| {
+            let expectation = expected.entry(subject.clone());
+            expectation.or_insert_with(|| Expectation { holders: 0, nodes }).holders += 1;
+        });
+        Expected { subject, commands: self.commands.clone() }
+    }
+
+    /// Whether somebody holds an [`Expected`] for all of it.
     pub(super) fn is_expected(&self, instance: &str) -> bool {
-        self.expected.borrow().contains_key(instance)
+        is_expected(&self.expected.borrow(), instance, None)
     }
 
     /// Asks the engine about one lab now; [`Watch::view`] has it afterwards.
@@ -203,6 +233,14 @@ impl Watch {
         // An error means that the task is gone, so that nothing will ever be known.
         let _ = self.views().wait_for(|view| view.connected).await;
     }
+}
+
+/// Whether a change of the instance, or of the node if there is one, was announced.
+fn is_expected(expected: &Expectations, instance: &str, node: Option<&str>) -> bool {
+    let is = |node: Option<&str>| {
+        expected.contains_key(&Subject { instance: instance.to_owned(), node: node.map(str::to_owned) })
+    };
+    is(None) || node.is_some_and(|node| is(Some(node)))
 }
 
 /// What there is to look at, and when.
@@ -254,7 +292,7 @@ struct Tracker {
     /// Whether anything was ever known: what is found at the start is no change.
     has_looked: bool,
     /// Expectations that are over, once the engine has been asked what came of them.
-    over: Vec<String>,
+    over: Vec<Subject>,
     changed: Changed,
     /// When the listing that was made as following began was done, by the engine's clock in nanoseconds: events may be
     /// older than it.
@@ -283,7 +321,7 @@ impl Tracker {
                     () = tokio::time::sleep_until(until) => break,
                     command = self.commands.recv() => match command {
                         None => return,
-                        Some(Command::Over(instance)) => self.over.push(instance),
+                        Some(Command::Over(subject)) => self.over.push(subject),
                         Some(Command::Look { lab, done }) => {
                             let _ = done.send(self.look(Some(&lab)).await);
                         }
@@ -324,8 +362,9 @@ impl Tracker {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     None => return Err(End::Unwanted),
-                    Some(Command::Over(instance)) => {
-                        self.over.push(instance.clone());
+                    Some(Command::Over(subject)) => {
+                        let instance = subject.instance.clone();
+                        self.over.push(subject);
                         self.look(Some(&instance)).await?;
                     }
                     Some(Command::Look { lab, done }) => {
@@ -475,32 +514,38 @@ impl Tracker {
     fn settle(&mut self, looked_at: Option<&str>) {
         let (settled, rest) = std::mem::take(&mut self.over)
             .into_iter()
-            .partition(|instance| looked_at.is_none_or(|lab| lab == instance));
+            .partition(|subject| looked_at.is_none_or(|lab| lab == subject.instance));
         self.over = rest;
-        let settled: Vec<String> = settled;
-        for instance in settled {
-            let mut last = false;
+        let settled: Vec<Subject> = settled;
+        for subject in settled {
+            let mut ended = None;
             self.expected.send_modify(|expected| {
-                if let Some(count) = expected.get_mut(&instance) {
-                    *count -= 1;
-                    last = *count == 0;
-                }
-                if last {
-                    expected.remove(&instance);
+                if let Some(expectation) = expected.get_mut(&subject) {
+                    expectation.holders -= 1;
+                    if expectation.holders == 0 {
+                        ended = expected.remove(&subject);
+                    }
                 }
             });
-            if let Some(nodes) = self.labs.get(&instance).cloned().filter(|_| last) {
-                for (name, node) in nodes.iter() {
-                    let (node, state) = (name.clone(), node.container.state());
-                    self.tell(RuntimeEvent::Node { instance: instance.clone(), node, state });
-                }
+            let Some(ended) = ended else { continue };
+            let Subject { instance, node: only } = subject;
+            // Without any node it was destroyed, or its loss was told.
+            let Some(nodes) = self.labs.get(&instance).cloned() else { continue };
+            let names = ended.nodes.iter().chain(nodes.keys()).collect::<BTreeSet<_>>();
+            for name in names.into_iter().filter(|name| only.as_ref().is_none_or(|only| only == *name)) {
+                // Of those that have gone meanwhile nobody would ever hear again.
+                let state = nodes.get(name).map_or(NodeState::Exited, |node| node.container.state());
+                self.tell(RuntimeEvent::Node { instance: instance.clone(), node: name.clone(), state });
             }
         }
     }
 
     fn tell(&self, event: RuntimeEvent) {
-        let (RuntimeEvent::Node { instance, .. } | RuntimeEvent::InstanceLost { instance, .. }) = &event;
-        if !self.expected.borrow().contains_key(instance) {
+        let (instance, node) = match &event {
+            RuntimeEvent::Node { instance, node, .. } => (instance, Some(node.as_str())),
+            RuntimeEvent::InstanceLost { instance, .. } => (instance, None),
+        };
+        if !is_expected(&self.expected.borrow(), instance, node) {
             tracing::debug!(?event, "the Docker engine has changed something");
             // Nobody may be listening.
             let _ = self.events.send(event);

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::process::{self, VARIABLE};
 use super::{Container, Docker, DockerError, LIMIT, Phase, ssh};
-use crate::runtime::{Pty, PtyControl, PtyRequest, RuntimeError};
+use crate::runtime::{NOT_ENDED, Pty, PtyControl, PtyRequest, RuntimeError};
 
 /// Messages of up to [`CHUNK`] bytes that may wait in each direction.
 const QUEUE: usize = 32;
@@ -108,8 +108,10 @@ impl Opening {
                 let _ = answer.send(Ok(pty));
             }
             Ok(Opened::InNode { exec, pid, connection }) => {
-                let shell = Shell { docker: self.docker, container: attempt.container, mark: attempt.mark, exec, pid };
-                shell.run(connection, answer).await;
+                // As soon as it is known, since its container has to have been seen while it runs.
+                let started = process::started(pid, &attempt.container).await;
+                let session = Session { container: attempt.container, mark: attempt.mark, exec, pid, started };
+                Shell { docker: self.docker, session }.run(connection, answer).await;
             }
             Err(error) => {
                 let _ = answer.send(Err(error));
@@ -237,7 +239,9 @@ impl Attempt {
         while Instant::now() < until {
             match docker.exec_state(&exec).await {
                 Ok(ExecState::Started(pid)) => {
-                    end(docker, &self.container, pid, &self.mark).await;
+                    let started = process::started(pid, &self.container).await;
+                    let Self { container, mark, .. } = self;
+                    Session { container, mark, exec, pid, started }.end(docker).await;
                     return;
                 }
                 Ok(ExecState::Ended { .. }) | Err(DockerError::NotFound(_)) => return,
@@ -249,17 +253,38 @@ impl Attempt {
     }
 }
 
-/// Ends a session in the best way that there is. `false`: there is none.
-async fn end(docker: &Docker, container: &str, pid: i32, mark: &str) -> bool {
-    if process::end_from_here(pid, mark).await {
-        return true;
-    }
-    match docker.end_from_inside(container, mark).await {
-        Ok(_) | Err(DockerError::NotFound(_)) => true,
-        Err(DockerError::Refused { message, .. }) if is_not_running(&message) => true,
-        Err(error) => {
-            tracing::warn!(%error, "a shell can't be ended by signals: its program is asked to end");
-            false
+/// A program that was started in a container, and what it is known by.
+struct Session {
+    container: String,
+    mark: String,
+    exec: String,
+    /// Its process id at the engine.
+    pid: i32,
+    /// When the process with this id here was started, if it is the same.
+    started: Option<u64>,
+}
+
+impl Session {
+    /// Ends it in the best way that there is. `false`: there is none.
+    async fn end(&self, docker: &Docker) -> bool {
+        if process::end_from_here(self.pid, &self.mark, self.started).await {
+            return true;
+        }
+        match docker.end_from_inside(&self.container, &self.mark).await {
+            Ok(1..) | Err(DockerError::NotFound(_)) => true,
+            Err(DockerError::Refused { message, .. }) if is_not_running(&message) => true,
+            // Nothing has the mark any more: it has ended, or it runs without its environment.
+            Ok(0) => match docker.exec_state(&self.exec).await {
+                Ok(ExecState::Ended { .. }) | Err(DockerError::NotFound(_)) => true,
+                Ok(_) | Err(_) => {
+                    tracing::warn!("a shell has lost its mark: its program is asked to end");
+                    false
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "a shell can't be ended by signals: its program is asked to end");
+                false
+            }
         }
     }
 }
@@ -302,10 +327,7 @@ impl Docker {
 /// An open terminal, as its task holds it.
 struct Shell {
     docker: Docker,
-    container: String,
-    mark: String,
-    exec: String,
-    pid: i32,
+    session: Session,
 }
 
 impl Shell {
@@ -322,7 +344,7 @@ impl Shell {
 
         let (last_words, words) = mpsc::channel(1);
         let writing = tokio::spawn(write(writer, typed, words));
-        let resizing = tokio::spawn(resize(self.docker.clone(), self.exec.clone(), sizes));
+        let resizing = tokio::spawn(resize(self.docker.clone(), self.session.exec.clone(), sizes));
         // Held until the program has ended, so that this is known before the end of its output is.
         let end_of_output = printed.clone();
         let mut reading = tokio::spawn(read(reader, printed));
@@ -350,17 +372,17 @@ impl Shell {
         let until = Instant::now() + NOTICE;
         let mut pause = FIRST_LOOK;
         loop {
-            match self.docker.exec_state(&self.exec).await {
+            match self.docker.exec_state(&self.session.exec).await {
                 Ok(ExecState::Ended { code, .. }) => return format!("exit status {code}"),
                 Err(DockerError::NotFound(_)) => return "its node has ended".to_owned(),
                 Ok(ExecState::Started(_) | ExecState::Waiting) if Instant::now() < until => {}
                 // A program without its terminal, or an engine that is gone: nobody could ever end it.
                 Ok(_) => {
-                    end(&self.docker, &self.container, self.pid, &self.mark).await;
-                    return "its terminal was closed".to_owned();
+                    let ended = self.session.end(&self.docker).await;
+                    return if ended { "its terminal was closed" } else { NOT_ENDED }.to_owned();
                 }
                 Err(error) => {
-                    end(&self.docker, &self.container, self.pid, &self.mark).await;
+                    self.session.end(&self.docker).await;
                     return error.to_string();
                 }
             }
@@ -370,18 +392,18 @@ impl Shell {
     }
 
     async fn terminate(&self, last_words: &mpsc::Sender<Bytes>) -> String {
-        if !end(&self.docker, &self.container, self.pid, &self.mark).await {
+        if !self.session.end(&self.docker).await {
             let _ = last_words.try_send(Bytes::from_static(b"\x03\x04\rexit\r"));
         }
         let until = Instant::now() + NOTICE;
         let mut pause = FIRST_LOOK;
         loop {
-            match self.docker.exec_state(&self.exec).await {
+            match self.docker.exec_state(&self.session.exec).await {
                 // The engine tells a signal by a code above 128.
                 Ok(ExecState::Ended { code: code @ 129..=192, .. }) => return format!("signal {}", code - 128),
                 Ok(ExecState::Ended { code, .. }) => return format!("exit status {code}"),
                 Ok(_) if Instant::now() < until => {}
-                Ok(_) => return "it was told to end".to_owned(),
+                Ok(_) => return NOT_ENDED.to_owned(),
                 Err(_) => return "it was ended".to_owned(),
             }
             tokio::time::sleep(pause).await;

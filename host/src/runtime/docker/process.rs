@@ -4,14 +4,12 @@
 //!
 //! | where the server is | how a shell's session is ended |
 //! |---|---|
-//! | on the engine's host, and may signal there (root) | by signals from here: the engine tells the process id, the mark proves that it is the same process here |
+//! | on the engine's host, and may signal there (root) | by signals from here: the engine tells the process id, the mark proves that it is the same process here, or else when it was started |
 //! | elsewhere, or without the right | by a second exec that runs `sh` in the node, which finds the session by the mark |
 //! | the same, in a node without `sh` | by typing Ctrl-C, Ctrl-D and `exit` ([`super::exec`]); a program that ignores these goes on |
 //!
 //! The session is hung up first, as a terminal does that is closed, and what is left of it after a second is killed.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 use bollard::exec::CreateExecOptions;
@@ -77,13 +75,22 @@ done
 echo done
 "#;
 
-/// Ends a session by signals from here. `false`: it can't be, because the process with this id is not that of the
-/// shell, or may not be signalled.
-pub(super) async fn end_from_here(session: i32, mark: &str) -> bool {
+/// When the first process of a shell was started, in the kernel's ticks since its boot: with that it is known again also
+/// after it has replaced itself and its environment. `None`: the process with this id here is not that of the shell.
+pub(super) async fn started(pid: i32, container: &str) -> Option<u64> {
+    let container = container.to_owned();
+    blocking(move || if is_in(pid, &container) { start_time(pid) } else { None }).await
+}
+
+/// Ends a session by signals from here. `started` is what the function of that name told when the shell was opened.
+/// `false`: it can't be, because the process with this id is not that of the shell, or may not be signalled.
+pub(super) async fn end_from_here(session: i32, mark: &str, started: Option<u64>) -> bool {
     let variable = format!("{VARIABLE}={mark}");
     let reachable = blocking(move || {
         let reachable = |process: &Process| kill(Pid::from_raw(process.pid), None) != Err(Errno::EPERM);
-        members(session).iter().any(|process| has_variable(process.pid, &variable) && reachable(process))
+        let is_leader = |pid: i32| pid == session && started.is_some() && start_time(pid) == started;
+        let belongs = |process: &Process| is_leader(process.pid) || has_variable(process.pid, &variable);
+        members(session).iter().any(|process| belongs(process) && reachable(process))
     });
     if !reachable.await {
         return false;
@@ -128,6 +135,21 @@ fn members(session: i32) -> Vec<Process> {
 fn has_variable(pid: i32, start: &str) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(start.as_bytes()))
+}
+
+/// Whether a process is one of a container. Its control group is named after it, also where that is nested in others.
+fn is_in(pid: i32, container: &str) -> bool {
+    let group = std::fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let id = container.as_bytes();
+    !id.is_empty() && group.windows(id.len()).any(|part| part == id)
+}
+
+/// When a process was started, in ticks since the boot.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // Behind the name, which may contain anything, it is the 20th.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether a process was started from outside its container, as the first one of an exec is, unlike what it started.
@@ -215,7 +237,8 @@ impl Docker {
                 marked.filter(is_from_outside).map(|process| process.pid).collect::<Vec<_>>()
             });
             let found = found.await;
-            let ended = futures::future::join_all(found.iter().map(|session| end_from_here(*session, &mark))).await;
+            let ended =
+                futures::future::join_all(found.iter().map(|session| end_from_here(*session, &mark, None))).await;
             return Ok(ended.into_iter().filter(|ended| *ended).count());
         }
         let mut count = 0;
@@ -241,8 +264,6 @@ impl Docker {
             Err(error) => return Err(error),
         };
         let Some(pid) = pid else { return Ok(false) };
-        let group = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cgroup")).unwrap_or_default();
-        let id = std::ffi::OsStr::new(container).as_bytes();
-        Ok(group.windows(id.len()).any(|part| part == id))
+        Ok(i32::try_from(pid).is_ok_and(|pid| is_in(pid, container)))
     }
 }
