@@ -35,18 +35,20 @@ impl NetworkGate {
     /// there is no such file to be had, the gate is that of this server alone.
     pub(super) async fn enter(&self, shared: bool) -> (RwLockReadGuard<'_, ()>, Option<Flock<File>>) {
         let here = self.here.read().await;
+        if !shared {
+            return (here, None);
+        }
         let end = Instant::now() + PATIENCE;
-        while shared {
+        loop {
             match self.lock(FlockArg::LockSharedNonblock) {
-                Err(Errno::EWOULDBLOCK) if Instant::now() < end => tokio::time::sleep(PATIENCE / 250).await,
                 Ok(lock) => return (here, Some(lock)),
+                Err(Errno::EWOULDBLOCK) if Instant::now() < end => tokio::time::sleep(PATIENCE / 250).await,
                 Err(error) => {
                     tracing::debug!(%error, file = FILE, "other servers don't know that a lab is deployed");
-                    break;
+                    return (here, None);
                 }
             }
         }
-        (here, None)
     }
 
     /// Closes it if nobody is in; open again when the answer is dropped.
