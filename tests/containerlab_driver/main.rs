@@ -24,7 +24,7 @@ const IMAGE: &str = "lab/busybox:1";
 const IDLE: &str = "sh -c 'trap exit TERM; while true; do sleep 1 & wait; done'";
 
 struct Bench {
-    runtime: ContainerlabRuntime,
+    runtime: Arc<ContainerlabRuntime>,
     run_dir: tempfile::TempDir,
     lines: Arc<Mutex<Vec<String>>>,
 }
@@ -44,7 +44,7 @@ impl Bench {
             }
         };
         let runtime = ContainerlabRuntime::start(&config, found, "driver-test").await.unwrap();
-        Some(Self { runtime, run_dir: tempfile::tempdir().unwrap(), lines: Arc::default() })
+        Some(Self { runtime: Arc::new(runtime), run_dir: tempfile::tempdir().unwrap(), lines: Arc::default() })
     }
 
     fn log(&self) -> LogSink {
@@ -95,13 +95,18 @@ impl Bench {
 
 /// The process of the deploy of this lab.
 fn run_of(name: &str) -> u32 {
+    run(name, "deploy").unwrap()
+}
+
+/// The process of containerlab that does this to this lab.
+fn run(name: &str, verb: &str) -> Option<u32> {
     let works_on_it = |pid: &u32| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).into_owned();
-        command.contains("deploy") && command.contains(&format!("/{name}.clab.yml"))
+        command.contains(verb) && command.contains(&format!("/{name}.clab.yml"))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(works_on_it).unwrap()
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(works_on_it)
 }
 
 fn in_node(container: &str, command: &[&str]) -> (bool, String) {
@@ -318,6 +323,48 @@ async fn a_node_that_goes_while_another_is_stopped_is_told() {
     bench.assert_gone(&spec.name);
 }
 
+/// A lab whose node takes its time to stop, and the answer to having it stopped, which is under way.
+async fn stopping(bench: &Bench, spec: &InstanceSpec) -> tokio::task::JoinHandle<Result<NodeStatus, RuntimeError>> {
+    bench.deploy(spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
+    let (runtime, name) = (Arc::clone(&bench.runtime), spec.name.clone());
+    let stop = tokio::spawn(async move { runtime.node(&name, "r1", NodeAction::Stop).await });
+    while run(&spec.name, "stop").is_none() {
+        assert!(!stop.is_finished(), "it should take long");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop
+}
+
+/// Far more than a test has patience for.
+fn patient() -> ContainerlabConfig {
+    ContainerlabConfig { stop_timeout: 600, ..ContainerlabConfig::default() }
+}
+
+const STUBBORN: &str = "    r1: {kind: linux, cmd: sleep 600}\n    r2: {kind: linux}\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_ends_what_is_being_done_to_a_node_which_then_is_of_no_instance() {
+    let Some(bench) = Bench::with(patient()).await else { return };
+    let spec = bench.spec("cdrv-both-", &body(STUBBORN, "{endpoints: ['r1:eth1', 'r2:eth1']}"));
+    let stop = stopping(&bench, &spec).await;
+    let begun = Instant::now();
+    let (runtime, name) = (Arc::clone(&bench.runtime), spec.name.clone());
+    // It waits for its turn with the same node, which never comes.
+    let second = tokio::spawn(async move { runtime.node(&name, "r1", NodeAction::Restart).await });
+    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
+    for answer in [stop, second] {
+        let answer = answer.await.unwrap();
+        assert!(matches!(&answer, Err(RuntimeError::NoInstance(name)) if *name == spec.name), "{answer:?}");
+    }
+    bench.assert_gone(&spec.name);
+    // Nothing of that sticks to the name.
+    bench.deploy(&spec).await.unwrap();
+    bench.runtime.node(&spec.name, "r2", NodeAction::Stop).await.unwrap();
+    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deploy_on_another_engine_fails_and_is_taken_away_there() {
     let Some(own) = harness::OwnEngine::start("containerlab and the server with different engines").await else {
@@ -334,5 +381,33 @@ async fn a_deploy_on_another_engine_fails_and_is_taken_away_there() {
     let said = bench.deploy(&spec).await.unwrap_err().to_string();
     assert!(said.contains("another engine than unix://") && said.contains("dockerHost"), "{said}\n{}", bench.logged());
     assert!(bench.logged().contains(&format!("clab-{}-r1", spec.name)), "it was deployed: {}", bench.logged());
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_server_does_not_wait_for_a_node_that_takes_its_time_to_stop() {
+    let Some(bench) = Bench::with(patient()).await else { return };
+    let spec = bench.spec("cdrv-close-", &body(STUBBORN, ""));
+    let stop = stopping(&bench, &spec).await;
+    let begun = Instant::now();
+    bench.runtime.shut_down().await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(matches!(stop.await.unwrap(), Err(RuntimeError::Cancelled)));
+    assert_eq!(run(&spec.name, "stop"), None, "no run is left to itself");
+    let next = Bench::new().await.unwrap();
+    next.runtime.destroy(&spec.name, next.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_may_be_named_by_the_path_of_its_socket_alone() {
+    let known = ContainerlabConfig::default().engine_address();
+    let Some(path) = known.strip_prefix("unix://") else { return };
+    let config = ContainerlabConfig { docker_host: Some(path.to_owned()), ..ContainerlabConfig::default() };
+    let Some(bench) = Bench::with(config).await else { return };
+    assert_eq!(bench.runtime.found().engine.address, known);
+    let spec = bench.spec("cdrv-path-", &body("    r1: {kind: linux}\n", ""));
+    bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
+    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }

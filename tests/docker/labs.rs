@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use antimony_host::labs::model::NodeState;
 
@@ -90,4 +91,34 @@ topology:
         told.push(next(&mut events, &lab.name).await);
     }
     read(&mut log, None).await;
+}
+
+/// Removed by the test, unless that has failed.
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["network", "rm", &self.0]).output();
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_containerlab_has_just_made_stays_and_an_old_one_that_nobody_uses_goes() {
+    let Some(docker) = engine("a young network").await else { return };
+    let lab = Lab::new(&docker);
+    let name = lab.name.clone();
+    let subnet = format!("10.218.{}.0/24", std::process::id() % 250);
+    lab.docker(&["network", "create", "--subnet", &subnet, "--label", "containerlab", &name]);
+    let network = Network(name.clone());
+    assert_eq!(docker.remove_unused_network(&name, Duration::from_secs(3600)).await.unwrap(), None);
+    assert!(docker.has_network(&name).await.unwrap(), "it is young");
+    let bridge = docker.remove_unused_network(&name, Duration::ZERO).await.unwrap();
+    assert!(bridge.is_some_and(|bridge| bridge.starts_with("br-")));
+    assert!(!docker.has_network(&name).await.unwrap());
+    assert_eq!(
+        docker.remove_unused_network(&name, Duration::ZERO).await.unwrap(),
+        None,
+        "nothing is there, which is no error"
+    );
+    drop(network);
 }

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::harness::{Place, Server, ServerBuilder, User, eventually, leave_out};
+use crate::networks;
 
 /// What nodes run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +190,31 @@ impl Bench {
         id.clone()
     }
 
+    /// The names of labs whose containers others have made on the same engine.
+    pub(crate) fn others(&self) -> BTreeSet<String> {
+        let format = "{{.Names}} {{.Label \"containerlab\"}}";
+        let listed =
+            self.prepared().docker_succeeds(&["ps", "--all", "--filter", "label=containerlab", "--format", format]);
+        let ours: BTreeSet<String> = self.containers().into_iter().map(|(_, name)| name).collect();
+        let parts = listed.lines().filter_map(|line| line.split_once(' '));
+        parts.filter(|(name, _)| !ours.contains(*name)).map(|(_, lab)| lab.to_owned()).collect()
+    }
+
+    /// The management networks of this run that are there.
+    pub(crate) fn networks(&self) -> Vec<String> {
+        let begin = networks();
+        let filter = format!("name={begin}");
+        let listed = self.prepared().docker_succeeds(&["network", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
+        listed.lines().filter(|name| name.starts_with(&begin)).map(str::to_owned).collect()
+    }
+
+    /// Removes those that nobody uses; what is in use is refused.
+    pub(crate) fn remove_networks(&self) {
+        for network in self.networks() {
+            let _ = self.prepared().docker(&["network", "rm", &network]);
+        }
+    }
+
     /// Processes of containerlab itself that work on a topology of this test's servers.
     pub(crate) fn programs(&self) -> BTreeSet<u32> {
         let places = self.places.lock().unwrap();
@@ -225,6 +251,15 @@ impl Drop for Bench {
             let places = self.places.lock().unwrap_or_else(|lock| lock.into_inner());
             for (id, _) in prepared.containers_of(&places).unwrap_or_default() {
                 let _ = prepared.docker(&["rm", "--force", "--volumes", &id]);
+            }
+            drop(places);
+            // Those would take addresses from labs of other runs for ever.
+            let begin = networks();
+            let listed =
+                prepared.docker(&["network", "ls", "--filter", &format!("name={begin}"), "--format", "{{.Name}}"]);
+            for network in String::from_utf8_lossy(&listed.stdout).lines().filter(|name| name.starts_with(&begin)) {
+                // What is in use by a test beside this one is refused.
+                let _ = prepared.docker(&["network", "rm", network]);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::logs::{assert_each_once, ticking, until_runs};
 use crate::machine::Machine;
 use crate::nodes::{node_state, until_node_is};
 use crate::shells::until_running;
-use crate::{DEFAULTS, lab, one_node, sh, two_routers};
+use crate::{lab, one_node, sh, two_routers};
 
 /// A lab whose deploy never ends by itself, for it runs `mark` in one of its nodes.
 fn endless(mark: &str) -> String {
@@ -32,12 +32,6 @@ async fn until_begun(mark: &str) {
         _ => Ok(()),
     })
     .await;
-}
-
-/// The same topology without a management network of its own.
-fn on_the_shared_network(topology: &str) -> String {
-    let lines = topology.lines().filter(|line| !line.starts_with("mgmt:"));
-    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// The sentence of an error with this code.
@@ -209,7 +203,7 @@ async fn a_container_that_is_removed_behind_our_back_has_exited_and_the_lab_can_
     let before = Machine::now(&on, &known_programs(&place));
     let server = on.builder_at(&place).within(&turn).start().await;
     let admin = server.admin().await;
-    let lab = admin.create_lab("course", &on_the_shared_network(&two_routers())).await;
+    let lab = admin.create_lab("course", &two_routers()).await;
     admin.deploy(&lab).await.unwrap();
     let mut announced = admin.join("/shell-commands").await;
     let shell = Shell::open(&admin, &lab, "r1").await;
@@ -240,6 +234,8 @@ async fn a_container_that_is_removed_behind_our_back_has_exited_and_the_lab_can_
     .await;
     assert_eq!(admin.destroy(&lab).await, Ok(Value::Null));
     assert_eq!(admin.state(&lab).await, None);
+    // Which network it had is known from its containers alone, and those were taken away.
+    on.remove_networks();
     drop(server);
     before.is_back(&on).await;
 }
@@ -415,7 +411,7 @@ async fn a_destroy_that_fails_while_the_engine_is_away_leaves_a_failed_lab_that_
     drop((server, engine));
 }
 
-/// All labs share a management network unless they name one, and whichever goes last takes it along.
+/// Labs that name the same management network share it, as all do that name none, and whichever goes last takes it along.
 #[tokio::test(flavor = "multi_thread")]
 async fn labs_that_come_and_go_at_once_do_not_take_the_management_network_from_each_other_and_leave_none() {
     let Some(on) = Bench::ready(Runtime::Containerlab, "labs that share a network") else { return };
@@ -424,7 +420,8 @@ async fn labs_that_come_and_go_at_once_do_not_take_the_management_network_from_e
     let before = Machine::now(&on, &known_programs(&place));
     let server = on.builder_at(&place).within(&turn).start().await;
     let admin = server.admin().await;
-    let shared = format!("name: sharing\ntopology:\n  {DEFAULTS}\n  nodes:\n    n1: {{}}\n");
+    // One that no other server of this machine uses.
+    let shared = lab("sharing", "n1: {}");
     let mut labs = vec![admin.create_lab("course", &shared).await];
     let topology = admin.api.lab(&labs[0]).await.unwrap()["topologyId"].as_str().unwrap().to_owned();
     for number in 0..3 {

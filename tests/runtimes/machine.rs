@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::bench::{Bench, processes_with};
+use crate::bench::Bench;
 use crate::harness::{System, eventually};
 
-/// The machine's lists at one moment. Taken from Docker, `/proc`, `/sys` and `/etc` alone, never from the server.
+/// The machine's lists at one moment. Taken from Docker, `/proc`, `/sys` and `/etc` alone, never from the server. Others may have
+/// labs on the same engine meanwhile: what can be told to be of those is left out.
 pub(crate) struct Machine {
     system: System,
     programs: Vec<PathBuf>,
@@ -37,22 +38,23 @@ fn entries(on: &Bench) -> BTreeSet<String> {
     let mut add = |kind: &str, lines: &str| {
         entries.extend(lines.lines().map(|line| format!("{kind} {line}")));
     };
-    let docker = on.prepared();
-    add("container", &docker.docker_succeeds(&["ps", "--all", "--format", "{{.Names}}"]));
-    add("network", &docker.docker_succeeds(&["network", "ls", "--format", "{{.Name}}"]));
-    add("volume", &docker.docker_succeeds(&["volume", "ls", "--quiet"]));
+    for (_, name) in on.containers() {
+        add("container", &name);
+    }
+    for name in on.networks() {
+        add("network", &name);
+    }
     add("host", &fs::read_to_string("/etc/hosts").unwrap_or_default());
     for folder in ["/run/netns", "/etc/ssh/ssh_config.d"] {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             add("file", &entry.path().display().to_string());
         }
     }
-    let program = docker.containerlab.display().to_string();
-    for id in processes_with(&program).into_iter().chain(processes_with("containerlab ")) {
-        // Not whoever looks for it, or for its folder.
-        if fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe.ends_with("containerlab")) {
-            add("process", &id.to_string());
-        }
+    for id in on.programs() {
+        add("process", &id.to_string());
     }
+    // Entries and files name the lab that they belong to.
+    let others = on.others();
+    entries.retain(|entry| !others.iter().any(|lab| entry.contains(lab.as_str())));
     entries
 }

@@ -122,7 +122,12 @@ fn apart(topology: &str) -> String {
     let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     // Out of the way of what Docker and containerlab choose by themselves.
     let subnet = format!("10.{}.{}.0/24", 100 + process % 100, number % 256);
-    format!("mgmt: {{network: antimony-{process}-{number}, ipv4-subnet: {subnet}}}\n{topology}")
+    format!("mgmt: {{network: {}{number}, ipv4-subnet: {subnet}}}\n{topology}", networks())
+}
+
+/// How the names of the management networks of this run begin.
+fn networks() -> String {
+    format!("antimony-{}-", std::process::id())
 }
 
 /// A word of a topology that says what a shell is to do, however that is quoted.

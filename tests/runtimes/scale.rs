@@ -11,9 +11,9 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::DEFAULTS;
 use crate::bench::{Bench, Runtime};
 use crate::harness::{Client, Figures, Place, Server, User, alone};
+use crate::{DEFAULTS, apart};
 
 /// How much of it.
 struct Scale {
@@ -86,7 +86,7 @@ fn chain(name: &str, count: usize) -> String {
     for number in 1..count {
         topology.push_str(&format!("    - endpoints: [\"n{number}:eth2\", \"n{}:eth1\"]\n", number + 1));
     }
-    topology
+    apart(&topology)
 }
 
 /// Says on standard error, which the test runner doesn't swallow, what a step cost.

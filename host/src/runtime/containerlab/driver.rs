@@ -3,16 +3,17 @@
 //! It keeps no list of instances: what there is, Docker's labels say. Work that changes something runs in a task of its own that
 //! goes on when whoever asked for it has gone, since a run of containerlab that ends half-way leaves half a lab.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{RwLock, broadcast, mpsc};
+use tokio::sync::{RwLock, RwLockWriteGuard, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +21,7 @@ use super::config::ContainerlabConfig;
 use super::definition;
 use super::inspect;
 use super::leftovers;
+use super::network_gate::NetworkGate;
 use super::program::{Program, Run, RunError};
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
@@ -39,10 +41,14 @@ const VERY_LATE: Duration = Duration::from_secs(30);
 /// How long others wait at most for the network that a deploy makes, and how often it is looked for.
 const NETWORK_LIMIT: Duration = Duration::from_secs(15);
 const NETWORK_LOOK: Duration = Duration::from_millis(50);
+/// How long the end of the server waits for what is under way. Service managers are patient for little longer.
+const CLOSING_LIMIT: Duration = Duration::from_secs(45);
 /// How long an inspection may take.
 const INSPECT_LIMIT: Duration = Duration::from_secs(60);
 /// Kinds that stand for something which exists already, and so have no image.
 const KINDS_WITHOUT_IMAGE: &[&str] = &["bridge", "ovs-bridge", "ext-container", "host", "k8s-kind"];
+/// How old the network that labs share is before it may be removed.
+const SHARED_NETWORK_AGE: Duration = Duration::from_secs(60);
 /// The management network that labs share unless they name another.
 const MANAGEMENT_NETWORK: &str = "clab";
 
@@ -53,6 +59,8 @@ pub struct ContainerlabRuntime {
     closing: CancellationToken,
     /// Everything that is under way.
     work: TaskTracker,
+    /// The same in words, by when it began.
+    under_way: Arc<Mutex<BTreeMap<Instant, String>>>,
 }
 
 pub(super) struct Shared {
@@ -60,15 +68,29 @@ pub(super) struct Shared {
     pub(super) program: Program,
     pub(super) config: ContainerlabConfig,
     pub(super) watch: Watch,
-    /// Deploys are readers: while there is one, the management network stays, although no container may use it yet. A gate
-    /// rather than a lock: nobody ever waits to write, and readers wait for the moment only that removing a network takes.
-    network_gate: RwLock<()>,
+    /// Cancelled when the server ends.
+    pub(super) closing: CancellationToken,
+    /// While somebody deploys, the management network stays, although no container may use it yet.
+    network_gate: NetworkGate,
     /// Held by the deploy that is going to make its management network. containerlab looks whether there is one and makes it
     /// if not; of two that do so at once, one fails.
     making_network: tokio::sync::Mutex<()>,
     /// Nodes that something is being done to: one thing after the other, since containerlab would park and restore the links of
     /// a node at once. Nobody else's node waits for that.
     pub(super) busy: Mutex<Turns>,
+    /// How many labs have gone since somebody last looked for the shared network.
+    removals_due: Arc<AtomicUsize>,
+    /// The instances that something is being done to.
+    lives: Mutex<HashMap<String, Weak<Life>>>,
+}
+
+/// An instance for as long as something is being done to it or its nodes: nothing is done to a node while it is destroyed, and
+/// whatever was begun ends when that is asked for.
+pub(super) struct Life {
+    /// Those who do something to nodes read, whoever destroys writes.
+    turn: RwLock<()>,
+    /// Cancelled by whoever destroys it, and with the server.
+    pub(super) over: CancellationToken,
 }
 
 /// Whose turn it is with each node that has one at work on it, by instance and name.
@@ -98,15 +120,23 @@ impl ContainerlabRuntime {
         }
         let watch = docker.watch();
         let shared = Shared {
-            program: Program::new(found.program.path.clone(), config),
+            // containerlab talks to the very engine that was found, however its address was written down.
+            program: Program::new(
+                found.program.path.clone(),
+                &ContainerlabConfig { docker_host: Some(found.engine.address.clone()), ..config.clone() },
+            ),
+            closing: CancellationToken::new(),
             found,
             config: config.clone(),
             watch,
-            network_gate: RwLock::new(()),
+            network_gate: NetworkGate::default(),
             making_network: tokio::sync::Mutex::default(),
             busy: Mutex::default(),
+            removals_due: Arc::default(),
+            lives: Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared), closing: CancellationToken::new(), work: TaskTracker::new() })
+        let closing = shared.closing.clone();
+        Ok(Self { shared: Arc::new(shared), closing, work: TaskTracker::new(), under_way: Arc::default() })
     }
 
     /// What it works with.
@@ -114,14 +144,66 @@ impl ContainerlabRuntime {
         &self.shared.found
     }
 
-    /// Does `work` in a task of its own, to its end whatever becomes of the caller.
-    async fn see_through<T, W>(&self, work: W) -> Result<T, RuntimeError>
+    /// The network that labs share stays for a while when the last of them goes; this looks for it again then, in one task for
+    /// all that have gone meanwhile. What the end of the server prevents is done when the next lab is destroyed.
+    fn remove_shared_network_later(&self) {
+        let wishes = Arc::clone(&self.shared.removals_due);
+        if wishes.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
+        let (shared, closing) = (Arc::clone(&self.shared), self.closing.clone());
+        self.work.spawn(async move {
+            let log: LogSink = Arc::new(|line: &str| tracing::debug!("{line}"));
+            loop {
+                let seen = wishes.load(Ordering::SeqCst);
+                let old_enough = tokio::time::sleep(SHARED_NETWORK_AGE + Duration::from_secs(1));
+                if closing.run_until_cancelled(old_enough).await.is_none() {
+                    return;
+                }
+                shared.remove_network(MANAGEMENT_NETWORK, &log).await;
+                if wishes.fetch_sub(seen, Ordering::SeqCst) == seen {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Does `work` in a task of its own, to its end whatever becomes of the caller. `what` says what it is.
+    async fn see_through<T, W>(&self, what: String, work: W) -> Result<T, RuntimeError>
     where
         T: Send + 'static,
         W: Future<Output = Result<T, RuntimeError>> + Send + 'static,
     {
-        let task = self.work.spawn(work);
+        let noted = Noted::new(&self.under_way, what);
+        let task = self.work.spawn(async move {
+            let _noted = noted;
+            work.await
+        });
         task.await.unwrap_or_else(|error| Err(RuntimeError::Failed(format!("the containerlab driver failed: {error}"))))
+    }
+}
+
+/// Something that is under way, until it is dropped.
+struct Noted {
+    all: Arc<Mutex<BTreeMap<Instant, String>>>,
+    begun: Instant,
+}
+
+impl Noted {
+    fn new(all: &Arc<Mutex<BTreeMap<Instant, String>>>, what: String) -> Self {
+        let mut noted = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = Instant::now();
+        while noted.contains_key(&begun) {
+            begun += Duration::from_nanos(1);
+        }
+        noted.insert(begun, what);
+        Self { all: Arc::clone(all), begun }
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.begun);
     }
 }
 
@@ -150,6 +232,7 @@ impl RuntimeDriver for ContainerlabRuntime {
         let _gone = ended.clone().drop_guard();
         let (shared, spec, stop) = (Arc::clone(&self.shared), spec.clone(), ended.clone());
         let (work_tracker, closing) = (self.work.clone(), self.closing.clone());
+        let what = format!("the deploy of {}", spec.name);
         let work = async move {
             let (result, cut_short) = shared.deploy(&spec, &log, &stop).await;
             if cut_short {
@@ -158,21 +241,28 @@ impl RuntimeDriver for ContainerlabRuntime {
             }
             result
         };
-        let work = self.see_through(work);
+        let work = self.see_through(what, work);
         let asked = async {
             cancel.cancelled().await;
             ended.cancel();
             std::future::pending().await
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = work => result,
             never = asked => never,
+        };
+        if result.is_err() {
+            self.remove_shared_network_later();
         }
+        result
     }
 
     async fn destroy(&self, instance: &str, log: LogSink) -> Result<(), RuntimeError> {
         let (shared, instance) = (Arc::clone(&self.shared), instance.to_owned());
-        self.see_through(async move { shared.destroy(&instance, &log).await }).await
+        let what = format!("the destroy of {instance}");
+        let destroyed = self.see_through(what, async move { shared.destroy(&instance, &log).await }).await;
+        self.remove_shared_network_later();
+        destroyed
     }
 
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
@@ -194,7 +284,8 @@ impl RuntimeDriver for ContainerlabRuntime {
     async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError> {
         let shared = Arc::clone(&self.shared);
         let (instance, node) = (instance.to_owned(), node.to_owned());
-        self.see_through(async move { shared.node(&instance, &node, action).await }).await
+        let what = format!("{action:?} of node {node} of {instance}");
+        self.see_through(what, async move { shared.node(&instance, &node, action).await }).await
     }
 
     async fn follow_log(
@@ -217,8 +308,12 @@ impl RuntimeDriver for ContainerlabRuntime {
     async fn shut_down(&self) {
         self.closing.cancel();
         self.work.close();
-        self.work.wait().await;
         self.shared.docker().end_shells().await;
+        if tokio::time::timeout(CLOSING_LIMIT, self.work.wait()).await.is_err() {
+            let left: Vec<String> =
+                self.under_way.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            tracing::warn!(?left, "the server ends without waiting any longer for what is still under way");
+        }
     }
 }
 
@@ -303,11 +398,12 @@ impl Shared {
         let _expected = self.watch.expect(&spec.name);
         let begun = Instant::now();
         let deployed = {
-            let _gate = self.network_gate.read().await;
+            let network = network_of(&spec.topology);
+            let _gate = self.network_gate.enter(network == MANAGEMENT_NETWORK).await;
             let arguments =
                 words(["deploy".as_ref(), "--format".as_ref(), "json".as_ref(), "--topo".as_ref(), file.as_os_str()]);
             let run = self.program.run(Run { arguments, dir: &dir, log, cancel, limit: None });
-            self.one_makes_the_network(network_of(&spec.topology), cancel, run).await
+            self.one_makes_the_network(network, cancel, run).await
         };
         *cut_short = matches!(deployed, Err(RunError::Cancelled | RunError::TimedOut(_) | RunError::Killed(_)));
         let result = match deployed {
@@ -348,9 +444,12 @@ impl Shared {
 
     async fn destroy(&self, instance: &str, log: &LogSink) -> Result<(), RuntimeError> {
         let _expected = self.watch.expect(instance);
+        let life = self.life(instance);
+        // What is being done to its nodes ends, and nothing else is begun.
+        let _alone = life.end().await;
         // One that a server had begun which was killed.
         let file = leftovers::topology_file(instance);
-        leftovers::end_runs(&self.found.program.path, &file.to_string_lossy()).await;
+        leftovers::end_runs(self.found.program.path.clone(), file.to_string_lossy().into_owned()).await;
         self.take_down(instance, None, None, false, log).await
     }
 
@@ -505,8 +604,11 @@ impl Shared {
     /// Removes a management network that containerlab has made and that no container uses any more, unless something is being
     /// deployed, which may be about to use it. Whatever is destroyed last does it.
     async fn remove_network(&self, network: &str, log: &LogSink) {
-        let Ok(_gate) = self.network_gate.try_write() else { return };
-        match self.docker().remove_unused_network(network).await {
+        let shared = network == MANAGEMENT_NETWORK;
+        let Some(_gate) = self.network_gate.try_close(shared) else { return };
+        // Whoever has just made the shared one may be somebody who knows nothing of gates, and be about to use it.
+        let oldest = if shared { SHARED_NETWORK_AGE } else { Duration::ZERO };
+        match self.docker().remove_unused_network(network, oldest).await {
             Ok(Some(bridge)) => {
                 leftovers::clear_firewall(&bridge).await;
                 log.line(&format!("Removed network {network}"));
@@ -514,6 +616,36 @@ impl Shared {
             Ok(None) => {}
             Err(error) => log.line(&format!("Network {network} can't be removed: {error}")),
         }
+    }
+}
+
+impl Shared {
+    pub(super) fn life(&self, instance: &str) -> Arc<Life> {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.retain(|_, life| life.strong_count() > 0);
+        if let Some(life) = lives.get(instance).and_then(Weak::upgrade) {
+            return life;
+        }
+        let life = Arc::new(Life { turn: RwLock::new(()), over: self.closing.child_token() });
+        lives.insert(instance.to_owned(), Arc::downgrade(&life));
+        life
+    }
+}
+
+impl Life {
+    /// Does `work` unless the instance is destroyed meanwhile. `None`: `work` was left where it was.
+    pub(super) async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let _turn = self.over.run_until_cancelled(self.turn.read()).await?;
+        // It is not dropped in its middle: it is told, and ends as soon as what it runs has ended.
+        if self.over.is_cancelled() {
+            return None;
+        }
+        Some(work.await)
+    }
+
+    async fn end(&self) -> RwLockWriteGuard<'_, ()> {
+        self.over.cancel();
+        self.turn.write().await
     }
 }
 

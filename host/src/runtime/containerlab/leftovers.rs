@@ -10,8 +10,9 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -22,25 +23,37 @@ const FAREWELL: Duration = Duration::from_secs(30);
 /// Where containerlab writes addresses of nodes, and the file that it locks meanwhile.
 const HOSTS: &str = "/etc/hosts";
 const HOSTS_LOCK: &str = "/run/lock/clab-hosts.lock";
+/// How long somebody else may hold that lock before the entries stay.
+const HOSTS_PATIENCE: Duration = Duration::from_secs(5);
 /// Where named network namespaces are.
 const NAMESPACES: &str = "/run/netns";
 
 /// Ends every run of `program` that deals with the topology file called `file_name`, such as one that an earlier server had
 /// started before it was killed.
-pub(super) async fn end_runs(program: &Path, file_name: &str) {
+/// Looking through all processes takes a while, which a thread of its own has.
+pub(super) async fn end_runs(program: PathBuf, file_name: String) {
+    if let Err(error) = tokio::task::spawn_blocking(move || end_runs_blocking(&program, &file_name)).await {
+        tracing::warn!(%error, "ending runs of containerlab failed");
+    }
+}
+
+fn end_runs_blocking(program: &Path, file_name: &str) {
     let runs = runs(program, file_name);
     for (signal, patience) in [(Signal::SIGTERM, FAREWELL), (Signal::SIGKILL, Duration::from_secs(5))] {
-        for run in &runs {
+        // One that has ended meanwhile may have left its number to a process which is none of ours.
+        for run in runs.iter().filter(|run| is_run(**run, program, file_name)) {
             // It may just have ended.
             let _ = kill(*run, signal);
         }
-        let gone = async {
-            // Somebody else's children: there is nothing to wait on.
-            while runs.iter().any(|run| is_run(*run, program, file_name)) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let end = Instant::now() + patience;
+        // Somebody else's children: there is nothing to wait on.
+        while runs.iter().any(|run| is_run(*run, program, file_name)) {
+            if Instant::now() > end {
+                break;
             }
-        };
-        if tokio::time::timeout(patience, gone).await.is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if !runs.iter().any(|run| is_run(*run, program, file_name)) {
             return;
         }
     }
@@ -68,7 +81,7 @@ pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => problems.push(format!("{what}: {error}")),
         _ => {}
     };
-    note("entries in /etc/hosts", clear_hosts(Path::new(HOSTS), Path::new(HOSTS_LOCK), instance));
+    note("entries in /etc/hosts", clear_hosts(Path::new(HOSTS), Path::new(HOSTS_LOCK), instance, HOSTS_PATIENCE));
     let ssh = format!("/etc/ssh/ssh_config.d/clab-{instance}.conf");
     note(&ssh, std::fs::remove_file(&ssh));
     let mut names = namespaces_of(instance);
@@ -105,13 +118,13 @@ fn remove_namespace(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the lines of an instance from a hosts file, under the lock that containerlab takes too.
-fn clear_hosts(hosts: &Path, lock: &Path, instance: &str) -> io::Result<()> {
+fn clear_hosts(hosts: &Path, lock: &Path, instance: &str, patience: Duration) -> io::Result<()> {
     // Most of the time there is nothing to do, for which nobody has to wait.
     if without_block(&std::fs::read_to_string(hosts)?, instance).is_none() {
         return Ok(());
     }
     let lock = File::options().create(true).truncate(false).write(true).mode(0o644).open(lock)?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?;
+    let _lock = lock_within(lock, patience)?;
     // In place, as containerlab does it: in containers this file is a mount that can't be replaced.
     let mut file = File::options().read(true).write(true).open(hosts)?;
     let mut text = String::new();
@@ -122,6 +135,22 @@ fn clear_hosts(hosts: &Path, lock: &Path, instance: &str) -> io::Result<()> {
         file.set_len(rest.len() as u64)?;
     }
     Ok(())
+}
+
+/// Locks a file for this process alone, unless somebody else has it for that long.
+fn lock_within(mut file: File, patience: Duration) -> io::Result<Flock<File>> {
+    let end = Instant::now() + patience;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "another program has them locked"));
+            }
+            Err((_, error)) => return Err(error.into()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// The text without the block of the instance; `None` when it has none, or one without an end, which is left alone.
@@ -171,12 +200,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (hosts, lock) = (dir.path().join("hosts"), dir.path().join("lock"));
         std::fs::write(&hosts, HOSTS_FILE).unwrap();
-        clear_hosts(&hosts, &lock, "a").unwrap();
+        clear_hosts(&hosts, &lock, "a", HOSTS_PATIENCE).unwrap();
         let rest = std::fs::read_to_string(&hosts).unwrap();
         assert!(!rest.contains("clab-a-r1") && rest.contains("clab-ab-r1") && rest.contains("::1"), "{rest}");
         assert_eq!(rest.lines().count(), 5);
-        clear_hosts(&hosts, &lock, "a").unwrap();
+        clear_hosts(&hosts, &lock, "a", HOSTS_PATIENCE).unwrap();
         assert_eq!(std::fs::read_to_string(&hosts).unwrap(), rest);
+    }
+
+    #[test]
+    fn a_hosts_file_that_somebody_else_has_locked_is_a_problem_that_is_told_and_nothing_waits_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hosts, lock) = (dir.path().join("hosts"), dir.path().join("lock"));
+        std::fs::write(&hosts, HOSTS_FILE).unwrap();
+        let held = Flock::lock(File::create(&lock).unwrap(), FlockArg::LockExclusive).unwrap();
+        let said = clear_hosts(&hosts, &lock, "a", Duration::from_millis(100)).unwrap_err();
+        assert!(said.to_string().contains("locked"), "{said}");
+        assert_eq!(std::fs::read_to_string(&hosts).unwrap(), HOSTS_FILE);
+        drop(held);
+        clear_hosts(&hosts, &lock, "a", HOSTS_PATIENCE).unwrap();
+        assert_ne!(std::fs::read_to_string(&hosts).unwrap(), HOSTS_FILE);
     }
 
     #[test]
@@ -205,7 +248,7 @@ mod tests {
         std::os::unix::fs::symlink("/bin/bash", &program).unwrap();
         let start = |file: &str| std::process::Command::new(&program).arg(&script).arg(file).spawn().unwrap();
         let (mut one, mut other) = (start("/x/lab-1.clab.yml"), start("/x/lab-11.clab.yml"));
-        end_runs(&program, "lab-1.clab.yml").await;
+        end_runs(program, "lab-1.clab.yml".to_owned()).await;
         // It was this process's child, which is a zombie until somebody asks.
         assert!(!one.wait().unwrap().success());
         assert!(other.try_wait().unwrap().is_none(), "the other one goes on");

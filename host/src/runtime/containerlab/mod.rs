@@ -10,6 +10,7 @@
 //! | [`definition`] | writes the topology file such that nothing in it is expanded |
 //! | [`program`], [`output`] | runs the program; reads what it prints |
 //! | [`leftovers`] | takes away what containerlab leaves behind |
+//! | [`network_gate`] | keeps a network from being removed while somebody is about to use it |
 //! | [`inspect`] | reads `inspect`, for engines that Docker's API doesn't reach |
 
 mod config;
@@ -17,6 +18,7 @@ mod definition;
 mod driver;
 mod inspect;
 mod leftovers;
+mod network_gate;
 mod nodes;
 mod output;
 mod program;

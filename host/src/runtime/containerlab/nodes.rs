@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::driver::{Shared, failed, words};
+use super::driver::{Life, Shared, failed, words};
 use super::program::Run;
 use crate::labs::model::NodeStatus;
 use crate::runtime::docker::{Container, DockerError};
@@ -29,16 +27,33 @@ impl Shared {
         node: &str,
         action: NodeAction,
     ) -> Result<NodeStatus, RuntimeError> {
+        let life = self.life(instance);
+        let done = life.meanwhile(self.node_of(&life, instance, node, action)).await;
+        match done {
+            Some(done) if !life.over.is_cancelled() => done,
+            _ if self.closing.is_cancelled() => Err(RuntimeError::Cancelled),
+            // Somebody destroys it.
+            _ => Err(RuntimeError::NoInstance(instance.to_owned())),
+        }
+    }
+
+    async fn node_of(
+        &self,
+        life: &Life,
+        instance: &str,
+        node: &str,
+        action: NodeAction,
+    ) -> Result<NodeStatus, RuntimeError> {
         let turn = self.turn(instance, node);
-        let _turn = turn.lock().await;
+        let Some(_turn) = life.over.run_until_cancelled(turn.lock()).await else { return Err(RuntimeError::Cancelled) };
         let container = self.container(instance, node).await?;
         let _expected = self.watch.expect_node(instance, node);
         if matches!(action, NodeAction::Stop | NodeAction::Restart) {
-            self.change(&container, "stop").await?;
+            self.change(life, &container, "stop").await?;
         }
         if matches!(action, NodeAction::Start | NodeAction::Restart) {
-            self.change(&container, "start").await?;
-            self.make_links_again(&container).await;
+            self.change(life, &container, "start").await?;
+            self.make_links_again(life, &container).await;
         }
         Ok(self.container(instance, node).await?.status())
     }
@@ -65,7 +80,7 @@ impl Shared {
     }
 
     /// Starts or stops a node: with containerlab, which keeps its links, or where that can't, with Docker.
-    async fn change(&self, container: &Container, command: &str) -> Result<(), RuntimeError> {
+    async fn change(&self, life: &Life, container: &Container, command: &str) -> Result<(), RuntimeError> {
         let (node, grace) = (&container.node, self.config.stop_grace());
         let Some(file) = topology_file(container).filter(|_| self.found.program.lifecycle) else {
             tracing::warn!(
@@ -74,10 +89,13 @@ impl Shared {
                 command,
                 "containerlab can't do this here: the node loses its links"
             );
-            let done = match command {
-                "stop" => self.docker().stop(&container.id, grace).await,
-                _ => self.docker().start(&container.id).await,
+            let done = async {
+                match command {
+                    "stop" => self.docker().stop(&container.id, grace).await,
+                    _ => self.docker().start(&container.id).await,
+                }
             };
+            let Some(done) = life.over.run_until_cancelled(done).await else { return Err(RuntimeError::Cancelled) };
             return done.map_err(|error: DockerError| RuntimeError::Failed(format!("node {node}: {error}")));
         };
         let mut arguments =
@@ -86,12 +104,13 @@ impl Shared {
             // Its limit for questions to the engine is also the grace period of a node's process.
             arguments.extend(words(["--timeout".as_ref(), format!("{}s", grace.as_secs()).as_ref()]));
         }
-        self.run_for_node(container, file, arguments, grace + LIMIT).await
+        self.run_for_node(life, container, file, arguments, grace + LIMIT).await
     }
 
     /// Runs the program about one node. What it logs is for the server's log: nobody waits for it elsewhere.
     async fn run_for_node(
         &self,
+        life: &Life,
         container: &Container,
         file: &Path,
         arguments: Vec<std::ffi::OsString>,
@@ -99,15 +118,14 @@ impl Shared {
     ) -> Result<(), RuntimeError> {
         let (lab, node) = (container.lab.clone(), container.node.clone());
         let log: LogSink = Arc::new(move |line: &str| tracing::info!(lab, node, "{line}"));
-        let never = CancellationToken::new();
         let dir = file.parent().unwrap_or(Path::new("/"));
-        let run = Run { arguments, dir, log: &log, cancel: &never, limit: Some(limit) };
+        let run = Run { arguments, dir, log: &log, cancel: &life.over, limit: Some(limit) };
         self.program.run(run).await.map(drop).map_err(failed)
     }
 
     /// Makes the links of a node again that neither of their ends has any more, and repeats the `exec` of both that name their
     /// interfaces, which give them their addresses. A link that can't be made is no reason to call the start a failure.
-    async fn make_links_again(&self, container: &Container) {
+    async fn make_links_again(&self, life: &Life, container: &Container) {
         let Some(file) = topology_file(container) else { return };
         let Some(topology) = read(file).await else { return };
         let links = topology.links.iter().filter_map(|link| ends(link, &container.node).map(|ends| (link, ends)));
@@ -128,12 +146,12 @@ impl Shared {
                 ["tools", "veth", "create", "--a-endpoint", &a, "--b-endpoint", &b, "--mtu", &mtu].map(AsRef::as_ref),
             );
             arguments.extend(words(["--topo".as_ref(), file.as_os_str()]));
-            if let Err(error) = self.run_for_node(container, file, arguments, LIMIT).await {
+            if let Err(error) = self.run_for_node(life, container, file, arguments, LIMIT).await {
                 tracing::warn!(lab = container.lab, node = container.node, %error, "the link {a} – {b} could not be made again");
                 continue;
             }
             for (container, end) in [(container, near), (&peer, far)] {
-                self.repeat_exec(container, file, &topology, end).await;
+                self.repeat_exec(life, container, file, &topology, end).await;
             }
         }
     }
@@ -145,13 +163,13 @@ impl Shared {
         Some(interfaces(&devices).contains(end.interface.as_str()))
     }
 
-    async fn repeat_exec(&self, container: &Container, file: &Path, topology: &Topology, end: &Endpoint) {
+    async fn repeat_exec(&self, life: &Life, container: &Container, file: &Path, topology: &Topology, end: &Endpoint) {
         let Some(node) = topology.node(&end.node) else { return };
         for command in node.exec.iter().filter(|command| names(command, &end.interface)) {
             let label = format!("clab-node-name={}", end.node);
             let mut arguments = words(["exec", "--label", &label, "--cmd", command].map(AsRef::as_ref));
             arguments.extend(words(["--topo".as_ref(), file.as_os_str()]));
-            if let Err(error) = self.run_for_node(container, file, arguments, LIMIT).await {
+            if let Err(error) = self.run_for_node(life, container, file, arguments, LIMIT).await {
                 tracing::warn!(lab = container.lab, node = end.node, command, %error, "an exec could not be repeated");
             }
         }

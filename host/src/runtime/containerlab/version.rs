@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use super::config::ContainerlabConfig;
-use crate::runtime::docker::Docker;
+use crate::runtime::docker::{self, Docker};
 
 /// The oldest containerlab that the driver was written for: in earlier ones `destroy --name` doesn't work.
 pub const MINIMUM: Version = Version { major: 0, minor: 69, patch: 0 };
@@ -187,6 +187,7 @@ pub async fn find_program(config: &ContainerlabConfig) -> Result<FoundProgram, M
 /// [`Missing::Engine`], [`Missing::EngineRights`].
 pub async fn find_engine(config: &ContainerlabConfig) -> Result<FoundEngine, Missing> {
     let address = config.engine_address();
+    let address = docker::normalized(&address).unwrap_or(address);
     let missing = |problem: String| Missing::Engine { address: address.clone(), problem };
     if let Some(socket) = address.strip_prefix("unix://") {
         // Before anything else, because the library's errors don't tell these apart.
@@ -327,5 +328,7 @@ mod tests {
             ContainerlabConfig { docker_host: Some("unix:///nowhere.sock".into()), ..ContainerlabConfig::default() };
         let said = find_engine(&nobody).await.unwrap_err().to_string();
         assert!(said.contains("unix:///nowhere.sock: there is no such socket"), "{said}");
+        let path = ContainerlabConfig { docker_host: Some("/nowhere.sock".into()), ..nobody };
+        assert_eq!(find_engine(&path).await.unwrap_err().to_string(), said, "the same, written otherwise");
     }
 }

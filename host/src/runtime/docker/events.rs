@@ -162,6 +162,7 @@ impl Docker {
             has_looked: false,
             over: Vec::new(),
             changed: Changed::default(),
+            untold: Vec::new(),
             listed: 0,
         };
         tokio::spawn(tracker.run());
@@ -294,6 +295,8 @@ struct Tracker {
     /// Expectations that are over, once the engine has been asked what came of them.
     over: Vec<Subject>,
     changed: Changed,
+    /// What is to be told as soon as the view that it is about is published.
+    untold: Vec<RuntimeEvent>,
     /// When the listing that was made as following began was done, by the engine's clock in nanoseconds: events may be
     /// older than it.
     listed: i64,
@@ -540,21 +543,26 @@ impl Tracker {
         }
     }
 
-    fn tell(&self, event: RuntimeEvent) {
+    /// Has it told, unless it is expected, once the view shows it.
+    fn tell(&mut self, event: RuntimeEvent) {
         let (instance, node) = match &event {
             RuntimeEvent::Node { instance, node, .. } => (instance, Some(node.as_str())),
             RuntimeEvent::InstanceLost { instance, .. } => (instance, None),
         };
         if !is_expected(&self.expected.borrow(), instance, node) {
             tracing::debug!(?event, "the Docker engine has changed something");
-            // Nobody may be listening.
-            let _ = self.events.send(event);
+            self.untold.push(event);
         }
     }
 
-    fn publish(&self) {
+    /// Publishes the view, and then what is to be told: whoever hears of it looks at the view.
+    fn publish(&mut self) {
         let (labs, connected, connections) = (self.labs.clone(), self.connected, self.connections);
         self.view.send_replace(Arc::new(View { labs, connected, connections }));
+        for event in self.untold.drain(..) {
+            // Nobody may be listening.
+            let _ = self.events.send(event);
+        }
     }
 }
 

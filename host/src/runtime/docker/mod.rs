@@ -164,6 +164,14 @@ impl fmt::Display for Address {
     }
 }
 
+/// The one way in which an address of an engine is written (`unix:///path`, `tcp://name:port`), for whoever passes it on.
+///
+/// # Errors
+/// [`DockerError::Host`].
+pub fn normalized(host: &str) -> Result<String, DockerError> {
+    Address::parse(host).map(|address| address.to_string())
+}
+
 /// Which engine it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineVersion {

@@ -1,8 +1,10 @@
 //! The management networks that containerlab makes: which of them a lab uses, and taking away those that nobody uses any more.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder};
+use jiff::{SignedDuration, Timestamp};
 
 use super::containers::LAB;
 use super::{Docker, DockerError, LIMIT};
@@ -34,17 +36,23 @@ impl Docker {
     }
 
     /// Removes a network if containerlab has made it and no container is connected to it, also none that doesn't run.
-    /// Answers the name of its bridge if it was removed. One that is not there is no error.
+    /// Answers the name of its bridge if it was removed. One that is not there is no error, and one younger than `age` stays.
     ///
     /// # Errors
     /// [`DockerError`] with the engine's words.
-    pub async fn remove_unused_network(&self, name: &str) -> Result<Option<String>, DockerError> {
+    pub async fn remove_unused_network(&self, name: &str, age: Duration) -> Result<Option<String>, DockerError> {
         let answer = self.inner.api.inspect_network(name, None::<InspectNetworkOptions>);
         let network = match self.limited("inspecting a network", LIMIT, answer).await {
             Err(DockerError::NotFound(_)) => return Ok(None),
             answer => answer?,
         };
         if !network.labels.is_some_and(|labels| labels.contains_key(LAB)) {
+            return Ok(None);
+        }
+        let made = network.created.and_then(|made| made.parse::<Timestamp>().ok());
+        if made.is_some_and(|made| {
+            Timestamp::now().duration_since(made) < SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)
+        }) {
             return Ok(None);
         }
         let id = network.id.unwrap_or_else(|| name.to_owned());

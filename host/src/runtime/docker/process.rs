@@ -264,6 +264,6 @@ impl Docker {
             Err(error) => return Err(error),
         };
         let Some(pid) = pid else { return Ok(false) };
-        Ok(i32::try_from(pid).is_ok_and(|pid| is_in(pid, container)))
+        Ok(is_in(pid, container))
     }
 }
