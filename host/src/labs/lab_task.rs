@@ -500,6 +500,7 @@ impl LabTask {
                 self.facts.set_nodes(nodes);
                 // Before anybody hears that it is up, and can ask for the log of a node.
                 self.follow_nodes().await;
+                self.forget_nodes().await;
                 self.event(lifecycle::Event::DeployEnded { up: true }).await;
                 // What happened to a node since the runtime took that picture was told while there were no nodes here.
                 self.inspect();
@@ -599,6 +600,14 @@ impl LabTask {
         if let Some(instance) = self.facts.instance_name() {
             self.logs.follow_nodes(&self.shared.driver, instance, &nodes, &self.shared.closing).await;
         }
+    }
+
+    /// Removes the logs of nodes that an earlier instance had and this one is not to have. Not of those that are merely
+    /// not there: they may come up yet, and what one has printed that somebody removed is wanted all the more.
+    async fn forget_nodes(&self) {
+        let snapshot = self.facts.snapshot();
+        let defined: Vec<String> = snapshot.topology.nodes.iter().map(|node| node.name.clone()).collect();
+        self.logs.keep_nodes(&defined).await;
     }
 
     async fn node_changed(&mut self, instance: &str, node: &str, state: NodeState) {
