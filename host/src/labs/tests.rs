@@ -23,6 +23,8 @@ struct Scripted {
     /// One permit lets one destroy end.
     destroys: Semaphore,
     destroy_fails: Mutex<bool>,
+    /// The next look at an instance fails.
+    inspect_fails: Mutex<bool>,
     /// Instances that exist.
     instances: Mutex<Vec<String>>,
     /// Their nodes, where an earlier server made them.
@@ -42,6 +44,7 @@ impl Scripted {
             deploys: Semaphore::new(0),
             destroys: Semaphore::new(0),
             destroy_fails: Mutex::new(false),
+            inspect_fails: Mutex::new(false),
             instances: Mutex::default(),
             nodes: Mutex::default(),
             log: Mutex::default(),
@@ -93,6 +96,9 @@ impl RuntimeDriver for Scripted {
     }
 
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
+        if std::mem::take(&mut *self.inspect_fails.lock().unwrap()) {
+            return Err(RuntimeError::Failed("the engine is busy".into()));
+        }
         if !self.instances.lock().unwrap().iter().any(|name| name == instance) {
             return Err(RuntimeError::NoInstance(instance.into()));
         }
@@ -452,6 +458,17 @@ async fn a_lab_that_ran_on_without_a_server_is_recovered_with_its_nodes_in_order
 }
 
 #[tokio::test]
+async fn a_look_that_fails_once_does_not_lose_a_lab_that_runs() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let driver = where_it_runs(&["r1", "r2"]);
+    *driver.inspect_fails.lock().unwrap() = true;
+    let f = Fixture::on(driver, TWO_NODES, running).await;
+    let lab = f.labs.list()[0].clone();
+    assert_eq!(lab.state, LabState::Instance(InstanceState::Running));
+    assert_eq!(lab.instance.as_ref().unwrap().nodes.len(), 2);
+}
+
+#[tokio::test]
 async fn a_lab_of_another_runtime_is_neither_forgotten_nor_called_destroyed() {
     let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "containerlab", InstanceState::Running));
     let mut f = Fixture::with(TWO_NODES, running).await;
@@ -460,9 +477,17 @@ async fn a_lab_of_another_runtime_is_neither_forgotten_nor_called_destroyed() {
     let id = f.labs.list()[0].lab.id.clone();
     let stored = f.store.lab(&id).await.unwrap().unwrap().instance.unwrap();
     assert_eq!(stored.state, InstanceState::Running, "a server with that runtime goes on with it");
-    let error = f.labs.destroy(&id, None).await.expect_err("it would be forgotten");
-    assert!(error.to_string().contains("containerlab"), "{error}");
-    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+    for error in [f.labs.destroy(&id, None).await, f.labs.deploy(&id, Some("ada".into()), None).await] {
+        let error = error.expect_err("it would be forgotten");
+        assert!(matches!(&error, LabCommandError::Runtime(why) if why.contains("containerlab")), "{error}");
+        assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+        assert_eq!(
+            f.store.lab(&id).await.unwrap().unwrap().instance.as_ref(),
+            Some(&stored),
+            "it was refused afterwards"
+        );
+    }
+    assert!(!f.store.topology(&f.topology).await.unwrap().unwrap().last_deploy_failed);
 }
 
 #[tokio::test]
