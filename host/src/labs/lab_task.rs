@@ -279,16 +279,7 @@ impl LabTask {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
-            Command::Destroy { by, reply } => match lifecycle::step(self.facts.phase, lifecycle::Event::Destroy) {
-                Err(denial) => answer(reply, Err(denial.into())),
-                Ok((phase, effects)) => {
-                    self.destroy_waiters.push(reply);
-                    if phase != self.facts.phase {
-                        self.by = by;
-                    }
-                    self.enter(phase, effects).await;
-                }
-            },
+            Command::Destroy { by, reply } => self.destroy(by, reply).await,
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
             Command::Update { patch, judged, reply } => {
                 let result = self.update(&patch, &judged).await;
@@ -317,6 +308,9 @@ impl LabTask {
             Ok(next) => next,
             Err(denial) => return answer(reply, Err(denial.into())),
         };
+        if let Some(reason) = self.out_of_reach() {
+            return answer(reply, Err(LabCommandError::Runtime(reason)));
+        }
         let scheduled = by.is_none();
         if scheduled {
             // The schedule asks once, whatever comes of it.
@@ -335,6 +329,28 @@ impl LabTask {
         self.by = by;
         self.deploy_waiter = Some(reply);
         self.enter(phase, effects).await;
+    }
+
+    async fn destroy(&mut self, by: Option<UserId>, reply: Reply) {
+        let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Destroy) {
+            Ok(next) => next,
+            Err(denial) => return answer(reply, Err(denial.into())),
+        };
+        if let Some(reason) = self.out_of_reach() {
+            return answer(reply, Err(LabCommandError::Runtime(reason)));
+        }
+        self.destroy_waiters.push(reply);
+        if phase != self.facts.phase {
+            self.by = by;
+        }
+        self.enter(phase, effects).await;
+    }
+
+    /// Why the runtime can't take the instance down, if there is one of another runtime. It would find nothing, and what
+    /// runs would be forgotten. To be asked before anything is stored: what is stored is for the server that can.
+    fn out_of_reach(&self) -> Option<String> {
+        let instance = self.facts.lab.instance.as_ref()?;
+        revive::out_of_reach(&*self.shared.driver, &instance.runtime)
     }
 
     /// Whether what a deploy would build can be built, and is what was judged.
@@ -481,11 +497,7 @@ impl LabTask {
         let logs = Arc::clone(&self.logs);
         let instance = self.facts.lab.instance.clone();
         let job = async move {
-            if let Some(StoredInstance { name, runtime, .. }) = instance {
-                // Another one would find nothing, and what runs would be forgotten.
-                if let Some(reason) = revive::out_of_reach(&*shared.driver, &runtime) {
-                    return Err(LabCommandError::Runtime(reason));
-                }
+            if let Some(StoredInstance { name, .. }) = instance {
                 shared.driver.destroy(&name, logs.sink().await).await?;
                 remove_dir(&shared.run_dir.join(&name)).await;
             }
@@ -500,6 +512,7 @@ impl LabTask {
                 self.facts.set_nodes(nodes);
                 // Before anybody hears that it is up, and can ask for the log of a node.
                 self.follow_nodes().await;
+                self.forget_nodes().await;
                 self.event(lifecycle::Event::DeployEnded { up: true }).await;
                 // What happened to a node since the runtime took that picture was told while there were no nodes here.
                 self.inspect();
@@ -599,6 +612,14 @@ impl LabTask {
         if let Some(instance) = self.facts.instance_name() {
             self.logs.follow_nodes(&self.shared.driver, instance, &nodes, &self.shared.closing).await;
         }
+    }
+
+    /// Removes the logs of nodes that an earlier instance had and this one is not to have. Not of those that are merely
+    /// not there: they may come up yet, and what one has printed that somebody removed is wanted all the more.
+    async fn forget_nodes(&self) {
+        let snapshot = self.facts.snapshot();
+        let defined: Vec<String> = snapshot.topology.nodes.iter().map(|node| node.name.clone()).collect();
+        self.logs.keep_nodes(&defined).await;
     }
 
     async fn node_changed(&mut self, instance: &str, node: &str, state: NodeState) {

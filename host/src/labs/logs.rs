@@ -63,10 +63,10 @@ struct NodeLog {
 }
 
 impl NodeLog {
-    /// Follows it no more.
-    fn leave(&mut self) {
+    /// Follows it no more; done when nothing more is written.
+    async fn leave(&mut self) {
         if let Some(following) = self.following.take() {
-            following.task.abort();
+            following.end().await;
         }
     }
 }
@@ -75,6 +75,16 @@ impl NodeLog {
 struct Following {
     instance: String,
     task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Ends it. One that is at work this very moment writes what it has in hand first, and would write it among the lines
+    /// of whoever follows next, under their name.
+    async fn end(self) {
+        self.task.abort();
+        // However it ended, it has.
+        let _ = self.task.await;
+    }
 }
 
 /// A log that is kept, and read from disk when somebody wants it.
@@ -140,9 +150,9 @@ impl LabLogs {
         self.open_node(name, &node.kept).await.remove().await;
     }
 
-    /// Follows these nodes of an instance and no others. A node that was there before goes on with its log: of an instance
-    /// that was followed before, also by another server, without a line missing or twice, if the runtime can tell.
-    /// `closing` is cancelled when the server ends.
+    /// Follows these nodes of an instance; the logs of others stay. A node that was there before goes on with its log: of an
+    /// instance that was followed before, also by another server, without a line missing or twice, if the runtime can
+    /// tell. `closing` is cancelled when the server ends.
     pub(super) async fn follow_nodes(
         &self,
         driver: &Arc<dyn RuntimeDriver>,
@@ -151,21 +161,16 @@ impl LabLogs {
         closing: &CancellationToken,
     ) {
         self.restore_nodes();
-        let mut gone: BTreeMap<String, NodeLog> = {
-            let mut logs = self.nodes();
-            let (stay, gone) = std::mem::take(&mut *logs).into_iter().partition(|(name, _)| nodes.contains(name));
-            *logs = stay;
-            gone
-        };
-        for (name, node) in &mut gone {
-            node.leave();
-            self.remove_node(name, node).await;
-        }
         for name in nodes {
             let kept = self.know_node(name);
             self.open_node(name, &kept).await;
-            if self.is_followed(name, instance) {
-                continue;
+            match self.followed(name) {
+                Some(following) if following.instance == instance && !following.task.is_finished() => {
+                    self.set_followed(name, following);
+                    continue;
+                }
+                Some(other) => other.end().await,
+                None => {}
             }
             let follower = NodeFollower {
                 driver: Arc::clone(driver),
@@ -175,29 +180,36 @@ impl LabLogs {
                 closing: closing.clone(),
             };
             let following = Following { instance: instance.to_owned(), task: tokio::spawn(follower.run()) };
-            if let Some(node) = self.nodes().get_mut(name) {
-                node.following = Some(following);
-            }
+            self.set_followed(name, following);
         }
     }
 
-    /// Whether a node of this instance is being followed. Of another instance, it is left now.
-    fn is_followed(&self, name: &str, instance: &str) -> bool {
-        let mut nodes = self.nodes();
-        let Some(node) = nodes.get_mut(name) else { return false };
-        let same = |following: &&Following| following.instance == instance && !following.task.is_finished();
-        if node.following.as_ref().filter(same).is_some() {
-            return true;
+    /// Takes out who follows a node.
+    fn followed(&self, name: &str) -> Option<Following> {
+        self.nodes().get_mut(name).and_then(|node| node.following.take())
+    }
+
+    fn set_followed(&self, name: &str, following: Following) {
+        if let Some(node) = self.nodes().get_mut(name) {
+            node.following = Some(following);
         }
-        node.leave();
-        false
+    }
+
+    /// Removes the logs of all nodes but these: of an instance that is up, what isn't in its definition has gone for good.
+    pub(super) async fn keep_nodes(&self, defined: &[String]) {
+        self.restore_nodes();
+        let gone: Vec<(String, NodeLog)> = self.nodes().extract_if(.., |name, _| !defined.contains(name)).collect();
+        for (name, mut node) in gone {
+            node.leave().await;
+            self.remove_node(&name, &node).await;
+        }
     }
 
     /// Removes the logs of all nodes.
     pub(super) async fn remove_nodes(&self) {
         let mut nodes = std::mem::take(&mut *self.nodes());
         for (name, node) in &mut nodes {
-            node.leave();
+            node.leave().await;
             self.remove_node(name, node).await;
         }
         self.archive.remove(&[self.lab.as_str(), NODES]).await;

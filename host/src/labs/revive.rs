@@ -36,19 +36,29 @@ pub(super) enum Revival {
 
 /// Names of all instances that run.
 pub(super) async fn alive(driver: &dyn RuntimeDriver) -> Result<Vec<String>, RuntimeError> {
+    patiently(driver, async || driver.list().await).await
+}
+
+/// Asks the runtime until it can say. That there is no such instance is an answer as well.
+async fn patiently<T>(
+    driver: &dyn RuntimeDriver,
+    ask: impl AsyncFn() -> Result<T, RuntimeError>,
+) -> Result<T, RuntimeError> {
     let mut tries = 1;
     loop {
-        match driver.list().await {
-            Err(error) if tries < TRIES => {
+        match ask().await {
+            Err(error) if tries < TRIES && !matches!(error, RuntimeError::NoInstance(_)) => {
                 tracing::warn!(%error, runtime = driver.name(), "the runtime can't say what runs; it is asked again");
                 tries += 1;
                 tokio::time::sleep(BETWEEN).await;
             }
             Err(error) => {
-                tracing::error!(%error, runtime = driver.name(), "the runtime can't say what still runs");
+                if !matches!(error, RuntimeError::NoInstance(_)) {
+                    tracing::error!(%error, runtime = driver.name(), "the runtime can't say what still runs");
+                }
                 return Err(error);
             }
-            alive => return alive,
+            answer => return answer,
         }
     }
 }
@@ -91,7 +101,7 @@ pub(super) async fn what_became_of(
     // Also where the list doesn't have it: of an instance that is half there, it may not.
     let found = match alive {
         Err(error) => Err(RuntimeError::Failed(error.to_string())),
-        Ok(_) => driver.inspect(&instance.name).await,
+        Ok(_) => patiently(driver, async || driver.inspect(&instance.name).await).await,
     };
     let nodes = match found {
         Ok(nodes) => nodes,

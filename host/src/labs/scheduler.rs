@@ -1,20 +1,25 @@
 //! Deploys labs at their start time and destroys them at their end time.
 //!
 //! What is due is a pure function of the labs and the time, so that nothing is remembered that a restart would lose: a
-//! start that was missed while the server was down is found at the first look.
+//! start that was missed while the server was down is found at the first look. Only what failed is remembered, so that
+//! it is tried again after a while, not at once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Labs;
 use super::model::{InstanceState, LabId, LabSnapshot};
 
 /// The longest sleep: after it the clock is read anew, in case somebody has set it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long after it has failed something is tried again that is still due, at first and later on.
+const AGAIN: [Duration; 3] = [Duration::from_secs(60), Duration::from_secs(5 * 60), Duration::from_secs(15 * 60)];
 
 /// What the schedule asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,7 +28,7 @@ enum Due {
     Start(LabId),
     /// Its whole time passed while nobody could deploy it: say so.
     Missed(LabId),
-    /// Destroy it. The time is part of it, so that a failed destroy is tried once for each end time.
+    /// Destroy it. The time is part of it: with another one it is tried at once.
     End(LabId, Timestamp),
 }
 
@@ -52,34 +57,84 @@ fn due<'a>(labs: impl IntoIterator<Item = &'a LabSnapshot>, now: Timestamp) -> (
     (due, next)
 }
 
+/// What has been asked for already, and how it went.
+#[derive(Debug, Default)]
+struct Asked(HashMap<Due, Tries>);
+
+/// How something that was asked for has gone so far.
+#[derive(Debug, Default)]
+struct Tries {
+    /// How often it has ended with the thing still to be done.
+    ended: usize,
+    /// When it may be tried again; `None` while it is being tried.
+    again: Option<Instant>,
+}
+
+impl Asked {
+    /// Whether to ask for this now. If so, it counts as being tried until [`Self::ended`].
+    fn ask(&mut self, item: &Due, now: Instant) -> bool {
+        match self.0.get_mut(item) {
+            None => {
+                self.0.insert(item.clone(), Tries::default());
+                true
+            }
+            Some(tries) => tries.again.take_if(|again| *again <= now).is_some(),
+        }
+    }
+
+    /// A try has ended. What has been done by it isn't due any more; for the rest there is a next time.
+    fn ended(&mut self, item: &Due, now: Instant) {
+        if let Some(tries) = self.0.get_mut(item) {
+            tries.again = Some(now + AGAIN[tries.ended.min(AGAIN.len() - 1)]);
+            tries.ended += 1;
+        }
+    }
+
+    /// Forgets what isn't due any more. What is being tried stays: meanwhile it isn't due either, and may be anew.
+    fn retain(&mut self, due: &[Due]) {
+        self.0.retain(|item, tries| tries.again.is_none() || due.contains(item));
+    }
+
+    /// When the next thing is to be tried again.
+    fn next(&self) -> Option<Instant> {
+        self.0.values().filter_map(|tries| tries.again).min()
+    }
+}
+
 /// Keeps the schedule until the server ends. `changed` is told whenever a lab's times or state change.
 pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
-    // Asked for once each: how it went is told to users like any other deploy or destroy.
-    let mut asked: HashSet<Due> = HashSet::new();
+    let mut asked = Asked::default();
+    // Each in a task of its own: a lab that takes minutes must not hold up the others.
+    let mut tries: JoinSet<Due> = JoinSet::new();
     loop {
         let now = Timestamp::now();
         let snapshots = labs.list();
         let (due, next) = due(snapshots.iter().map(|snapshot| &**snapshot), now);
-        asked.retain(|done| due.contains(done));
+        asked.retain(&due);
         for item in due {
-            if asked.insert(item.clone()) {
-                // Each in a task of its own: a lab that takes minutes must not hold up the others.
-                tokio::spawn(carry_out(labs.clone(), item));
+            if asked.ask(&item, Instant::now()) {
+                tries.spawn(carry_out(labs.clone(), item));
             }
         }
         let sleep = next.map_or(LONGEST_SLEEP, |next| {
             Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
         });
+        let again = asked.next().map_or(LONGEST_SLEEP, |again| again.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = labs.shared.closing.cancelled() => return,
             () = changed.notified() => {}
+            Some(tried) = tries.join_next() => match tried {
+                Ok(item) => asked.ended(&item, Instant::now()),
+                Err(error) => tracing::error!(%error, "a request of the schedule broke"),
+            },
             // The wait is cut to whole milliseconds somewhere below; one more makes sure that the time has come.
-            () = tokio::time::sleep(sleep + Duration::from_millis(1)) => {}
+            () = tokio::time::sleep(sleep.min(again) + Duration::from_millis(1)) => {}
         }
     }
 }
 
-async fn carry_out(labs: Labs, due: Due) {
+/// Asks for it, and answers what it was when that has ended. How it went is told to users like any other deploy or destroy.
+async fn carry_out(labs: Labs, due: Due) -> Due {
     let result = match &due {
         Due::Start(id) => labs.deploy(id, None, None).await,
         Due::End(id, _) => labs.destroy(id, None).await,
@@ -91,6 +146,7 @@ async fn carry_out(labs: Labs, due: Due) {
     if let Err(error) = result {
         tracing::warn!(?due, %error, "the schedule's request was not carried out");
     }
+    due
 }
 
 #[cfg(test)]
@@ -175,5 +231,36 @@ mod tests {
     fn the_next_look_is_at_the_earliest_time_that_is_ahead() {
         let labs = [lab(300, None, true, None), lab(1, Some(200), false, Some(InstanceState::Running))];
         assert_eq!(due(&labs, time(100)), (vec![], Some(time(200))));
+    }
+
+    #[test]
+    fn an_end_that_fails_is_tried_again_after_ever_longer_times() {
+        let (mut asked, mut now) = (Asked::default(), Instant::now());
+        let end = Due::End("lab".into(), time(100));
+        assert!(asked.ask(&end, now));
+        for minutes in [1, 5, 15, 15] {
+            // It isn't due while it is being destroyed, and not asked for twice.
+            asked.retain(&[]);
+            assert!(!asked.ask(&end, now + Duration::from_secs(3600)));
+            now += Duration::from_secs(600);
+            asked.ended(&end, now);
+            asked.retain(std::slice::from_ref(&end));
+            let wait = Duration::from_secs(minutes * 60);
+            assert!(!asked.ask(&end, now + wait - Duration::from_millis(1)), "too early");
+            assert_eq!(asked.next(), Some(now + wait));
+            now += wait;
+            assert!(asked.ask(&end, now), "after {minutes} minutes");
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_moved_and_what_has_been_done_are_not_remembered() {
+        let (mut asked, now) = (Asked::default(), Instant::now());
+        let end = Due::End("lab".into(), time(100));
+        assert!(asked.ask(&end, now));
+        asked.ended(&end, now);
+        assert!(asked.ask(&Due::End("lab".into(), time(200)), now), "another time is another end");
+        asked.retain(&[]);
+        assert!(asked.ask(&end, now), "it was done");
     }
 }

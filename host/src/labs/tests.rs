@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::model::{InstanceState, NodeState, NodeStatus, StoredInstance};
 use super::*;
+use crate::history::Follower;
 use crate::history::archive::Archive;
+use crate::history::lines::Line;
 use crate::plugins::decision::Occurrence;
 use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
@@ -21,12 +23,18 @@ struct Scripted {
     /// One permit lets one destroy end.
     destroys: Semaphore,
     destroy_fails: Mutex<bool>,
+    /// The next look at an instance fails.
+    inspect_fails: Mutex<bool>,
     /// Instances that exist.
     instances: Mutex<Vec<String>>,
     /// Their nodes, where an earlier server made them.
     nodes: Mutex<Vec<NodeStatus>>,
     /// What its nodes have written, and the place after which each log was asked for.
     log: Mutex<(String, Vec<Option<LogPosition>>)>,
+    /// The instances whose logs have been handed out, in this order.
+    followed: Mutex<Vec<String>>,
+    /// Told when the next log is asked for, and holds up whoever asks, thread and all, until the other side says so.
+    busy: Mutex<Option<(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>,
     events: broadcast::Sender<RuntimeEvent>,
 }
 
@@ -36,9 +44,12 @@ impl Scripted {
             deploys: Semaphore::new(0),
             destroys: Semaphore::new(0),
             destroy_fails: Mutex::new(false),
+            inspect_fails: Mutex::new(false),
             instances: Mutex::default(),
             nodes: Mutex::default(),
             log: Mutex::default(),
+            followed: Mutex::default(),
+            busy: Mutex::default(),
             events: broadcast::channel(16).0,
         })
     }
@@ -72,7 +83,7 @@ impl RuntimeDriver for Scripted {
                 return Err(RuntimeError::Cancelled);
             }
         }
-        Ok(vec![])
+        Ok(self.nodes.lock().unwrap().clone())
     }
 
     async fn destroy(&self, instance: &str, _: LogSink) -> Result<(), RuntimeError> {
@@ -85,6 +96,9 @@ impl RuntimeDriver for Scripted {
     }
 
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
+        if std::mem::take(&mut *self.inspect_fails.lock().unwrap()) {
+            return Err(RuntimeError::Failed("the engine is busy".into()));
+        }
         if !self.instances.lock().unwrap().iter().any(|name| name == instance) {
             return Err(RuntimeError::NoInstance(instance.into()));
         }
@@ -102,10 +116,16 @@ impl RuntimeDriver for Scripted {
     /// Positions are numbers of bytes, one for each line.
     async fn follow_log(
         &self,
-        _: &str,
+        instance: &str,
         _: &str,
         after: Option<LogPosition>,
     ) -> Result<mpsc::Receiver<LogChunk>, RuntimeError> {
+        let busy = self.busy.lock().unwrap().take();
+        if let Some((asked, go_on)) = busy {
+            asked.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        self.followed.lock().unwrap().push(instance.to_owned());
         let mut log = self.log.lock().unwrap();
         let mut at: usize = after.as_ref().map_or(0, |after| after.as_str().parse().unwrap());
         log.1.push(after);
@@ -438,6 +458,17 @@ async fn a_lab_that_ran_on_without_a_server_is_recovered_with_its_nodes_in_order
 }
 
 #[tokio::test]
+async fn a_look_that_fails_once_does_not_lose_a_lab_that_runs() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let driver = where_it_runs(&["r1", "r2"]);
+    *driver.inspect_fails.lock().unwrap() = true;
+    let f = Fixture::on(driver, TWO_NODES, running).await;
+    let lab = f.labs.list()[0].clone();
+    assert_eq!(lab.state, LabState::Instance(InstanceState::Running));
+    assert_eq!(lab.instance.as_ref().unwrap().nodes.len(), 2);
+}
+
+#[tokio::test]
 async fn a_lab_of_another_runtime_is_neither_forgotten_nor_called_destroyed() {
     let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "containerlab", InstanceState::Running));
     let mut f = Fixture::with(TWO_NODES, running).await;
@@ -446,9 +477,17 @@ async fn a_lab_of_another_runtime_is_neither_forgotten_nor_called_destroyed() {
     let id = f.labs.list()[0].lab.id.clone();
     let stored = f.store.lab(&id).await.unwrap().unwrap().instance.unwrap();
     assert_eq!(stored.state, InstanceState::Running, "a server with that runtime goes on with it");
-    let error = f.labs.destroy(&id, None).await.expect_err("it would be forgotten");
-    assert!(error.to_string().contains("containerlab"), "{error}");
-    assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+    for error in [f.labs.destroy(&id, None).await, f.labs.deploy(&id, Some("ada".into()), None).await] {
+        let error = error.expect_err("it would be forgotten");
+        assert!(matches!(&error, LabCommandError::Runtime(why) if why.contains("containerlab")), "{error}");
+        assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+        assert_eq!(
+            f.store.lab(&id).await.unwrap().unwrap().instance.as_ref(),
+            Some(&stored),
+            "it was refused afterwards"
+        );
+    }
+    assert!(!f.store.topology(&f.topology).await.unwrap().unwrap().last_deploy_failed);
 }
 
 #[tokio::test]
@@ -483,6 +522,91 @@ async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_o
     let again = again.unwrap();
     assert_eq!(lines(&again, 4).await, ["one", "two", "three", "four"]);
     assert_eq!(driver.log.lock().unwrap().1, [None, Some(LogPosition::new("8"))]);
+}
+
+/// Waits for the first line of a log, and reads on after it.
+async fn after_first_line(log: &Arc<LabLog>) -> Follower<Line> {
+    let (lines, mut reader) = log.follow();
+    if lines.is_empty() {
+        reader.next(1).await.unwrap();
+        reader.advance(1);
+    }
+    reader
+}
+
+#[tokio::test]
+async fn the_log_of_a_node_that_is_not_up_yet_is_kept_by_a_redeploy() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    f.driver.log.lock().unwrap().0 = "one\n".to_owned();
+    *f.driver.nodes.lock().unwrap() = vec![status("r1"), status("r2"), status("not-in-the-definition")];
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, None, None).await.unwrap();
+    assert_eq!(f.labs.node_logs(&id), ["r1", "r2"]);
+    let mut reader = after_first_line(&f.labs.node_log(&id, "r2").await.unwrap()).await;
+    // The first look at the new instance finds one of the two.
+    *f.driver.nodes.lock().unwrap() = vec![status("r1")];
+    f.driver.destroys.add_permits(1);
+    let redeploy = f.deploy(&id);
+    let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
+    let seen = |lab: &Arc<LabSnapshot>| {
+        let instance = lab.instance.as_ref().unwrap();
+        instance.state == InstanceState::Deploying && instance.nodes.len() == 1
+    };
+    snapshot.wait_for(seen).await.unwrap();
+    assert_eq!(f.labs.node_logs(&id), ["r1", "r2"]);
+    *f.driver.nodes.lock().unwrap() = vec![status("r1"), status("r2")];
+    f.driver.deploys.add_permits(1);
+    redeploy.await.unwrap().unwrap();
+    // Whoever read it reads on.
+    assert_eq!(reader.next(1).await.unwrap()[0].text(), "one");
+}
+
+#[tokio::test]
+async fn the_log_of_a_node_that_somebody_removed_survives_a_restart() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let (driver, dir) = (where_it_runs(&["r1", "r2"]), tempfile::tempdir().unwrap());
+    driver.log.lock().unwrap().0 = "one\n".to_owned();
+    let mut f = Fixture::on(driver.clone(), TWO_NODES, running).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
+    let id = f.labs.list()[0].lab.id.clone();
+    after_first_line(&f.labs.node_log(&id, "r2").await.unwrap()).await;
+    f.labs.close();
+    f.labs.shared.archive.close().await;
+    driver.nodes.lock().unwrap().pop();
+    let (publisher, runtime): (_, Arc<dyn RuntimeDriver>) = (Publisher::default(), driver.clone());
+    f.notices = publisher.subscribe();
+    let again = Labs::open(f.store.clone(), runtime, publisher, dir.path().to_owned(), archive(f._dir.path())).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
+    let log = again.unwrap().node_log(&id, "r2").await.expect("it is kept");
+    assert_eq!(log.tail(1)[0].text(), "one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_node_of_the_last_instance_has_ended_before_the_next_one_is_followed() {
+    let (scripted, dir) = (Scripted::new(), tempfile::tempdir().unwrap());
+    let driver: Arc<dyn RuntimeDriver> = scripted.clone();
+    let logs = logs::LabLogs::new(LabId::generate(), archive(dir.path()));
+    let (asked, was_asked) = oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    *scripted.busy.lock().unwrap() = Some((asked, may_go_on));
+    let (nodes, closing) = (["r1".to_owned()], CancellationToken::new());
+    logs.follow_nodes(&driver, "first", &nodes, &closing).await;
+    was_asked.await.unwrap();
+    let (followed, late) = (scripted.clone(), std::time::Instant::now() + std::time::Duration::from_secs(1));
+    let releases = std::thread::spawn(move || {
+        // Time for the second to come too early, if it does.
+        while followed.followed.lock().unwrap().is_empty() && std::time::Instant::now() < late {
+            std::thread::yield_now();
+        }
+        go_on.send(()).unwrap();
+    });
+    logs.follow_nodes(&driver, "second", &nodes, &closing).await;
+    while scripted.followed.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*scripted.followed.lock().unwrap(), ["first", "second"]);
+    releases.join().unwrap();
 }
 
 #[tokio::test]
