@@ -26,6 +26,11 @@ use crate::runtime::LogPosition;
 const BATCH: usize = 4096;
 /// Bytes that a segment after the first has at least, however little is to be kept.
 const SEGMENT_MIN: usize = if cfg!(test) { 200 } else { 64 * 1024 };
+/// Bytes of lines that are written before where their source is gone on with is written again: so many are read once more
+/// at most, and whatever comes line by line doesn't cost the disk a mark for each.
+const UNMARKED: usize = if cfg!(test) { 20 } else { 4 * 1024 };
+/// The folder beside them that histories are moved to that can't be read. No name of a history is written like that.
+const ASIDE: &str = ".unreadable";
 /// How long a writer gathers lines after it has written some.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -51,7 +56,8 @@ impl Archive {
         let (history, segments) = tokio::task::spawn_blocking(move || {
             let kept = Kept::read(&read).unwrap_or_else(|error| {
                 tracing::error!(dir = %read.display(), %error, "a log can't be read; it is put aside and begins anew");
-                put_aside(&read);
+                // That it can't be is said there, and writing says what comes of it.
+                let _ = put_aside(&read);
                 Kept::default()
             });
             kept.restore(&read, retention)
@@ -155,12 +161,16 @@ async fn remove(dir: &Path) {
     }
 }
 
-/// Keeps what can't be read from being written over.
-fn put_aside(dir: &Path) {
-    let aside = dir.with_extension(format!("unreadable-{}", jiff::Timestamp::now().as_millisecond()));
-    if let Err(error) = fs::rename(dir, &aside) {
-        tracing::error!(dir = %dir.display(), %error, "it can't be put aside either");
-    }
+/// Keeps what can't be read, a history or a part of one, from being written over.
+fn put_aside(path: &Path) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let aside = folder.join(ASIDE);
+    let mut name = name.to_owned();
+    name.push(format!("-{}", jiff::Timestamp::now().as_millisecond()));
+    let moved = fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside);
+    moved.and_then(|()| fs::rename(path, aside.join(name))).inspect_err(|error| {
+        tracing::error!(path = %path.display(), %error, "what can't be read can't be put aside either");
+    })
 }
 
 /// Writes what comes until the history or the server ends.
@@ -172,7 +182,7 @@ async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: Ca
             biased;
             lines = follower.next(BATCH) => lines,
             () = closing.cancelled(), if !last => continue,
-            () = std::future::ready(()), if last => return,
+            () = std::future::ready(()), if last => break,
         };
         let full;
         match lines {
@@ -192,13 +202,15 @@ async fn write(mut follower: Follower<Line>, mut segments: Segments, closing: Ca
                 segments.missed_until(follower.passed());
                 continue;
             }
-            Err(FollowEnd::Closed) => return,
+            Err(FollowEnd::Closed) => break,
         }
         // Where lines come faster than that, there is nothing to gather.
         if !full && !closing.is_cancelled() {
             let _ = tokio::time::timeout(GATHER, closing.cancelled()).await;
         }
     }
+    let number = follower.position();
+    let _ = tokio::task::spawn_blocking(move || segments.finish(number)).await;
 }
 
 /// What is written, and to which file.
@@ -214,6 +226,10 @@ struct Segments {
     marks: Arc<Marks>,
     /// The last one that was written, with which each file begins: the one that it stands in may go.
     mark: Option<Mark>,
+    /// A later one that is to be written some time, and not for itself.
+    held: Option<Mark>,
+    /// Bytes of lines since the last one that was written.
+    unmarked: usize,
     /// Whether the last write failed, which was said.
     failing: bool,
 }
@@ -223,8 +239,10 @@ struct Segments {
 /// The file itself is open while a batch is written: there may be more logs than a process may have files.
 struct Open {
     segment: Segment,
-    /// Bytes of lines in the file; marks don't count.
+    /// Bytes of the file.
     size: usize,
+    /// Whether there are lines among them.
+    has_lines: bool,
 }
 
 /// A file of lines.
@@ -250,53 +268,86 @@ impl Segment {
 impl Segments {
     /// Adds lines of which the first has this number.
     fn write(&mut self, number: u64, lines: &[Line]) {
-        match self.try_write(number, lines) {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(dir = %self.dir.display(), %error, "a log can't be written; lines are lost on disk");
-                }
-                // The last line may be half written. Whatever comes next begins another file, named by its place.
-                if let Some(Open { segment, size: 0 }) = self.open.take() {
-                    self.latest.retain(|kept| *kept != segment);
-                    let _ = fs::remove_file(self.dir.join(segment.file_name()));
-                }
-            }
-        }
+        let mut marks = self.marks.take(number + lines.len() as u64);
+        let written = self.try_write(number, lines, &mut marks);
+        self.wrote(written, marks);
         self.passed += weight(lines);
     }
 
-    fn try_write(&mut self, number: u64, lines: &[Line]) -> io::Result<()> {
+    /// Writes what was held back, when no more lines will come than those before the one of this number.
+    fn finish(mut self, number: u64) {
+        let mut marks = self.marks.take(number);
+        self.unmarked = UNMARKED;
+        let mut buffer = Buffer::default();
+        self.mark(&mut marks, number, &mut buffer);
+        let written = self.flush(&mut buffer);
+        self.wrote(written, marks);
+    }
+
+    /// Deals with what became of writing, which got as far as to these marks.
+    fn wrote(&mut self, written: io::Result<()>, mut marks: VecDeque<Mark>) {
+        let Err(error) = written else {
+            self.failing = false;
+            return;
+        };
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(dir = %self.dir.display(), %error, "a log can't be written; lines are lost on disk");
+        }
+        // The last line may be half written. Whatever comes next begins another file, named by its place.
+        if let Some(Open { segment, has_lines: false, .. }) = self.open.take() {
+            self.latest.retain(|kept| *kept != segment);
+            let _ = fs::remove_file(self.dir.join(segment.file_name()));
+        }
+        // Which begins with the last mark there was, or what follows would be taken for lines of another source.
+        if let Some(mark) = marks.pop_back() {
+            (self.mark, self.held) = (Some(mark), None);
+        }
+    }
+
+    fn try_write(&mut self, number: u64, lines: &[Line], marks: &mut VecDeque<Mark>) -> io::Result<()> {
         let mut buffer = Buffer::default();
         let (mut at, mut passed) = (number, self.passed);
-        let mut marks = self.marks.take(number + lines.len() as u64);
         for line in lines {
-            self.mark(&mut marks, at, &mut buffer);
-            if self.is_full(buffer.lines) {
+            self.mark(marks, at, &mut buffer);
+            if self.is_full(buffer.bytes.len()) {
                 self.flush(&mut buffer)?;
                 self.begin(Segment { first: at, passed })?;
             }
-            buffer.line(line);
+            self.unmarked += buffer.line(line);
             at += 1;
             passed += line.weight() as u64;
         }
-        self.mark(&mut marks, at, &mut buffer);
+        self.mark(marks, at, &mut buffer);
         self.flush(&mut buffer)
     }
 
     /// Writes the marks that belong before the line of this number, each behind what it is about and before what follows.
+    /// One that isn't needed for what is written already to be read right may come later.
     fn mark(&mut self, marks: &mut VecDeque<Mark>, line: u64, buffer: &mut Buffer) {
         while let Some(mark) = marks.pop_front_if(|mark| mark.place() <= line) {
-            if self.open.is_some() {
-                buffer.mark(&mark);
+            if mark.is_dispensable_after(self.mark.as_ref()) {
+                self.held = Some(mark);
+            } else {
+                self.put(mark, buffer);
             }
-            self.mark = Some(mark);
         }
+        if self.unmarked >= UNMARKED
+            && let Some(mark) = self.held.take()
+        {
+            self.put(mark, buffer);
+        }
+    }
+
+    fn put(&mut self, mark: Mark, buffer: &mut Buffer) {
+        if self.open.is_some() {
+            buffer.mark(&mark);
+        }
+        (self.mark, self.held, self.unmarked) = (Some(mark), None, 0);
     }
 
     /// Whether the next line belongs into another file.
     fn is_full(&self, buffered: usize) -> bool {
-        let Some(Open { segment, size }) = &self.open else { return true };
+        let Some(Open { segment, size, .. }) = &self.open else { return true };
         let limit = if self.is_beginning(*segment) {
             self.retention.first
         } else {
@@ -312,11 +363,12 @@ impl Segments {
 
     fn flush(&mut self, buffer: &mut Buffer) -> io::Result<()> {
         let buffer = std::mem::take(buffer);
-        if let Some(Open { segment, size }) = &mut self.open
+        if let Some(Open { segment, size, has_lines }) = &mut self.open
             && !buffer.bytes.is_empty()
         {
             File::options().append(true).open(self.dir.join(segment.file_name()))?.write_all(&buffer.bytes)?;
-            *size += buffer.lines;
+            *size += buffer.bytes.len();
+            *has_lines |= buffer.has_lines;
         }
         Ok(())
     }
@@ -324,15 +376,23 @@ impl Segments {
     fn begin(&mut self, segment: Segment) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         let mut buffer = Buffer::default();
+        if let Some(mark) = self.held.take() {
+            self.mark = Some(mark);
+        }
         if let Some(mark) = &self.mark {
             buffer.mark(mark);
+            self.unmarked = 0;
         }
         // What a file of that name holds was never finished.
-        File::create(self.dir.join(segment.file_name()))?.write_all(&buffer.bytes)?;
+        let path = self.dir.join(segment.file_name());
+        if let Err(error) = File::create(&path)?.write_all(&buffer.bytes) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         if !self.is_beginning(segment) {
             self.latest.push_back(segment);
         }
-        self.open = Some(Open { segment, size: 0 });
+        self.open = Some(Open { segment, size: buffer.bytes.len(), has_lines: false });
         // The oldest goes when there is enough without it.
         while let Some(second) = self.latest.get(1)
             && segment.passed.saturating_sub(second.passed) >= self.retention.latest as u64
@@ -346,10 +406,10 @@ impl Segments {
         Ok(())
     }
 
-    /// Goes on with a segment that was begun by another server. What is behind its first `end` bytes is not kept.
-    fn resume(&mut self, open: Open, end: usize) -> io::Result<()> {
+    /// Goes on with a segment that was begun by another server. What is behind what was read of it is not kept.
+    fn resume(&mut self, open: Open) -> io::Result<()> {
         let file = File::options().append(true).open(self.dir.join(open.segment.file_name()))?;
-        file.set_len(end as u64)?;
+        file.set_len(open.size as u64)?;
         self.open = Some(open);
         Ok(())
     }
@@ -367,15 +427,17 @@ impl Segments {
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    /// Bytes of lines among them.
-    lines: usize,
+    /// Whether there are lines among them.
+    has_lines: bool,
 }
 
 impl Buffer {
-    fn line(&mut self, line: &Line) {
+    /// Adds a line, and says how many bytes it is.
+    fn line(&mut self, line: &Line) -> usize {
         self.bytes.extend_from_slice(line.text().as_bytes());
         self.bytes.push(b'\n');
-        self.lines += line.text().len() + 1;
+        self.has_lines = true;
+        line.text().len() + 1
     }
 
     fn mark(&mut self, mark: &Mark) {
@@ -395,8 +457,6 @@ struct Kept(Vec<KeptSegment>);
 struct KeptSegment {
     segment: Segment,
     lines: Vec<Line>,
-    /// Bytes of the file that these lines are.
-    size: usize,
     /// Bytes of the file up to where a line or a mark was half written.
     end: usize,
     /// The last mark in it.
@@ -407,14 +467,13 @@ impl KeptSegment {
     fn parse(segment: Segment, bytes: &[u8]) -> Self {
         // What comes after the last line end was being written when the server was killed.
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut kept = Self { segment, lines: Vec::new(), size: 0, end, mark: None };
+        let mut kept = Self { segment, lines: Vec::new(), end, mark: None };
         for piece in bytes[..end].split_inclusive(|byte| *byte == b'\n') {
             let text = &piece[..piece.len() - 1];
             if let Some(mark) = Mark::read(text) {
                 kept.mark = mark.or(kept.mark);
             } else {
                 kept.lines.push(Line::from(&*String::from_utf8_lossy(text)));
-                kept.size += piece.len();
             }
         }
         kept
@@ -439,15 +498,18 @@ impl Kept {
             found.extend(entry?.file_name().to_str().and_then(Segment::parse));
         }
         found.sort();
-        let read = |segment: Segment| {
+        let mut kept = Vec::new();
+        for segment in found {
             let path = dir.join(segment.file_name());
-            let bytes = fs::read(&path).unwrap_or_else(|error| {
-                tracing::error!(path = %path.display(), %error, "a part of a log can't be read and is left out");
-                Vec::new()
-            });
-            KeptSegment::parse(segment, &bytes)
-        };
-        Ok(Self(found.into_iter().map(read).collect()))
+            match fs::read(&path) {
+                Ok(bytes) => kept.push(KeptSegment::parse(segment, &bytes)),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a part of a log can't be read and is put aside");
+                    put_aside(&path)?;
+                }
+            }
+        }
+        Ok(Self(kept))
     }
 
     /// The history, and what goes on writing it.
@@ -461,11 +523,14 @@ impl Kept {
             passed: 0,
             marks: Arc::new(Marks::restored(mark.clone())),
             mark,
+            held: None,
+            unmarked: 0,
             failing: false,
         };
         segments.latest =
             self.0.iter().map(|kept| kept.segment).filter(|segment| !segments.is_beginning(*segment)).collect();
-        let last = self.0.last().map(|kept| (Open { segment: kept.segment, size: kept.size }, kept.end));
+        let last =
+            self.0.last().map(|kept| Open { segment: kept.segment, size: kept.end, has_lines: !kept.lines.is_empty() });
         let mut runs: Vec<Run> = Vec::new();
         for KeptSegment { segment, lines, .. } in self.0 {
             match runs.last_mut() {
@@ -475,8 +540,8 @@ impl Kept {
         }
         let latest = runs.pop().unwrap_or(Run { begin: Segment { first: 0, passed: 0 }, lines: Vec::new() });
         segments.passed = latest.begin.passed + weight(&latest.lines);
-        if let Some((open, end)) = last
-            && let Err(error) = segments.resume(open, end)
+        if let Some(open) = last
+            && let Err(error) = segments.resume(open)
         {
             tracing::error!(dir = %dir.display(), %error, "a log can't be gone on with; another file is begun");
         }
@@ -518,6 +583,9 @@ fn encode(name: &str) -> String {
 
 /// The name that a file name stands for, if any.
 fn decode(file: &str) -> Option<String> {
+    if file.starts_with('.') {
+        return None;
+    }
     let mut bytes = Vec::new();
     let mut rest = file.bytes();
     while let Some(byte) = rest.next() {
@@ -622,6 +690,102 @@ mod tests {
         }
     }
 
+    /// The files in a folder, in the order in which they were written.
+    fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(dir).expect("is there").map(|entry| entry.expect("is there").path());
+        let mut files: Vec<_> = entries.map(|path| (path.clone(), fs::read(&path).expect("is there"))).collect();
+        files.sort();
+        files
+    }
+
+    /// Leaves the first bytes of these files of a folder, and no others.
+    fn cut(whole: &[(PathBuf, Vec<u8>)], mut left: usize) {
+        let folder = whole[0].0.parent().expect("it is in one");
+        fs::remove_dir_all(folder).and_then(|()| fs::create_dir(folder)).expect("done");
+        for (path, bytes) in whole {
+            match bytes.len().min(left) {
+                0 => {}
+                size => fs::write(path, &bytes[..size]).expect("written"),
+            }
+            left = left.saturating_sub(bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_comes_line_by_line_costs_few_marks_and_can_be_gone_on_with_wherever_it_was_cut() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let retention = Retention { first: 200, latest: 100_000, behind: 100_000 };
+        let (_, mut segments) = Kept::default().restore(dir.path(), retention);
+        let marks = Arc::clone(&segments.marks);
+        marks.resume("a", 0);
+        for number in 0..100 {
+            segments.write(number, &[Line::from("tick")]);
+            marks.reached(number + 1, LogPosition::new(&(number + 1).to_string()));
+        }
+        let marked = |files: &[(PathBuf, Vec<u8>)]| {
+            files.iter().flat_map(|(_, bytes)| bytes).filter(|byte| **byte == 0xff).count()
+        };
+        let whole = files(dir.path());
+        assert!(marked(&whole) <= 100 * 5 / UNMARKED + whole.len(), "{} marks", marked(&whole));
+        let resume = |count: u64| {
+            let Resume { after, skip } = marks_of(dir.path(), retention).resume("a", count);
+            after.map_or(0, |after| after.as_str().parse::<u64>().expect("a number")) + skip
+        };
+        for killed in 0..=whole.iter().map(|(_, bytes)| bytes.len()).sum() {
+            cut(&whole, killed);
+            let count = Kept::read(dir.path()).expect("is there").restore(dir.path(), retention).0.count();
+            assert_eq!(resume(count), count, "killed after {killed} bytes");
+        }
+        // What was held back is written in the end.
+        cut(&whole, usize::MAX);
+        segments.finish(100);
+        let last = marks_of(dir.path(), retention).resume("a", 100);
+        assert_eq!(last, Resume { after: Some(LogPosition::new("100")), skip: 0 });
+    }
+
+    fn marks_of(dir: &Path, retention: Retention) -> Arc<Marks> {
+        Kept::read(dir).expect("is there").restore(dir, retention).1.marks
+    }
+
+    #[test]
+    fn a_source_that_begins_while_nothing_can_be_written_is_known_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = dir.path().join("log");
+        let (_, mut segments) = Kept::default().restore(&place, RETENTION);
+        let marks = Arc::clone(&segments.marks);
+        marks.resume("a", 0);
+        segments.write(0, &[Line::from("a0")]);
+        let aside = dir.path().join("aside");
+        fs::rename(&place, &aside).and_then(|()| fs::write(&place, "in the way")).expect("done");
+        marks.resume("b", 1);
+        marks.reached(2, LogPosition::new("p"));
+        segments.write(1, &[Line::from("b0"), Line::from("b1")]);
+        assert!(segments.failing);
+        fs::remove_file(&place).and_then(|()| fs::rename(&aside, &place)).expect("done");
+        segments.write(3, &[Line::from("b2")]);
+        assert!(!segments.failing);
+        let last = marks_of(&place, RETENTION).resume("b", 4);
+        assert_eq!(last, Resume { after: Some(LogPosition::new("p")), skip: 2 });
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_put_aside_and_is_no_history() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("lab")).expect("made");
+        fs::write(dir.path().join("lab/a%2fb"), "no folder").expect("written");
+        append(dir.path(), 0..3).await;
+        let aside = |folder: &str| fs::read_dir(dir.path().join(folder)).expect("is there").next().expect("one");
+        let kept = aside("lab/.unreadable").expect("is there").path();
+        assert_eq!(fs::read_to_string(kept).expect("is there"), "no folder");
+        assert_eq!(Archive::new(dir.path().to_owned(), RETENTION).names(&["lab"]), ["a/b"]);
+        // A part of one, where the next lines would go.
+        let segment = dir.path().join("lab/a%2fb").join(Segment { first: 3, passed: 60 }.file_name());
+        fs::create_dir(&segment).and_then(|()| fs::write(segment.join("there"), "")).expect("made");
+        append(dir.path(), 3..50).await;
+        assert_eq!(backlog(dir.path()).await[..5], numbers(0..5));
+        assert!(aside("lab/a%2fb/.unreadable").expect("is there").path().join("there").exists());
+    }
+
     #[tokio::test]
     async fn wherever_a_server_was_killed_no_line_is_missing_and_none_comes_twice() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -635,40 +799,30 @@ mod tests {
         let (archive, log) = open().await;
         read_on(&log, "a", 10);
         log.insert(Line::from("[a note]"));
-        read_on(&log, "a", 11);
+        // Far enough for it to be marked again, all in one.
+        read_on(&log, "a", 14);
         read_on(&log, "b", 8);
         archive.close().await;
         let expected: Vec<String> = (0..10)
             .map(|number| format!("a{number:04}"))
-            .chain(["[a note]".into(), "a0010".into()])
+            .chain(["[a note]".into()])
+            .chain((10..14).map(|number| format!("a{number:04}")))
             .chain((0..8).map(|number| format!("b{number:04}")))
             .collect();
-        let mut whole = Vec::new();
-        for entry in fs::read_dir(dir.path().join("lab/a%2fb")).expect("is there") {
-            let path = entry.expect("is there").path();
-            whole.push((path.clone(), fs::read(&path).expect("is there")));
-        }
-        whole.sort();
+        let whole = files(&dir.path().join("lab/a%2fb"));
         let length: usize = whole.iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(whole.len() > 1 && length > 200, "{} files, {length} bytes", whole.len());
         // As if the server had been killed after each byte that it wrote.
         for killed in 0..=length {
-            let mut left = killed;
-            for (path, bytes) in &whole {
-                match bytes.len().min(left) {
-                    0 => drop(fs::remove_file(path)),
-                    size => fs::write(path, &bytes[..size]).expect("written"),
-                }
-                left = left.saturating_sub(bytes.len());
-            }
+            cut(&whole, killed);
             let (archive, log) = open().await;
             let before = texts(log.history());
             assert_eq!(before, expected[..before.len()], "killed after {killed} bytes");
             // What the source wrote in the meantime comes too, and the note doesn't come again.
-            let on_with = if before.len() >= 12 { "b" } else { "a" };
-            read_on(&log, on_with, 12);
+            let on_with = if before.len() >= 15 { "b" } else { "a" };
+            read_on(&log, on_with, 16);
             let all: Vec<String> = texts(log.history()).into_iter().filter(|line| line.starts_with(on_with)).collect();
-            let wanted: Vec<String> = (0..12).map(|number| format!("{on_with}{number:04}")).collect();
+            let wanted: Vec<String> = (0..16).map(|number| format!("{on_with}{number:04}")).collect();
             assert_eq!(all, wanted, "killed after {killed} bytes");
             archive.close().await;
         }

@@ -48,6 +48,16 @@ impl Mark {
         self.place
     }
 
+    /// Whether the line behind it is none of the source's, which nothing else says.
+    fn is_of_stranger(&self) -> bool {
+        self.lines > self.place
+    }
+
+    /// Whether it only saves reading again what was read: without it, its source is gone on with at the one before it.
+    pub(super) fn is_dispensable_after(&self, before: Option<&Self>) -> bool {
+        !self.is_of_stranger() && before.is_some_and(|before| before.source == self.source)
+    }
+
     /// As it stands in a file, without its line end.
     pub(super) fn write(&self, buffer: &mut Vec<u8>) {
         buffer.push(SIGN);
@@ -120,7 +130,7 @@ impl Marks {
     }
 
     /// The marks that belong before lines up to the one of this number: of each source the first,
-    /// which may be where it begins, and the last.
+    /// which may be where it begins, and the last; and those of strangers.
     pub(super) fn take(&self, line: u64) -> VecDeque<Mark> {
         let mut state = self.lock();
         let count = state.waiting.iter().take_while(|mark| mark.place <= line).count();
@@ -128,7 +138,7 @@ impl Marks {
         for mark in state.waiting.drain(..count) {
             let same = marks.iter().rev().take_while(|before| before.source == mark.source).count();
             if same >= 2 {
-                marks.pop_back();
+                marks.pop_back_if(|before| !before.is_of_stranger());
             }
             marks.push_back(mark);
         }
@@ -148,7 +158,7 @@ impl State {
             && last_two.is_some_and(|mut both| both.all(|waiting| waiting.source == mark.source))
         {
             // The writer is behind. What it finds when it gets there is older than it could be, and right all the same.
-            self.waiting.pop_back();
+            self.waiting.pop_back_if(|before| !before.is_of_stranger());
         }
         self.waiting.push_back(mark);
     }
@@ -190,6 +200,22 @@ mod tests {
         assert_eq!(Mark::read(&buffer), Some(Some(mark)));
         assert_eq!(Mark::read("ÿ{}".as_bytes()), None);
         assert_eq!(Mark::read(b"\xff{\"n\":"), Some(None));
+    }
+
+    #[test]
+    fn what_says_that_a_line_is_a_stranger_is_never_left_out() {
+        let marks = Marks::default();
+        marks.resume("one", 0);
+        for line in 1..100 {
+            marks.reached(line, at("p"));
+        }
+        marks.insert(99);
+        for line in 101..200 {
+            marks.reached(line, at("q"));
+        }
+        assert!(marks.lock().waiting.len() <= QUEUE + 2);
+        let taken: Vec<u64> = marks.take(200).iter().map(|mark| mark.lines).collect();
+        assert_eq!(taken, [0, 100, 199]);
     }
 
     #[test]

@@ -233,7 +233,7 @@ struct Writer<'a> {
     shared: &'a Shared,
     /// How many of those that are missing the log tells of.
     noted: u64,
-    /// Whether the last time failed, which has been said then.
+    /// Whether something failed since all was handed over the last time, which has been said then.
     trouble: bool,
 }
 
@@ -246,8 +246,10 @@ impl Writer<'_> {
         for message in std::iter::once(first).chain(messages.try_iter()).take(QUEUE) {
             match message {
                 Message::Decision(record) => {
-                    let written = self.files.write(&Line::Decision(*record));
-                    self.found(written);
+                    if let Err(error) = self.files.write(&Line::Decision(*record)) {
+                        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                        self.failed(&error);
+                    }
                 }
                 Message::Close(done) => {
                     closed = Some(done);
@@ -255,25 +257,32 @@ impl Writer<'_> {
                 }
             }
         }
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
-        let missing = dropped - self.noted;
-        // What can't be noted now is noted with the next.
-        if missing > 0 && self.files.write(&Line::Dropped { time: Timestamp::now(), dropped: missing }).is_ok() {
-            self.noted = dropped;
+        if self.flush() {
+            let dropped = self.shared.dropped.load(Ordering::Relaxed);
+            let missing = dropped - self.noted;
+            // What can't be noted now is noted with the next.
+            if missing > 0 && self.files.write(&Line::Dropped { time: Timestamp::now(), dropped: missing }).is_ok() {
+                self.noted = dropped;
+                self.flush();
+            }
         }
-        let flushed = self.files.flush();
-        self.found(flushed);
         closed
     }
 
-    fn found(&mut self, result: io::Result<()>) {
-        if let Err(error) = &result {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            if !self.trouble {
-                tracing::error!(%error, "the decision log can't be written; decisions go on without it");
-            }
+    /// Hands what was written to the system. What it doesn't take stays where it is, and is handed over with the next.
+    fn flush(&mut self) -> bool {
+        match self.files.flush() {
+            Ok(()) => self.trouble = false,
+            Err(error) => self.failed(&error),
         }
-        self.trouble = result.is_err();
+        !self.trouble
+    }
+
+    /// Says what is wrong, unless it has been so since it was said.
+    fn failed(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.trouble, true) {
+            tracing::error!(%error, "the decision log can't be written; decisions go on without it");
+        }
     }
 }
 
@@ -312,8 +321,9 @@ impl Files {
             self.file = BufWriter::with_capacity(64 << 10, file);
             self.size = size;
         }
+        self.file.write_all(&bytes)?;
         self.size += length;
-        self.file.write_all(&bytes)
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -353,6 +363,7 @@ fn rotate(path: &Path, keep: u32) -> io::Result<()> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
     use crate::plugins::record::{Function, Given, read_records};
@@ -444,6 +455,55 @@ mod tests {
             assert!(writer.turn(messages.recv().unwrap(), &messages).is_none());
             // Nothing more comes, and no time passes.
             assert_eq!(questions(&path).len(), there);
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_kept_while_there_is_room_and_only_what_is_lost_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DecisionLogConfig::default();
+        let (log, messages) = DecisionLog::queue(&config, 8);
+        let path = dir.path().join("decisions.log");
+        let mut files = Files::open(path.clone(), config.max_bytes, config.keep).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let real = std::mem::replace(&mut files.file, BufWriter::with_capacity(64 << 10, full));
+        let mut writer = Writer { files, shared: &log.shared, noted: 0, trouble: false };
+        let said = Said::default();
+        let mut number = 0;
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(said.clone()), || {
+            let mut decide = |writer: &mut Writer<'_>| {
+                log.put(sample(number));
+                number += 1;
+                assert!(writer.turn(messages.recv().unwrap(), &messages).is_none());
+            };
+            (0..20).for_each(|_| decide(&mut writer));
+            assert_eq!(log.dropped(), 0);
+            let held = String::from_utf8(writer.files.file.buffer().to_vec()).unwrap();
+            assert!(held.lines().count() == 20 && !held.contains("dropped"), "{held}");
+            // Until there is no room in memory either.
+            while log.dropped() < 5 {
+                decide(&mut writer);
+            }
+            assert_eq!(said.0.load(Ordering::Relaxed), 1);
+            // The disk has room again.
+            let held = std::mem::replace(&mut writer.files.file, real).into_parts().1.unwrap();
+            writer.files.file.write_all(&held).unwrap();
+            decide(&mut writer);
+            assert!(!writer.trouble);
+        });
+        let mut records = read_records(&path).unwrap();
+        let there: Vec<u64> = records.by_ref().map(|recorded| recorded.unwrap().record.question).collect();
+        let expected: Vec<u64> = (0..number - 6).chain([number - 1]).collect();
+        assert_eq!((there, records.dropped(), log.dropped()), (expected, 5, 5));
+    }
+
+    /// Counts what the server's log is told.
+    #[derive(Clone, Default)]
+    struct Said(Arc<AtomicU64>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Said {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 

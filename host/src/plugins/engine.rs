@@ -38,8 +38,9 @@ const MAX_HANDLES: usize = 1024;
 
 /// Bytes of memory that an instance may begin with and still count as small.
 const SMALL: u64 = 128 << 10;
-/// What an ended instance that began with more keeps resident, of what was written to.
-const KEPT_OF_LARGE: usize = 4 << 20;
+/// What an ended instance that began with more keeps resident, of what was written to. Every place in the pool that was
+/// ever in use keeps as much at most, for good: more would soon be gigabytes.
+const KEPT_OF_LARGE: usize = 1 << 20;
 
 /// How the memory of instances becomes again what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
