@@ -251,7 +251,7 @@ pub(crate) async fn what_reaches_for_the_host_is_refused_to_members_by_policy_an
         }
     }
     // The end of what there could be to hear of a deploy.
-    let nothing = apart(&format!("name: nothing\ntopology:\n  {DEFAULTS}\n{}", node("")));
+    let nothing = format!("name: nothing\ntopology:\n  {DEFAULTS}\n{}", node(""));
     let topology = member.api.create_topology(&collection, &nothing).await.unwrap();
     let plain = member.api.create_lab(&topology, "lab").await.unwrap();
     expect_data(&mut updates, "an update of the last lab", |data| data["payload"]["labId"] == *plain).await;
