@@ -14,6 +14,7 @@ use antimony_host::client::Api;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::client::Client;
 use super::contract;
@@ -66,6 +67,8 @@ pub(crate) struct Place {
     root: TempDir,
     program: PathBuf,
     user: User,
+    /// From the first server on. Labs may go on between two servers, where a test that wants to be alone would see them.
+    turn: OnceCell<Turn>,
 }
 
 impl Place {
@@ -81,7 +84,7 @@ impl Place {
             fs::copy(PROGRAM, &program).expect("a copy of the program");
             open_to_all(&program);
         }
-        Arc::new(Self { root, program, user })
+        Arc::new(Self { root, program, user, turn: OnceCell::new() })
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -217,7 +220,7 @@ impl ServerBuilder {
     pub(crate) async fn try_start(self) -> Result<Server, NotStarted> {
         let turn = match self.turn {
             Some(turn) => turn,
-            None => shared().await,
+            None => self.place.turn.get_or_init(shared).await.clone(),
         };
         let place = self.place;
         let mut command = place.command_through(&self.starter);

@@ -1,7 +1,8 @@
 //! Who may run at the same time: tests that look at the whole machine's lists want to be alone.
 //!
-//! Every server holds a shared turn for as long as it lives, and so does every other run of the program. Whoever shares never waits for somebody who wants to be
-//! alone, since a test that has one server and starts another would wait for ever.
+//! Every place of servers holds a shared turn from its first server on, for as long as it is kept, and so does every other run
+//! of the program. Whoever shares never waits for somebody who wants to be alone, since a test that has one server and starts
+//! another would wait for ever.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,10 +16,11 @@ struct Turns {
     alone: bool,
 }
 
-/// Held by a server.
-#[derive(Clone)]
+/// Held by a server and its place.
+#[derive(Debug, Clone)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held for what its drop does")] Arc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
     alone: bool,
 }
