@@ -8,6 +8,7 @@
 mod backlog;
 mod catalogue;
 mod commands;
+mod configuration;
 mod connect;
 mod contract;
 mod crash;

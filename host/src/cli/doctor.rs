@@ -124,6 +124,7 @@ fn line(finding: &Finding) -> String {
 async fn examine(arguments: &Arguments) -> Report {
     let (config, config_dir, read) = read_config(arguments.config.as_deref());
     let mut checks = vec![Finding::of("configuration", read)];
+    checks.extend(config.warnings().into_iter().map(|found| warning("configuration", found)));
     let listen = arguments.listen.map_or_else(|| config.server.address(), Ok);
     let folder = config.folders(arguments.data.as_deref(), &config_dir).data;
     checks.push(Finding::of("data", data(&folder)));

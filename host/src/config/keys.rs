@@ -13,8 +13,10 @@ use super::places::child;
 const INSTEAD: &str = "x-instead";
 /// Marks other spellings of a section, and holds the one that counts.
 const ALIAS_OF: &str = "x-alias-of";
-/// How much a key has to resemble another to be taken for it misspelt; 1 is the same.
-const RESEMBLANCE: f64 = 0.8;
+/// How much a key has to resemble another to be suggested for it; 1 is the same.
+const RESEMBLANCE: f64 = 0.6;
+/// How much it has to resemble a section of this server's own to be taken for that, misspelt.
+const SAME: f64 = 0.8;
 
 /// The schema, as a file is held against it.
 pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(Config::schema);
@@ -161,7 +163,10 @@ impl Node {
 /// A section that only this server has and that is probably meant by a key that nobody knows.
 pub(super) fn own_section_meant_by(name: &str) -> Option<&'static str> {
     let own = Node::root().keys().filter(|(name, node)| node.is_section() && !SHARED_SECTIONS.contains(name));
-    own.map(|(section, _)| section).find(|section| resemblance(section, name) >= RESEMBLANCE)
+    own.map(|(section, _)| section).find(|section| {
+        let slip = section.len() > 2 && strsim::damerau_levenshtein(section, name) == 1;
+        slip || resemblance(section, name) >= SAME
+    })
 }
 
 /// The full key that is probably meant by `name`, which nobody knows, in the mapping `parent` with the keys of `node`.
@@ -209,6 +214,7 @@ mod tests {
             ("plugnis", Some("plugins")),
             ("decision_log", Some("decision-log")),
             ("decisonlog", Some("decision-log")),
+            ("lgos", Some("logs")),
             ("database", None),
             ("telemetry", None),
         ] {

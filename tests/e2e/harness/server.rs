@@ -142,6 +142,8 @@ pub(crate) struct ServerBuilder {
     environment: Vec<(String, String)>,
     starter: Vec<String>,
     runtime: Option<String>,
+    /// Whether the configuration says where it listens and keeps its data.
+    as_configured: bool,
     turn: Option<Turn>,
 }
 
@@ -168,6 +170,7 @@ impl ServerBuilder {
             environment: Vec::new(),
             starter: Vec::new(),
             runtime: Some("embedded".to_owned()),
+            as_configured: false,
             turn: None,
         }
     }
@@ -186,6 +189,12 @@ impl ServerBuilder {
     /// Gives it this text as its configuration file.
     pub(crate) fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// Leaves it to the configuration where it listens and keeps its data.
+    pub(crate) fn as_configured(mut self) -> Self {
+        self.as_configured = true;
         self
     }
 
@@ -224,7 +233,10 @@ impl ServerBuilder {
         };
         let place = self.place;
         let mut command = place.command_through(&self.starter);
-        command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
+        command.arg("serve");
+        if !self.as_configured {
+            command.args(["--listen", &self.listen, "--data"]).arg(place.data());
+        }
         if let Some(runtime) = &self.runtime {
             command.args(["--runtime", runtime]);
         }
