@@ -18,6 +18,7 @@ use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
 use crate::shells::{Commands, LoginCommands, ShellOptions};
+use crate::store::config::DatabaseConfig;
 
 /// Names the user that the native login accepts.
 pub const ENV_USERNAME: &str = "SB_NATIVE_USERNAME";
@@ -93,8 +94,9 @@ pub struct Config {
     /// Where it is written down what they decide. Spelled as in `plugins`.
     #[serde(rename = "decision-log", alias = "decisionLog")]
     pub decision_log: DecisionLogConfig,
+    /// Where everything is kept.
+    pub database: DatabaseConfig,
     general: GeneralConfig,
-    database: DatabaseConfig,
     #[serde(alias = "filesystem")]
     file_system: FileSystemConfig,
     #[serde(skip)]
@@ -133,18 +135,6 @@ macro_rules! unused_section {
 unused_section! {
     /// `general:`
     GeneralConfig { provider: "provider" }
-}
-
-unused_section! {
-    /// `database:`
-    DatabaseConfig {
-        host: "host",
-        port: "port",
-        database: "database",
-        user: "user",
-        password: "password",
-        local_file: "localFile",
-    }
 }
 
 unused_section! {
@@ -388,7 +378,6 @@ impl Config {
         let sections = [
             ("general", self.general.unused()),
             ("auth", self.auth.unused()),
-            ("database", self.database.unused()),
             ("fileSystem", self.file_system.unused()),
             ("containerlab", self.containerlab.unused()),
         ];
@@ -493,13 +482,13 @@ mod tests {
                     schemaFallback: f\n  deviceConfig: d\n";
         for text in [text.to_owned(), text.replace("filesystem", "fileSystem")] {
             let unused = Config::parse(&text).expect("is taken").unused();
-            assert_eq!(unused.len(), 16, "{unused:?}");
+            assert_eq!(unused.len(), 11, "{unused:?}");
             for key in ["general.provider", "auth.enableOpenId", "fileSystem.run", "containerlab.deviceConfig"] {
                 assert!(unused.iter().any(|unused| unused == key), "{key}: {unused:?}");
             }
         }
         assert!(Config::default().unused().is_empty());
-        for (text, key) in [("database:\n  hots: db\n", "hots"), ("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
+        for (text, key) in [("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
             let error = Config::parse(text).expect_err("misspelt");
             assert!(error.contains(key) && error.contains('2'), "{error}");
         }
