@@ -32,6 +32,7 @@ use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
 use crate::socket::transport::{self, Connection, Listener, Transports};
+use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
 /// The file in the data folder that holds the key which tokens are signed with.
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The key that tokens are signed with can't be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The configuration says nothing sensible about the database.
+    #[error(transparent)]
+    Database(#[from] DatabaseConfigError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -142,7 +146,11 @@ impl Server {
         make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
-        let store = Store::open(&data.join("antimony.db")).await?;
+        let database = config.database.choose(&data, &config_dir, |name| std::env::var(name).ok()).await?;
+        for notice in &database.notices {
+            tracing::warn!("{notice}");
+        }
+        let store = Store::open(&database.location).await?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
         let plugins =
@@ -214,7 +222,7 @@ impl Server {
         let serving = tokio::spawn(
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
-        tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
+        tracing::info!(%address, data = %data.display(), database = %database.location, runtime = driver.name(), "the server is up");
         Ok(Self {
             address,
             login,

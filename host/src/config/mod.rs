@@ -39,7 +39,6 @@ pub use self::finding::Finding;
 pub use self::login::{Login, native_login};
 pub use self::places::Place;
 pub use self::reading::Reading;
-use self::sections::DatabaseConfig;
 pub use self::sections::{
     AuthConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider,
     ServerConfig, ShellConfig,
@@ -47,6 +46,7 @@ pub use self::sections::{
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
+use crate::store::config::DatabaseConfig;
 
 /// Names the user that the native login accepts.
 pub const ENV_USERNAME: &str = "SB_NATIVE_USERNAME";
@@ -126,7 +126,8 @@ pub struct Config {
     /// Where things are kept.
     #[serde(alias = "filesystem")]
     pub file_system: FileSystemConfig,
-    database: DatabaseConfig,
+    /// Which database everything is kept in.
+    pub database: DatabaseConfig,
     #[serde(skip)]
     source: Option<Source>,
 }
@@ -212,7 +213,6 @@ impl Config {
     fn unused(&self) -> Vec<String> {
         let sections = [
             ("auth", self.auth.unused()),
-            ("database", self.database.unused()),
             ("containerlab", self.containerlab.unused()),
         ];
         let dotted =

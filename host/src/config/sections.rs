@@ -26,37 +26,6 @@ const OWN_FOLDER: &str = "antimony-host";
 /// What a key that nothing uses yet is set to: anything.
 type Unused = Option<serde::de::IgnoredAny>;
 
-/// A section of which nothing is used yet.
-macro_rules! unused_section {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-        #[serde(deny_unknown_fields, default)]
-        pub(super) struct $name {
-            $(#[serde(rename = $key)] #[schemars(with = "serde_json::Value")] $field: Unused,)+
-        }
-
-        impl $name {
-            /// The keys that are set.
-            pub(super) fn unused(&self) -> Vec<&'static str> {
-                [$((&self.$field, $key)),+].into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
-            }
-        }
-    };
-}
-
-unused_section! {
-    /// `database:`
-    DatabaseConfig {
-        host: "host",
-        port: "port",
-        database: "database",
-        user: "user",
-        password: "password",
-        local_file: "localFile",
-    }
-}
-
 /// `general:` of the first Antimony servers, which is `deployment:` in later ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -137,6 +137,8 @@ impl ApiError {
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
+            Self::Store(StoreError::Null(_)) => (422, 5422),
+            Self::Store(StoreError::Away(_) | StoreError::Unknown) => (503, 5000),
             Self::Store(_) => (500, 5000),
         }
     }
@@ -146,6 +148,10 @@ impl ApiError {
         match self {
             Self::Store(StoreError::Database(_) | StoreError::Nonsense { .. } | StoreError::Open { .. }) => {
                 "the server's database failed; its log says more".to_owned()
+            }
+            Self::Store(StoreError::Away(_)) => {
+                "the server's database can't be reached at the moment, and nothing was done: try again in a moment"
+                    .to_owned()
             }
             error => error.to_string(),
         }

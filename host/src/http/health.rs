@@ -76,7 +76,7 @@ struct PluginJson {
 pub(super) async fn ready(State(api): State<Api>) -> Response {
     let runtime = &api.observed.runtime;
     let (store, runtime) =
-        tokio::join!(check("store", "sqlite", api.store.ping()), check("runtime", runtime.name(), runtime.list()));
+        tokio::join!(check("store", api.store.kind().name(), api.store.ping()), check("runtime", runtime.name(), runtime.list()));
     let reports = api.plugins.reports();
     let plugins =
         CheckJson { name: "plugins", ok: !reports.is_empty(), detail: format!("{} are in use", reports.len()) };
