@@ -70,7 +70,11 @@ pub(super) enum ApiError {
     )]
     NotLocal,
     /// The body is too long.
-    #[error("the body of the request is longer than {} bytes, or {} where it writes a file", super::MAX_BODY, super::files::MAX_BODY)]
+    #[error(
+        "the body of the request is longer than {} bytes, or {} where it writes a file",
+        super::MAX_BODY,
+        super::files::MAX_BODY
+    )]
     TooLarge,
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]

@@ -161,13 +161,16 @@ async fn check(connection: &mut SqliteConnection, file: &BindFile) -> Result<(),
             return Err(StoreError::PathInUse { path: path.clone(), other: other.clone() });
         }
     }
-    let bytes = others.iter().map(|(_, bytes)| usize::try_from(*bytes).unwrap_or(0)).sum::<usize>() + file.content.len();
+    let bytes =
+        others.iter().map(|(_, bytes)| usize::try_from(*bytes).unwrap_or(0)).sum::<usize>() + file.content.len();
     let too_much = |what: String| Err(StoreError::TooMuch(what));
     if file.content.len() > MAX_FILE {
         return too_much(format!("content: a file may have {MAX_FILE} bytes, and this one has {}", file.content.len()));
     }
     if bytes > MAX_FILES {
-        return too_much(format!("content: the files of a topology may have {MAX_FILES} bytes, and with this one they have {bytes}"));
+        return too_much(format!(
+            "content: the files of a topology may have {MAX_FILES} bytes, and with this one they have {bytes}"
+        ));
     }
     if others.len() >= MAX_COUNT {
         return too_much(format!("filePath: a topology may have {MAX_COUNT} files, and this one has them already"));

@@ -84,7 +84,9 @@ pub fn file_path(path: &str) -> Result<String, BadPath> {
         return bad(format!("`{shown}` is not relative to the topology; write a path such as config/r1.cfg"));
     }
     if path.contains(REPLACED) || path.starts_with(OF_CONTAINERLAB) {
-        return bad(format!("`{shown}` is a path of containerlab's own: names with {REPLACED} and {OF_CONTAINERLAB}… are"));
+        return bad(format!(
+            "`{shown}` is a path of containerlab's own: names with {REPLACED} and {OF_CONTAINERLAB}… are"
+        ));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| *part != ".").collect();
     if parts.contains(&"..") {
@@ -155,8 +157,30 @@ mod tests {
         let long = "a".repeat(201);
         let longest = "ab/".repeat(200);
         for path in [
-            "", ".", "./", "/", "/etc/x", "..", "../x", "a/../b", "a/..", "a//b", "a/", "a\0b", "a\nb", "~", "~/x", "./~x",
-            "a\\b", "__clabDir__/x", "a/__clabNodeName__", "clab-x/y", "./clab-x", &deep, &long, &longest,
+            "",
+            ".",
+            "./",
+            "/",
+            "/etc/x",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "a//b",
+            "a/",
+            "a\0b",
+            "a\nb",
+            "~",
+            "~/x",
+            "./~x",
+            "a\\b",
+            "__clabDir__/x",
+            "a/__clabNodeName__",
+            "clab-x/y",
+            "./clab-x",
+            &deep,
+            &long,
+            &longest,
         ] {
             let said = file_path(path).expect_err(path).to_string();
             assert!(said.starts_with("filePath: ") && !said.contains(['\0', '\n']), "{said}");
@@ -177,7 +201,9 @@ mod tests {
         for nothing in ["r2.cfg:/x", "r1.cfg/x:/x", "con:/x"] {
             assert_eq!(named(nothing), Some(Named::Nothing), "{nothing}");
         }
-        for host in ["/r1.cfg:/x", "~/r1.cfg:/x", "conf/../r1.cfg:/x", ".:/x", "clab-y/r1:/x", "__clabDir__:/x", "/:/x:ro"] {
+        for host in
+            ["/r1.cfg:/x", "~/r1.cfg:/x", "conf/../r1.cfg:/x", ".:/x", "clab-y/r1:/x", "__clabDir__:/x", "/:/x:ro"]
+        {
             assert_eq!(named(host), None, "{host}");
         }
         assert!(entry("conf:/x:ro", &files).unwrap().read_only);

@@ -130,10 +130,7 @@ fn a_bind_of_a_file_beside_the_topology_does_not_reach_for_the_host() {
                 r1: {kind: linux, binds: ['frr:/etc/frr:ro', 'none:/n'], volumes: ['r1.cfg:/v'], startup-config: r1.cfg}\n";
     let topology = Topology::parse_beside(text, &files).expect("valid");
     let binds: Vec<_> = topology.nodes[0].binds.iter().map(|bind| (bind.entry.as_str(), bind.names)).collect();
-    assert_eq!(
-        binds,
-        [("r1.cfg:/r1", Named::File), ("frr:/etc/frr:ro", Named::Folder), ("none:/n", Named::Nothing)]
-    );
+    assert_eq!(binds, [("r1.cfg:/r1", Named::File), ("frr:/etc/frr:ro", Named::Folder), ("none:/n", Named::Nothing)]);
     let demand = |text: &str| HostDemand::Bind(text.to_owned());
     assert_eq!(topology.nodes[0].demands, [demand("/etc:/etc2:ro"), demand("frr:/frr"), demand("r1.cfg:/v")]);
 }
