@@ -3,6 +3,7 @@
 mod author;
 mod config;
 mod doctor;
+mod import;
 mod replay;
 
 use std::io::Write as _;
@@ -77,6 +78,8 @@ enum Command {
     /// Work with the configuration file
     #[command(subcommand)]
     Config(config::Command),
+    /// Take over users, collections, topologies and labs of another Antimony server
+    Import(import::Arguments),
     /// Work with plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -138,6 +141,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
+        }
+        Command::Import(arguments) => {
+            telemetry::init("warn");
+            runtime()?.block_on(import::run(arguments))
         }
         Command::Config(command) => config::run(command, &runtime()?),
         Command::Plugin(PluginCommand::Reload(server)) => {

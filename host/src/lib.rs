@@ -17,6 +17,7 @@
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
+//! | [`import`] | takes over what another Antimony server has | `store`, `topology` |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
 //! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
@@ -40,6 +41,7 @@ mod crypto;
 pub mod demo;
 pub mod history;
 pub mod http;
+pub mod import;
 pub mod labs;
 pub mod metrics;
 pub mod plugins;

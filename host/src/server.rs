@@ -314,7 +314,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.
-fn take_data_dir(data: &Path) -> Result<File, StartError> {
+pub(crate) fn take_data_dir(data: &Path) -> Result<File, StartError> {
     let unusable = |error| StartError::Data { path: data.to_owned(), error };
     make_private(data).map_err(unusable)?;
     let lock = File::options()

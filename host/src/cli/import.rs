@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{print_line, read_config};
-use crate::config::ENV_USERNAME;
+use crate::config::{Config, ENV_USERNAME};
 use crate::import::{Import, Report};
 use crate::server;
+use crate::store::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -47,7 +48,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let native_username = arguments.native_username.or_else(in_environment).unwrap_or_else(|| "admin".to_owned());
     let import =
         Import { from: arguments.from, storage: arguments.storage, native_username, dry_run: arguments.dry_run };
-    let report = into(&import, &folders.data).await?;
+    let report = into(&import, &config, &config_dir, &folders.data).await?;
     if arguments.json {
         print_line(&serde_json::to_string_pretty(&report)?);
     } else {
@@ -58,10 +59,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn into(import: &Import, data: &Path) -> anyhow::Result<Report> {
+async fn into(import: &Import, config: &Config, config_dir: &Path, data: &Path) -> anyhow::Result<Report> {
     // A server that runs would know nothing of what is written under it.
     let _lock = server::take_data_dir(data)?;
-    let store = server::open_store(data).await?;
+    let database = config.database.choose(data, config_dir, |name| std::env::var(name).ok()).await?;
+    for notice in &database.notices {
+        tracing::warn!("{notice}");
+    }
+    let store = Store::open(&database.location).await?;
     let report = import.run(&store).await;
     store.close().await;
     report.context("nothing was imported")

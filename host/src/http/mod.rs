@@ -12,6 +12,7 @@ mod collections;
 mod error;
 mod exposition;
 mod extract;
+mod files;
 mod filter;
 mod health;
 pub(crate) mod lab_json;
@@ -96,6 +97,11 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/topologies/{id}/files", post(files::create).layer(DefaultBodyLimit::max(files::MAX_BODY)))
+        .route(
+            "/topologies/{id}/files/{file}",
+            patch(files::update).put(files::update).delete(files::delete).layer(DefaultBodyLimit::max(files::MAX_BODY)),
+        )
         .route("/plugins/reload", post(plugins::reload))
         .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))

@@ -51,7 +51,9 @@ pub enum ImportError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The folder isn't one.
-    #[error("the storage folder {path} can't be read: {error}; name the other server's `fileSystem.storage` by --storage")]
+    #[error(
+        "the storage folder {path} can't be read: {error}; name the other server's `fileSystem.storage` by --storage"
+    )]
     Storage {
         /// The folder.
         path: PathBuf,
@@ -132,8 +134,8 @@ impl Import {
     /// [`ImportError`]; then nothing has changed.
     pub async fn run(&self, store: &Store) -> Result<Report, ImportError> {
         let rows = Rows::read(&self.from).await?;
-        let storage = Storage::open(&self.storage)
-            .map_err(|error| ImportError::Storage { path: self.storage.clone(), error })?;
+        let storage =
+            Storage::open(&self.storage).map_err(|error| ImportError::Storage { path: self.storage.clone(), error })?;
         // Nobody else writes into the store meanwhile: whoever imports keeps servers out of the data folder.
         let here = Here {
             users: store.user_ids().await?,

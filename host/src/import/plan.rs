@@ -46,7 +46,20 @@ pub(super) struct Plan {
 pub(super) fn plan(rows: Rows, files: &impl Files, here: Here, native_username: &str, now: Timestamp) -> Plan {
     let administrator = User { id: auth::native_user_id(native_username), name: native_username.to_owned() };
     let plan = Plan::default();
-    let mut planner = Planner { here, files, now, administrator, people: HashMap::new(), collections: HashMap::new(), plan };
+    let mut planner = Planner {
+        here,
+        files,
+        now,
+        administrator,
+        people: HashMap::new(),
+        collections: HashMap::new(),
+        paths: HashMap::new(),
+        plan,
+    };
+    for row in &rows.files {
+        let (Some(topology), Ok(path)) = (&row.topology, file_path(&row.path)) else { continue };
+        planner.paths.entry(topology.clone()).or_default().push(path);
+    }
     rows.users.into_iter().for_each(|row| planner.user(row));
     rows.collections.into_iter().for_each(|row| planner.collection(row));
     rows.topologies.into_iter().for_each(|row| planner.topology(row));
@@ -74,6 +87,8 @@ struct Planner<'a, F> {
     people: HashMap<String, User>,
     /// Collections by their ids there.
     collections: HashMap<String, CollectionId>,
+    /// Paths of the files of topologies, by the ids of those.
+    paths: HashMap<String, Vec<String>>,
     plan: Plan,
 }
 
@@ -127,10 +142,12 @@ impl<F: Files> Planner<'_, F> {
             return self.refuse("collection", &uuid, &name, "it has no name, by which people belong to it");
         }
         let known = self.here.collections.iter().chain(&self.plan.new.collections);
-        let same = known.clone().find(|known| known.id.as_str() == uuid).or(known.clone().find(|known| known.name == name));
+        let same =
+            known.clone().find(|known| known.id.as_str() == uuid).or(known.clone().find(|known| known.name == name));
         if let Some(same) = same.map(|same| same.id.clone()) {
             if same.as_str() != uuid {
-                let why = "there is a collection of this name here: what is in it comes into that one, which stays as it is";
+                let why =
+                    "there is a collection of this name here: what is in it comes into that one, which stays as it is";
                 self.warn("collection", &uuid, &name, why);
             }
             self.plan.already.collections += 1;
@@ -157,10 +174,11 @@ impl<F: Files> Planner<'_, F> {
             Err(why) => return self.refuse("topology", &uuid, &name, why),
         };
         // The name of a topology is what its definition says.
-        let (name, problem) = match Topology::parse(&definition) {
-            Ok(topology) => (topology.name, None),
-            Err(error) => (name, Some(error)),
-        };
+        let (name, problem) =
+            match Topology::parse_beside(&definition, self.paths.get(&uuid).map(Vec::as_slice).unwrap_or_default()) {
+                Ok(topology) => (topology.name, None),
+                Err(error) => (name, Some(error)),
+            };
         let mut known = self.here.topologies.iter().chain(&self.plan.new.topologies);
         if known.any(|known| known.collection_id == collection_id && known.name == name) {
             return self.refuse("topology", &uuid, &name, "there is another one of this name in its collection");
@@ -178,6 +196,7 @@ impl<F: Files> Planner<'_, F> {
             sync_url: sync_url.filter(|url| !url.is_empty()),
             last_deploy_failed,
             creator,
+            file_paths: Vec::new(),
         });
     }
 

@@ -272,7 +272,8 @@ impl Source {
         let columns = [text("x.uuid"), text("x.file_path"), text("topology.uuid")];
         let rest = "LEFT JOIN topologies topology ON topology.id = x.topology_id AND topology.deleted_at IS NULL \
                     WHERE x.deleted_at IS NULL";
-        let row = |row: &AnyRow| Ok(FileRow { uuid: row.try_get(0)?, path: row.try_get(1)?, topology: row.try_get(2)? });
+        let row =
+            |row: &AnyRow| Ok(FileRow { uuid: row.try_get(0)?, path: row.try_get(1)?, topology: row.try_get(2)? });
         self.table("bind_files", &columns, rest, row).await
     }
 
@@ -391,7 +392,10 @@ mod tests {
     fn a_password_comes_from_the_address_or_the_environment_and_is_never_shown() {
         let url = |from: &str| postgres_url(from, Some("en/v".to_owned())).expect("an address");
         let (connect, shown) = url("postgres://u@db:5432/antimony");
-        assert_eq!((connect.as_str(), shown.as_str()), ("postgres://u:en%2Fv@db:5432/antimony", "postgres://u@db:5432/antimony"));
+        assert_eq!(
+            (connect.as_str(), shown.as_str()),
+            ("postgres://u:en%2Fv@db:5432/antimony", "postgres://u@db:5432/antimony")
+        );
         let (connect, shown) = url("postgres://u:own@db/antimony?sslmode=disable");
         assert!(connect.contains("own") && connect.ends_with("sslmode=disable"), "{connect}");
         assert_eq!(shown, "postgres://u@db/antimony");

@@ -60,7 +60,11 @@ fn rows() -> Rows {
             user("u1", "f3a", "ada@example.org"),
             user("u2", "", "nobody"),
         ],
-        collections: vec![collection("c1", "course", "u1"), collection("c2", "lost", "u9"), collection("c3", " ", "u1")],
+        collections: vec![
+            collection("c1", "course", "u1"),
+            collection("c2", "lost", "u9"),
+            collection("c3", " ", "u1"),
+        ],
         topologies: vec![topology("t1", "c1"), topology("t2", "c2"), topology("t3", "c1"), topology("t4", "c3")],
         files: vec![file("f1", "r1.cfg"), file("f2", "../passwd"), file("f3", "gone.cfg")],
         labs: vec![

@@ -102,7 +102,8 @@ pub(super) async fn open(postgres: &Postgres) -> Result<(Pools, Owner, Watch), S
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Trouble> {
     let connecting = timeout(CONNECT_TIMEOUT, options.connect()).await;
-    Ok(connecting.map_err(|_| Trouble::Passing(format!("it can't be reached: no answer for {CONNECT_TIMEOUT:?}")))??)
+    Ok(connecting
+        .map_err(|_| Trouble::Passing(format!("it can't be reached: no answer for {CONNECT_TIMEOUT:?}")))??)
 }
 
 /// Makes the database this server's, if it can be used.
@@ -124,7 +125,10 @@ async fn take(mut connection: PgConnection, postgres: &Postgres) -> Result<Claim
 }
 
 async fn has_schema(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1").bind(SCHEMA).fetch_one(connection).await
+    sqlx::query_scalar("SELECT count(*) > 0 FROM pg_namespace WHERE nspname = $1")
+        .bind(SCHEMA)
+        .fetch_one(connection)
+        .await
 }
 
 fn no_schema(postgres: &Postgres) -> String {
