@@ -16,6 +16,7 @@ mod decision_log;
 mod demo;
 mod doctor;
 mod harness;
+mod import;
 mod interop;
 mod isolation;
 mod languages;

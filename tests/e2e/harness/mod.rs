@@ -3,6 +3,7 @@
 mod client;
 pub(crate) mod contract;
 mod figures;
+pub(crate) mod postgres;
 mod raw;
 mod server;
 mod shell;
