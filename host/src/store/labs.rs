@@ -201,11 +201,7 @@ async fn update(db: &mut AnyConnection, lab: &Lab) -> Result<(), StoreError> {
     found(done.rows_affected(), "lab", lab.id.as_str())
 }
 
-async fn set_instance(
-    db: &mut AnyConnection,
-    id: &LabId,
-    instance: Option<&StoredInstance>,
-) -> Result<(), StoreError> {
+async fn set_instance(db: &mut AnyConnection, id: &LabId, instance: Option<&StoredInstance>) -> Result<(), StoreError> {
     let statement = sqlx::query(
         "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_deployed = $4, \
          instance_state = $5, instance_since = $6, instance_runtime = $7 WHERE id = $1",

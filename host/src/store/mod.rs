@@ -31,7 +31,6 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::Connection as _;
 use sqlx::error::ErrorKind;
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool};
 use tokio::time::{Instant, sleep, timeout};
@@ -40,8 +39,6 @@ use self::config::{DatabaseKind, Location};
 use self::owner::{Owner, State, Watch};
 use self::sqlite::Pools;
 use crate::labs::model::{Collection, Lab, StoredTopology, User};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How often something is begun that the database is in the way of.
 const TRIES: u32 = 4;
@@ -126,7 +123,7 @@ struct Remote {
 }
 
 /// Things that are added together.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Everything {
     /// Users who needn't have created anything.
     pub users: Vec<User>,
