@@ -190,11 +190,15 @@ fn warn_of(config: &Config) {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    let asked_to_stop = stop_signals()?;
+    let mut asked_to_stop = std::pin::pin!(stop_signals()?);
     // From here on, so that a SIGHUP while the server starts doesn't end it.
     let mut hangups =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).context("SIGHUP can't be handled")?;
-    let server = Server::start(options).await?;
+    let server = tokio::select! {
+        started = Server::start(options) => started?,
+        // It may be waiting for its database.
+        () = &mut asked_to_stop => anyhow::bail!("asked to stop before it was up"),
+    };
     let reloader = server.reloader().clone();
     let on_hangup = tokio::spawn(async move {
         while hangups.recv().await.is_some() {

@@ -9,7 +9,7 @@
 //! | [`config`] | the configuration file and its defaults | |
 //! | [`auth`] | keys, tokens, identities | |
 //! | [`topology`] | containerlab's topology format | |
-//! | [`store`] | what survives a restart (SQLite) | `labs::model` |
+//! | [`store`] | what survives a restart, in SQLite or PostgreSQL | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
 //! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |

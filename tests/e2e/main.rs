@@ -12,6 +12,7 @@ mod configuration;
 mod connect;
 mod contract;
 mod crash;
+mod database;
 mod decision_log;
 mod demo;
 mod doctor;

@@ -16,6 +16,7 @@ use crate::plugins::PluginHost;
 use crate::runtime::choose::{self, Chosen, RuntimeChoice, WhyEmbedded};
 use crate::runtime::containerlab;
 use crate::runtime::embedded::{self, EmbeddedOptions};
+use crate::store::Store;
 
 /// What a server would be started with.
 #[derive(Debug, Args)]
@@ -128,6 +129,7 @@ async fn examine(arguments: &Arguments) -> Report {
     let listen = arguments.listen.map_or_else(|| config.server.address(), Ok);
     let folder = config.folders(arguments.data.as_deref(), &config_dir).data;
     checks.push(Finding::of("data", data(&folder)));
+    database(&config, &config_dir, &folder, &mut checks).await;
     checks.push(Finding::of("address", listen.as_ref().map_err(ToString::to_string).and_then(|at| address(*at))));
     if let Ok(listen) = listen {
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok());
@@ -193,6 +195,16 @@ pub(super) fn data(folder: &Path) -> Result<String, String> {
         Err(error) => return Err(unusable(error)),
     }
     Ok(format!("{shown} can be written"))
+}
+
+/// Which database a server would use, and whether it could.
+async fn database(config: &Config, config_dir: &Path, data: &Path, checks: &mut Vec<Finding>) {
+    let choice = match config.database.choose(data, config_dir, |name| std::env::var(name).ok()).await {
+        Ok(choice) => choice,
+        Err(error) => return checks.push(Finding::of("database", Err::<String, _>(error))),
+    };
+    checks.extend(choice.notices.into_iter().map(|notice| warning("database", notice)));
+    checks.push(Finding::of("database", Store::probe(&choice.location).await));
 }
 
 pub(super) fn address(address: SocketAddr) -> Result<String, String> {

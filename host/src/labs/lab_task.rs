@@ -27,7 +27,7 @@ use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::{Event, Occurrence};
 use crate::runtime::{InstanceSpec, NodeAction, RuntimeDriver, RuntimeError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::topology::Topology;
 
 /// Lines of the log that go into the status message of a failure.
@@ -145,6 +145,8 @@ struct LabTask {
     main_job: Option<task::Id>,
     /// The nodes of a lab that is being deployed are being looked at.
     looking: bool,
+    /// The store doesn't know the state of the instance yet: it was away when that changed.
+    behind: bool,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
@@ -183,6 +185,7 @@ pub(super) fn spawn(
         jobs: JoinSet::new(),
         main_job: None,
         looking: false,
+        behind: false,
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -227,7 +230,14 @@ impl LabTask {
                     Some(command) => self.command(command).await,
                 },
                 // Nodes come up one after the other, and some take minutes: what the first ones print is wanted by then.
-                _ = look.tick(), if self.facts.phase == Phase::Deploying => self.inspect(),
+                _ = look.tick(), if self.facts.phase == Phase::Deploying || self.behind => {
+                    if self.behind {
+                        self.store_instance().await;
+                    }
+                    if self.facts.phase == Phase::Deploying {
+                        self.inspect();
+                    }
+                }
             }
         }
     }
@@ -312,6 +322,9 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         let scheduled = by.is_none();
         if scheduled {
             // The schedule asks once, whatever comes of it.
@@ -340,11 +353,23 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         self.destroy_waiters.push(reply);
         if phase != self.facts.phase {
             self.by = by;
         }
         self.enter(phase, effects).await;
+    }
+
+    /// Nothing is begun while it couldn't be stored.
+    async fn store_is_there(&self) -> Result<(), LabCommandError> {
+        self.shared.store.ping().await.map_err(|error| {
+            tracing::warn!(lab = %self.facts.lab.id, %error, "a command was refused");
+            let reason = "its database can't be reached at the moment, and nothing was done; try again in a moment";
+            LabCommandError::Internal(reason.into())
+        })
     }
 
     /// Why the runtime can't take the instance down, if there is one of another runtime. It would find nothing, and what
@@ -766,15 +791,17 @@ impl LabTask {
     }
 
     /// Stores the instance as it is; whether that worked.
-    async fn store_instance(&self) -> bool {
+    async fn store_instance(&mut self) -> bool {
         let instance = self.facts.stored_instance();
-        match self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored");
-                false
-            }
+        let stored = self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await;
+        if let Err(error) = &stored
+            && !self.behind
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored yet");
         }
+        // Not a lab that is gone from the store.
+        self.behind = matches!(stored, Err(StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_)));
+        stored.is_ok()
     }
 
     async fn publish_change(&self) {

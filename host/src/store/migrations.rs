@@ -3,12 +3,27 @@
 
 use std::error::Error;
 
-use sqlx::migrate::{Migrate, MigrateError};
+use std::ops::Deref;
 
-use super::MIGRATIONS;
+use futures::future::BoxFuture;
+use sqlx::Acquire;
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
+
+/// All steps.
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The table that remembers which steps were taken.
 const TABLE: &str = "_sqlx_migrations";
+
+/// Takes the steps that weren't taken yet.
+pub(super) fn run<'c, A>(database: A) -> BoxFuture<'c, Result<(), MigrateError>>
+where
+    A: Acquire<'c> + Send + 'c,
+    <A::Connection as Deref>::Target: Migrate,
+    A::Connection: Send,
+{
+    Box::pin(MIGRATIONS.run(database))
+}
 
 /// Why the schema couldn't be brought up to date; `sentence` words what the database itself says.
 pub(super) fn sentence(error: &MigrateError, sentence: impl Fn(&(dyn Error + 'static)) -> String) -> String {

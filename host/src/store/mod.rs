@@ -32,7 +32,6 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::Connection as _;
 use sqlx::error::ErrorKind;
-use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool};
 use tokio::time::{Instant, sleep, timeout};
@@ -43,8 +42,6 @@ use self::sqlite::Pools;
 use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
 
 pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How often something is begun that the database is in the way of.
 const TRIES: u32 = 4;
@@ -143,7 +140,7 @@ struct Remote {
 }
 
 /// Things that are added together.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Everything {
     /// Users who needn't have created anything.
     pub users: Vec<User>,

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::config::Postgres;
 use super::owner::{self, Claim, Owner, Watch};
 use super::sqlite::Pools;
-use super::{MIGRATIONS, migrations, percent_encoded};
+use super::{migrations, percent_encoded};
 
 /// The schema that everything is in.
 const SCHEMA: &str = "antimony_host";
@@ -78,7 +78,7 @@ pub(super) async fn open(postgres: &Postgres) -> Result<(Pools, Owner, Watch), S
             }
         }
     };
-    MIGRATIONS.run(claim.connection()).await.map_err(|error| {
+    migrations::run(claim.connection()).await.map_err(|error| {
         migrations::sentence(&error, |error| error.downcast_ref().map_or_else(|| error.to_string(), sentence))
     })?;
     let (owner, watch) = Owner::start(options, postgres.to_string(), claim);
@@ -222,7 +222,9 @@ fn code(error: &sqlx::Error) -> Option<String> {
 /// Whether it is the way to the database that failed, or the database as a whole: nothing is wrong with what was asked.
 pub(super) fn is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        // A certificate that isn't right won't be at the next attempt.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+        sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(_) => code(error).is_some_and(|code| {
             // It shuts down or has crashed, starts up, has too many connections; connection exceptions.
             matches!(&*code, "57P01" | "57P02" | "57P03" | "53300") || code.starts_with("08")
@@ -240,6 +242,9 @@ pub(super) fn is_overtaken(error: &sqlx::Error) -> bool {
 pub(super) fn sentence(error: &sqlx::Error) -> String {
     let said = match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            format!("no encrypted connection: {error}")
+        }
         sqlx::Error::Io(error) => format!("it can't be reached: {error}"),
         // What the library wraps says more than the wrapping.
         sqlx::Error::Tls(error) => match error.source() {

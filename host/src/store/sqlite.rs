@@ -9,7 +9,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{AnyPool, ConnectOptions, Connection};
 
-use super::{MIGRATIONS, migrations, percent_encoded};
+use super::{migrations, percent_encoded};
 
 /// How long a connection waits for another program that has locked the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +20,9 @@ const READERS: u32 = 4;
 /// What is true of one connection only, and so is said on each. `FULL`: what was committed survives a power cut.
 const EACH_CONNECTION: &str = "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;";
 
+/// Why a file isn't used that has something else in it.
+const FOREIGN: &str = "it belongs to another program; name another file";
+
 /// The connections to a database: those that read, and the one that writes.
 pub(super) struct Pools {
     pub(super) reads: AnyPool,
@@ -28,6 +31,10 @@ pub(super) struct Pools {
 
 /// Opens the file, makes it if it isn't there, and brings its schema up to date.
 pub(super) async fn open(path: &Path) -> Result<Pools, String> {
+    // Before anything is done to it: opening a database changes its file.
+    if belongs_to_another_program(path).await {
+        return Err(FOREIGN.to_owned());
+    }
     make_private(path).map_err(|error| sentence(&error))?;
     // By its whole name: it becomes part of an address.
     let path = path.canonicalize().map_err(|error| sentence(&error))?;
@@ -38,12 +45,13 @@ pub(super) async fn open(path: &Path) -> Result<Pools, String> {
     ready?;
     closed.map_err(|error| sentence(&error))?;
     let address = format!("sqlite://{}?mode=rw", percent_encoded(path.to_str().ok_or("its path is not UTF-8")?));
-    let connect = async |connections| {
-        let options = pool(connections).acquire_timeout(TURN_TIMEOUT);
-        options.connect_with(address_of(&address)?).await.map_err(|error| sentence(&error))
-    };
-    let writes = connect(1).await?;
-    Ok(Pools { reads: connect(READERS).await?, writes })
+    let writes = connect(1, &address).await?;
+    Ok(Pools { reads: connect(READERS, &address).await?, writes })
+}
+
+async fn connect(connections: u32, address: &str) -> Result<AnyPool, String> {
+    let pool = pool(connections).acquire_timeout(TURN_TIMEOUT);
+    pool.connect_with(address_of(address)?).await.map_err(|error| sentence(&error))
 }
 
 /// A database of this process alone, which is gone with its last connection.
@@ -51,7 +59,7 @@ pub(super) async fn in_memory() -> Result<Pools, String> {
     // Each connection has a database of its own, so there is exactly one, and it never ends.
     let pool = pool(1).min_connections(1).idle_timeout(None).max_lifetime(None);
     let pool = pool.connect_with(address_of("sqlite::memory:")?).await.map_err(|error| sentence(&error))?;
-    MIGRATIONS.run(&pool).await.map_err(|error| migrations::sentence(&error, sentence))?;
+    migrations::run(&pool).await.map_err(|error| migrations::sentence(&error, sentence))?;
     Ok(Pools { reads: pool.clone(), writes: pool })
 }
 
@@ -72,10 +80,7 @@ fn address_of(address: &str) -> Result<AnyConnectOptions, String> {
 /// Says what is wrong with the database, or brings its schema up to date.
 async fn prepare(connection: &mut SqliteConnection) -> Result<(), String> {
     healthy(connection).await?;
-    if is_foreign(connection).await.map_err(|error| sentence(&error))? {
-        return Err("it belongs to another program; name another file".to_owned());
-    }
-    MIGRATIONS.run(connection).await.map_err(|error| migrations::sentence(&error, sentence))
+    migrations::run(connection).await.map_err(|error| migrations::sentence(&error, sentence))
 }
 
 async fn healthy(connection: &mut SqliteConnection) -> Result<(), String> {
@@ -122,7 +127,7 @@ pub(super) async fn probe(path: &Path) -> Result<String, String> {
     let found = async {
         healthy(&mut connection).await?;
         if is_foreign(&mut connection).await.map_err(|error| sentence(&error))? {
-            return Err("it belongs to another program; name another file".to_owned());
+            return Err(FOREIGN.to_owned());
         }
         migrations::check_not_newer(&mut connection).await
     };
