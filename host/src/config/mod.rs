@@ -211,7 +211,7 @@ impl Config {
 
     /// Keys that are set although nothing uses them yet.
     fn unused(&self) -> Vec<String> {
-        let sections = [("auth", self.auth.unused()), ("containerlab", self.containerlab.unused())];
+        let sections = [("auth", self.auth.unused())];
         let dotted =
             |(section, keys): (&str, Vec<&str>)| keys.into_iter().map(|key| format!("{section}.{key}")).collect();
         sections.into_iter().flat_map::<Vec<String>, _>(dotted).collect()

@@ -3,6 +3,8 @@
 //! A leaf: text in, plain data or an error with its place out. `http` checks definitions with it, `labs` learns the
 //! nodes of a lab from it, the runtimes build what it says. It never touches the file system.
 //!
+//! `devices` and `schema` are for those who write definitions: kinds of nodes, and a JSON schema.
+//!
 //! `raw` reads the YAML as it is written and remembers where each value stands, `inherit` applies `defaults`,
 //! `kinds` and `groups`, `links` checks both notations of links, `files` tells what lies beside the definition from what is
 //! the host's, and `place` names the place of an error.
@@ -10,11 +12,13 @@
 //! Containerlab expands `${VARIABLES}` of its own environment before it reads a file. That is not done here, so that no
 //! definition can ask for the environment of the server.
 
+pub mod devices;
 mod files;
 mod inherit;
 mod links;
 mod place;
 mod raw;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 
