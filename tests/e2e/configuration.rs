@@ -38,7 +38,7 @@ fn has_line(said: &str, words: &[&str]) -> bool {
 async fn the_file_of_another_antimony_server_and_its_variables_start_this_one() {
     let variables = [("SB_NATIVE_USERNAME", "ada"), ("SB_NATIVE_PASSWORD", "lovelace"), ("SB_JWT_SECRET", "unused")];
     let start = async |place: &Arc<Place>| -> Server {
-        let builder = ServerBuilder::at(place).config(&of_another_server()).as_configured();
+        let builder = ServerBuilder::at(place).config(&of_another_server()).by_its_configuration();
         variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value)).start().await
     };
     let place = Place::new(User::Myself);

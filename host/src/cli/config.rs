@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{doctor, print_line};
 use crate::config::{Config, Effective, Finding, Origin, Reading, environment_findings, native_login};
+use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -78,29 +79,41 @@ async fn check(arguments: &Arguments) -> anyhow::Result<Report> {
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     warnings.extend(environment_findings(variables, Path::new(".")));
     if errors.is_empty() {
-        errors.extend(try_out(&config, arguments).await);
+        let found = try_out(&config, arguments).await;
+        errors.extend(found.0);
+        warnings.extend(found.1);
     }
-    let ok = errors.is_empty() && !(arguments.strict && !warnings.is_empty());
+    let ok = errors.is_empty() && (warnings.is_empty() || !arguments.strict);
     Ok(Report { ok, file: arguments.file.clone(), errors, warnings, values })
 }
 
-/// What would keep a server from starting, of that which can be found out without starting one.
-async fn try_out(config: &Config, arguments: &Arguments) -> Vec<Finding> {
+/// What would keep a server from starting, of that which can be found out without starting one, and what else there is to say.
+async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<Finding>) {
     let parent = arguments.file.as_deref().and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
     let config_dir = parent.unwrap_or(Path::new("."));
     let folders = config.folders(arguments.data.as_deref(), config_dir);
     let listen = config.server.address();
     let login = listen.as_ref().ok().map(|at| native_login(&config.auth, *at, |name| std::env::var(name).ok()));
     let plugins = doctor::plugins(config, config_dir, &folders.data).await;
+    let (notices, probed) =
+        match config.database.choose(&folders.data, config_dir, |name| std::env::var(name).ok()).await {
+            Ok(choice) => {
+                let probed = Store::probe(&choice.location).await.map(drop).map_err(|error| error.to_string());
+                (choice.notices, probed)
+            }
+            Err(error) => (Vec::new(), Err(error.to_string())),
+        };
     let results = [
+        ("database", probed),
         ("server", listen.map_err(|error| error.to_string()).and_then(doctor::address).map(drop)),
         ("auth", login.map_or(Ok(()), |login| login.map(drop).map_err(|error| error.to_string()))),
         ("fileSystem.storage", doctor::data(&folders.data).map(drop)),
         ("fileSystem.run", doctor::writable(&folders.run).map(drop)),
         ("plugins", plugins.map(drop)),
     ];
-    let failed = results.into_iter().filter_map(|(key, result)| Some((key, result.err()?)));
-    failed.map(|(key, problem)| Finding { place: None, key: key.to_owned(), problem }).collect()
+    let finding = |key: &str, problem: String| Finding { place: None, key: key.to_owned(), problem };
+    let failed = results.into_iter().filter_map(|(key, result)| Some(finding(key, result.err()?))).collect();
+    (failed, notices.into_iter().map(|notice| finding("database", notice)).collect())
 }
 
 fn print(report: &Report) {

@@ -55,7 +55,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         print(&report);
     }
     let refused = report.refused.len();
-    anyhow::ensure!(refused == 0, "{refused} rows can't be taken over, for the reasons above; everything else can");
+    let rest = if arguments.dry_run { "everything else can" } else { "everything else is here now" };
+    anyhow::ensure!(refused == 0, "not everything can be taken over (rows left out: {refused}); {rest}");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub struct Counts {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { users, collections, topologies, files, labs } = self;
-        write!(f, "{users} users, {collections} collections, {topologies} topologies, {files} files, {labs} labs")
+        write!(f, "users {users}, collections {collections}, topologies {topologies}, files {files}, labs {labs}")
     }
 }
 

@@ -165,7 +165,7 @@ pub(crate) struct ServerBuilder {
     starter: Vec<String>,
     runtime: Option<String>,
     /// Whether the configuration says where it listens and keeps its data.
-    as_configured: bool,
+    by_its_configuration: bool,
     turn: Option<Turn>,
 }
 
@@ -192,7 +192,7 @@ impl ServerBuilder {
             environment: Vec::new(),
             starter: Vec::new(),
             runtime: Some("embedded".to_owned()),
-            as_configured: false,
+            by_its_configuration: false,
             turn: None,
         }
     }
@@ -215,8 +215,8 @@ impl ServerBuilder {
     }
 
     /// Leaves it to the configuration where it listens and keeps its data.
-    pub(crate) fn as_configured(mut self) -> Self {
-        self.as_configured = true;
+    pub(crate) fn by_its_configuration(mut self) -> Self {
+        self.by_its_configuration = true;
         self
     }
 
@@ -256,7 +256,7 @@ impl ServerBuilder {
         let place = self.place;
         let mut command = place.command_through(&self.starter);
         command.arg("serve");
-        if !self.as_configured {
+        if !self.by_its_configuration {
             command.args(["--listen", &self.listen, "--data"]).arg(place.data());
         }
         if let Some(runtime) = &self.runtime {

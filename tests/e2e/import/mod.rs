@@ -17,6 +17,10 @@ async fn import(place: &Place, from: &str, storage: &Path, more: &[&str]) -> (Va
     let mut command = place.command();
     command.args(["import", "--json", "--from", from, "--storage"]).arg(storage);
     command.arg("--data").arg(place.data()).args(more);
+    let config = place.data().with_file_name("config.yml");
+    if config.exists() {
+        command.arg("--config").arg(config);
+    }
     let output = output_of(command).await;
     let report = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -36,8 +40,9 @@ fn counts(users: u32, collections: u32, topologies: u32, files: u32, labs: u32) 
     json!({"users": users, "collections": collections, "topologies": topologies, "files": files, "labs": labs})
 }
 
-/// Imports twice, and uses a server with what there is then.
-async fn is_taken_over(place: Arc<Place>, from: &str) {
+/// Imports twice into a server with this configuration, and uses it with what there is then.
+async fn is_taken_over(place: Arc<Place>, from: &str, config: &str) {
+    fs::write(place.data().with_file_name("config.yml"), config).unwrap();
     let storage = other::storage(place.data().parent().unwrap());
     let everything = counts(2, 1, 2, 1, 2);
     let (would, status) = import(&place, from, &storage, &["--dry-run"]).await;
@@ -54,7 +59,7 @@ async fn is_taken_over(place: Arc<Place>, from: &str) {
     let (again, _) = import(&place, from, &storage, &[]).await;
     assert_eq!((&again["added"], &again["already"]), (&counts(0, 0, 0, 0, 0), &everything), "{again:#}");
 
-    let server = ServerBuilder::at(&place).start().await;
+    let server = ServerBuilder::at(&place).config(config).start().await;
     let admin = server.admin().await;
     let collections = admin.api.get("/collections").await.unwrap();
     let administrator = json!({"id": "native:admin", "name": "admin"});
@@ -97,7 +102,7 @@ async fn a_server_with_sqlite_is_taken_over() {
     let file = place.data().with_file_name("an old 100%? one.db");
     other::sqlite(&file).await;
     let before = fs::read(&file).unwrap();
-    is_taken_over(Arc::clone(&place), file.to_str().unwrap()).await;
+    is_taken_over(Arc::clone(&place), file.to_str().unwrap(), "database: {}\n").await;
     assert_eq!(fs::read(&file).unwrap(), before, "it was only read");
 }
 
@@ -109,7 +114,22 @@ async fn a_server_with_postgresql_is_taken_over() {
     let database = postgres.database();
     postgres.sql(&database.name, &other::postgres());
     let host = database.host.replace('/', "%2F");
-    is_taken_over(Place::new(User::Myself), &format!("postgres://antimony@{host}/{}", database.name)).await;
+    let from = format!("postgres://antimony@{host}/{}", database.name);
+    is_taken_over(Place::new(User::Myself), &from, "database: {}\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_taken_over_into_the_same_postgresql_beside_what_it_has_there() {
+    let Some(postgres) = Postgres::shared() else {
+        return leave_out("a_server_is_taken_over_into_the_same_postgresql", MISSING);
+    };
+    let database = postgres.database();
+    postgres.sql(&database.name, &other::postgres());
+    let from = format!("postgres://antimony@{}/{}", database.host.replace('/', "%2F"), database.name);
+    let config = format!("database: {}\n", database.flow());
+    is_taken_over(Place::new(User::Myself), &from, &config).await;
+    assert_eq!(postgres.sql(&database.name, "SELECT count(*) FROM public.labs"), "3", "theirs are as they were");
+    assert_eq!(postgres.sql(&database.name, "SELECT count(*) FROM antimony_host.labs"), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +149,7 @@ async fn what_cannot_be_imported_is_named_and_nothing_has_changed() {
     let said = failure(&place, root.join("text.db").to_str().unwrap(), &storage).await;
     assert!(said.contains("text.db") && said.contains("can't be read"), "{said}");
     // This server's own database isn't one of the other kind.
-    let server = ServerBuilder::at(&place).start().await;
+    let server = ServerBuilder::at(&place).config("database: {}\n").start().await;
     let said = failure(&place, from, &storage).await;
     assert!(said.contains("in use by another server"), "{said}");
     drop(server);
@@ -141,6 +161,6 @@ async fn what_cannot_be_imported_is_named_and_nothing_has_changed() {
 
     let (_, status) = import(&place, from, &storage, &["--dry-run"]).await;
     assert_eq!(status, 1);
-    let server = ServerBuilder::at(&place).start().await;
+    let server = ServerBuilder::at(&place).config("database: {}\n").start().await;
     assert_eq!(server.admin().await.api.get("/collections").await.unwrap(), json!([]));
 }

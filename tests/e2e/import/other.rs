@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-/// Tables of both: what a column is called, and what it is in SQLite and in PostgreSQL.
-const TABLES: &[(&str, &[(&str, &str, &str)])] = &[
+/// What a column is called, and what it is in SQLite and in PostgreSQL.
+type Column = (&'static str, &'static str, &'static str);
+
+/// Tables of both.
+const TABLES: &[(&str, &[Column])] = &[
     ("users", &[TEXT_UUID, ("sub", "text NOT NULL", "text NOT NULL"), NAME]),
     (
         "collections",
@@ -47,9 +50,9 @@ const TABLES: &[(&str, &[(&str, &str, &str)])] = &[
         ],
     ),
 ];
-const TEXT_UUID: (&str, &str, &str) = ("uuid", "text NOT NULL", "text NOT NULL");
-const NAME: (&str, &str, &str) = ("name", "text NOT NULL", "text NOT NULL");
-const CREATOR: (&str, &str, &str) = ("creator_id", "integer NOT NULL", "bigint NOT NULL");
+const TEXT_UUID: Column = ("uuid", "text NOT NULL", "text NOT NULL");
+const NAME: Column = ("name", "text NOT NULL", "text NOT NULL");
+const CREATOR: Column = ("creator_id", "integer NOT NULL", "bigint NOT NULL");
 
 /// Rows of both.
 const ROWS: &str = "

@@ -196,8 +196,13 @@ pub(super) async fn all_of_many_things_is_added_or_nothing(bench: &Bench) {
     let more = collection("more");
     let made = topology("made", &more);
     let labs = vec![lab("one", &made), lab("two", &ring), lab("three", &made)];
-    let everything =
-        Everything { users: vec![user("zoe")], collections: vec![more], topologies: vec![made.clone()], labs };
+    let everything = Everything {
+        users: vec![user("zoe")],
+        collections: vec![more],
+        topologies: vec![made.clone()],
+        files: vec![],
+        labs,
+    };
     let mut broken = everything.labs.clone();
     broken.push(lab("four", &topology("nowhere", &first)));
     let refused = store.insert_all(&Everything { labs: broken, ..Everything::clone(&everything) }).await;
