@@ -207,7 +207,7 @@ async fn a_database_that_cannot_be_used_is_named_with_the_remedy_by_the_server_a
     let place = Place::new(User::Myself);
     let right = ServerBuilder::at(&place).config(&guarded).env("SB_DATABASE_PASSWORD", "the-right-one");
     postgres.sql("postgres", &format!("GRANT CREATE ON DATABASE {} TO guarded", database.name));
-    let mut server = right.env("ANTIMONY_LOG", "trace").start().await;
+    let mut server = right.env("ANTIMONY_LOG", "info,sqlx=trace,antimony_host=trace").start().await;
     server.admin().await.create_lab("course", ONE_NODE).await;
     server.terminate().await;
     assert!(!server.log().contains("the-right-one"), "a password is in the log");
