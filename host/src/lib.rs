@@ -21,7 +21,8 @@
 //! | [`import`] | takes over what another Antimony server has | `store`, `topology` |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
-//! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
+//! | `ctl` | labs from a terminal | `client` |
+//! | [`client`] | a Socket.IO and REST client, for `ctl`, `demo` and tests | nothing of the server |
 //!
 //! # Invariants
 //!
@@ -39,6 +40,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 mod crypto;
+mod ctl;
 pub mod demo;
 pub mod guide;
 pub mod history;

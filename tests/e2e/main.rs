@@ -12,6 +12,7 @@ mod configuration;
 mod connect;
 mod contract;
 mod crash;
+mod ctl;
 mod database;
 mod decision_log;
 mod demo;
