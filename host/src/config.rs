@@ -488,7 +488,7 @@ mod tests {
             }
         }
         assert!(Config::default().unused().is_empty());
-        for (text, key) in [("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
+        for (text, key) in [("database:\n  hots: x\n", "hots"), ("auth:\n  openIdIsuer: x\n", "openIdIsuer")] {
             let error = Config::parse(text).expect_err("misspelt");
             assert!(error.contains(key) && error.contains('2'), "{error}");
         }
