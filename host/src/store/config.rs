@@ -40,7 +40,6 @@ pub enum DatabaseKind {
     /// A file on this machine, which needs nothing else.
     Sqlite,
     /// A PostgreSQL server.
-    #[serde(alias = "postgresql")]
     Postgres,
 }
 
@@ -335,7 +334,6 @@ mod tests {
             (both, Some("secret"), postgres),
             (&format!("{both}password: secret"), None, postgres),
             (&format!("{both}kind: postgres"), None, postgres),
-            (&format!("{both}kind: postgresql"), None, postgres),
             (&format!("{both}kind: sqlite"), Some("secret"), "/etc/antimony/./db/antimony.db"),
         ] {
             assert_eq!(location(text, password).await, expected, "{text} {password:?}");

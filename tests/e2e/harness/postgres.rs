@@ -93,7 +93,7 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// The one of this process; `None` if it isn't installed here.
     pub(crate) fn shared() -> Option<&'static Self> {
-        static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(|| Postgres::start());
+        static SHARED: LazyLock<Option<Postgres>> = LazyLock::new(Postgres::start);
         SHARED.as_ref()
     }
 
@@ -118,7 +118,7 @@ impl Postgres {
         command.arg("-c").arg(format!("listen_addresses={listen}"));
         command.args(["-c", "fsync=off", "-c", "max_connections=300"]);
         // A signal from the terminal is for the tests; this ends after them.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
         if nix::unistd::geteuid().is_root() {
             chown(&folder, Some(NOBODY), Some(NOBODY)).expect("chown");
             command.uid(NOBODY).gid(NOBODY);
