@@ -178,6 +178,7 @@ async fn topologies_and_their_files_row_by_row() {
     let second = on.id(By::Member, files, json!({"filePath": "empty"})).await;
     let file = &*format!("{files}/{first}");
 
+    let theirs = format!("/topologies/{other}");
     let mut rows = vec![
         (By::Member, "POST", "/topologies", new(ONE_NODE), 400, 3001, "one"),
         (By::Member, "POST", "/topologies", new("name: [\n"), 400, 3003, "line"),
@@ -186,7 +187,7 @@ async fn topologies_and_their_files_row_by_row() {
         (By::Member, "PATCH", path, json!({"definition": "x"}), 400, 3003, ""),
         (By::Admin, "PATCH", path, json!({"definition": ONE_NODE.replace("name: one", "name: two")}), 400, 3001, "two"),
         (By::Admin, "PATCH", path, json!({"collectionId": NOWHERE}), 404, 5005, NOWHERE),
-        (By::Member, "PATCH", &other, json!({}), 404, 5005, ""),
+        (By::Member, "PATCH", &theirs, json!({"definition": ONE_NODE}), 403, 5403, "creator"),
         (By::Stranger, "DELETE", path, Value::Null, 404, 5005, &id),
         // The files: taken, bad, too large, not theirs, not there.
         (By::Member, "POST", files, body("conf/r1.cfg", ""), 400, 4001, "conf/r1.cfg"),
@@ -256,22 +257,23 @@ async fn a_bind_of_a_file_of_the_topology_is_for_members_and_one_of_the_host_is_
     let on = Table::new(Server::start().await).await;
     let publicly = json!({"name": "course", "publicWrite": true, "publicDeploy": true});
     let collection = on.id(By::Admin, "/collections", publicly).await;
-    let new = |definition: &str| json!({"collectionId": collection, "definition": definition});
-    on.refuses(&[
-        (By::Member, "POST", "/topologies", new(&bound("a", "/etc:/x:ro")), 403, 5403, "/etc"),
-        (By::Member, "POST", "/topologies", new(&bound("b", "../x:/x")), 403, 5403, "../x"),
-        (By::Member, "POST", "/topologies", new(&bound("c", "__clabDir__/x:/x")), 403, 5403, "__clabDir__"),
-    ])
-    .await;
-    let id = on.id(By::Member, "/topologies", new(&bound("d", "conf/x:/x"))).await;
-    let file = json!({"filePath": "conf/x", "content": ""});
-    let file = on.id(By::Member, &format!("/topologies/{id}/files"), file).await;
+    let lab = |topology: &str| json!({"name": "x", "startTime": "2090-01-01T00:00:00Z", "topologyId": topology});
     // A folder that nodes write to could come to lead anywhere.
-    let folder = json!({"definition": bound("d", "conf:/x")});
-    on.refuses(&[(By::Member, "PATCH", &format!("/topologies/{id}"), folder, 403, 5403, "conf:/x")]).await;
-    let read_only = json!({"definition": bound("d", "conf:/x:ro")});
-    on.ok(By::Member, "PATCH", &format!("/topologies/{id}"), read_only).await;
-    on.ok(By::Member, "DELETE", &format!("/topologies/{id}/files/{file}"), Value::Null).await;
+    let of_host = ["/etc:/x:ro", "../x:/x", "__clabDir__/x:/x", "conf:/x"];
+    let of_topology = ["conf/x:/x", "./conf/x:/x:ro", "conf:/x:ro", "not-yet-there:/x"];
+    for (number, bind) in of_host.into_iter().chain(of_topology).enumerate() {
+        let definition = bound(&format!("t{number}"), bind);
+        let new = json!({"collectionId": collection, "definition": definition});
+        let topology = on.id(By::Member, "/topologies", new).await;
+        let file = json!({"filePath": "conf/x", "content": ""});
+        on.id(By::Member, &format!("/topologies/{topology}/files"), file).await;
+        if of_host.contains(&bind) {
+            on.refuses(&[(By::Member, "POST", "/labs", lab(&topology), 403, 5403, bind)]).await;
+            on.id(By::Admin, "/labs", lab(&topology)).await;
+        } else {
+            on.id(By::Member, "/labs", lab(&topology)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
