@@ -132,7 +132,11 @@ impl RuntimeDriver for Scripted {
         let (sender, receiver) = mpsc::channel(1000);
         for line in log.0[at..].split_inclusive('\n') {
             at += line.len();
-            let chunk = LogChunk { data: line.to_owned().into(), position: Some(LogPosition::new(&at.to_string())) };
+            let chunk = LogChunk {
+                data: line.to_owned().into(),
+                position: Some(LogPosition::new(&at.to_string())),
+                elsewhere: false,
+            };
             sender.try_send(chunk).unwrap();
         }
         // It goes on for as long as the instance does.
