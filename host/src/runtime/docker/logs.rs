@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::entries::{Decoder, Entry, Item, Output};
 use super::events::{KnownNode, View, Watch};
-use super::{DockerError, Phase, raw};
+use super::{Docker, DockerError, LIMIT, Phase, raw};
+use crate::history::lines::Lines;
 use crate::runtime::{LogChunk, LogPosition, RuntimeError};
 
 /// Chunks that may wait for the follower.
@@ -69,6 +70,31 @@ impl Watch {
         };
         tokio::spawn(follower.run());
         Ok(receiver)
+    }
+}
+
+impl Docker {
+    /// What a container has printed last, as text: so many lines at most. For messages, where something has gone wrong, so
+    /// that an engine which doesn't tell is no error.
+    pub async fn last_lines(&self, id: &str, count: usize) -> Vec<String> {
+        let read = async {
+            let tty = self.details(id).await?.tty;
+            let mut stream = self.open(&format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&tail={count}"));
+            let (mut decoder, mut items) = (Decoder::new(tty), Vec::new());
+            while !fill(&mut stream, &mut decoder, &mut items).await? {}
+            let mut lines = Lines::default();
+            let mut printed = Vec::new();
+            for item in items {
+                if let Item::Entry(entry) = item {
+                    lines.push(&entry.data, |line| printed.push(line.trim_end().to_owned()));
+                }
+            }
+            lines.finish(|line| printed.push(line.trim_end().to_owned()));
+            Ok::<_, DockerError>(printed)
+        };
+        let mut lines = tokio::time::timeout(LIMIT, read).await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+        lines.retain(|line| !line.is_empty());
+        lines.split_off(lines.len().saturating_sub(count))
     }
 }
 
@@ -461,7 +487,7 @@ mod tests {
         cursor.pass(&entry(Output::Out, 5, "five\n"));
         let lost = |times: &[i64]| {
             let mut resume = Resume::at(&cursor, cursor.since(true));
-            times.iter().for_each(|time| drop(resume.has_seen(&entry(Output::Out, *time, "x\n"))));
+            times.iter().for_each(|time| _ = resume.has_seen(&entry(Output::Out, *time, "x\n")));
             resume.lost
         };
         assert!(!lost(&[5, 6]) && !lost(&[5, 5]) && !lost(&[5]) && !lost(&[]));
