@@ -179,12 +179,12 @@ async fn a_stopped_process_gets_the_grace_period_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_missing_fails_the_deploy_with_containerlabs_reason() {
+async fn an_image_that_is_missing_fails_the_deploy_with_its_name() {
     let Some(bench) = Bench::new().await else { return };
     let nodes = "    r1: {kind: linux}\n    r2: {kind: linux, image: 'lab/missing:9'}\n";
     let spec = bench.spec("cdrv-image-", &body(nodes, ""));
     let said = bench.deploy(&spec).await.unwrap_err().to_string();
-    assert!(said.starts_with("Image lab/missing:9 not found locally"), "{said}");
+    assert!(said.starts_with("the image lab/missing:9 is not on the server's machine"), "{said}");
     bench.assert_gone(&spec.name);
 }
 
