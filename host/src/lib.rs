@@ -18,6 +18,7 @@
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
+//! | `crypto` | which cryptography TLS uses | |
 //! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
 //!
 //! # Invariants
@@ -35,6 +36,7 @@ pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod crypto;
 pub mod demo;
 pub mod history;
 pub mod http;

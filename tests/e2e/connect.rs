@@ -24,7 +24,7 @@ async fn without_a_token_every_namespace_says_unauthorized() {
     let admin = server.admin().await;
     drop(admin.join("/lab-updates").await);
     for path in GLOBAL {
-        for auth in [None, Some(json!({})), Some(json!({ "token": null })), Some(json!({ "token": "" }))] {
+        for auth in [None, Some(json!({})), Some(json!({ "token": null }))] {
             let error = stranger(&server).await.connect(path, auth.clone()).await.unwrap_err();
             assert_eq!(error, refused("Unauthorized"), "{path} with {auth:?}");
         }
@@ -39,7 +39,8 @@ async fn with_a_bad_token_every_namespace_says_invalid_token() {
     let mut tampered = admin.token.clone();
     tampered.replace_range(tampered.len() - 8.., "AAAAAAAA");
     for path in GLOBAL {
-        for token in ["nonsense", "a.b.c", &tampered, &other.token("somebody", &[])] {
+        // An empty one is what the deployed web client shows after a login, and "Invalid Token" what it then acts on.
+        for token in ["", "nonsense", "a.b.c", &tampered, &other.token("somebody", &[])] {
             let error = stranger(&server).await.connect_with_token(path, token).await.unwrap_err();
             assert_eq!(error, refused("Invalid Token"), "{path} with {token}");
         }

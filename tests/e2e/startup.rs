@@ -140,7 +140,7 @@ async fn the_example_of_a_configuration_is_what_the_server_does_without_one() {
 async fn the_default_login_is_not_for_web_pages() {
     let server = Server::start().await;
     let port = server.url.rsplit(':').next().expect("a port").to_owned();
-    let http = reqwest::Client::new();
+    let http = antimony_host::client::http();
     let get = async |path: &str, host: &str| {
         let answer = http.get(format!("{}{path}", server.url)).header("Host", host).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())

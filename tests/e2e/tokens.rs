@@ -174,7 +174,7 @@ struct Polling {
 
 impl Polling {
     async fn open(server: &Server) -> Self {
-        let http = reqwest::Client::new();
+        let http = antimony_host::client::http();
         let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
         let opened = http.get(&url).send().await.unwrap().text().await.unwrap();
         let opened: Value = serde_json::from_str(opened.strip_prefix('0').expect("an open packet")).unwrap();

@@ -18,3 +18,18 @@ pub use self::connection::{Connection, OpenError};
 pub use self::namespace::{AckError, ConnectError, Emitter, Event, Namespace};
 pub use self::packet::Kind;
 pub use self::watch::{Direction, Traffic, watch_traffic};
+
+/// What sends plain requests.
+///
+/// # Panics
+/// When the system has no usable resolver or certificates, as `reqwest::Client::new` does.
+pub fn http() -> reqwest::Client {
+    http_builder().build().expect("a client without settings of its own")
+}
+
+/// The same, to be told more first. Clients are made by this and [`http`] alone: without a choice of cryptography, which
+/// happens here, they would panic.
+pub fn http_builder() -> reqwest::ClientBuilder {
+    crate::crypto::ready();
+    reqwest::Client::builder()
+}

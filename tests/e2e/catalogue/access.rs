@@ -233,7 +233,7 @@ async fn names_and_binds_that_are_paths_are_refused_and_nothing_is_written_outsi
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_is_answered_with_a_redirect_to_another_site() {
     let server = Server::start().await;
-    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let http = antimony_host::client::http_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let elsewhere = "http%3A%2F%2Felsewhere.example%2F";
     for path in [
         "/users/login/openid",

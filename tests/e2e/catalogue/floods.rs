@@ -130,7 +130,7 @@ async fn a_message_over_the_limit_ends_its_connection_and_others_do_not_notice()
         assert!(raw.is_cut_within(crate::harness::PATIENCE).await, "round {round}: 3 MiB of bytes were taken");
         let polling = Polling::open(&server).await;
         assert_ne!(polling.post(huge.clone()).await, Some(200), "round {round}: a request of 3 MiB was taken");
-        let status = reqwest::Client::new()
+        let status = antimony_host::client::http()
             .post(format!("{}/topologies", server.url))
             .bearer_auth(&admin.token)
             .body(huge.clone())
@@ -182,7 +182,7 @@ async fn deeply_nested_json_is_refused_and_others_do_not_notice() {
             }
         }
         let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
-        let http = reqwest::Client::new().post(format!("{}/labs", server.url)).bearer_auth(&admin.token);
+        let http = antimony_host::client::http().post(format!("{}/labs", server.url)).bearer_auth(&admin.token);
         let answer =
             within("an answer", http.header("content-type", "application/json").body(deep).send()).await.unwrap();
         assert!(answer.status().is_client_error(), "{}", answer.status());
@@ -246,7 +246,7 @@ pub(super) struct Polling {
 
 impl Polling {
     pub(super) async fn open(server: &Server) -> Self {
-        let http = reqwest::Client::new();
+        let http = antimony_host::client::http();
         let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
         let opened = within("a handshake", http.get(&url).send()).await.unwrap().text().await.unwrap();
         let opened: serde_json::Value =

@@ -159,7 +159,7 @@ impl Polling {
         let handshake: Value = serde_json::from_str(body.strip_prefix('0').unwrap()).unwrap();
         let sid = handshake["sid"].as_str().unwrap().to_owned();
         let url = format!("{url}/socket.io/?EIO=4&transport=polling&sid={sid}");
-        Self { http: reqwest::Client::new(), url, sid, handshake }
+        Self { http: antimony_host::client::http(), url, sid, handshake }
     }
 
     /// Asks for packets; answers the status and the payload as they came.
@@ -238,7 +238,8 @@ pub(super) fn payload(packets: &[&str]) -> String {
 
 /// A request with any query; answers the status and the body.
 pub(super) async fn request(url: &str, method: Method, query: &str, body: &str) -> (StatusCode, String) {
-    answer(reqwest::Client::new().request(method, format!("{url}/socket.io/?{query}")).body(body.to_owned())).await
+    answer(antimony_host::client::http().request(method, format!("{url}/socket.io/?{query}")).body(body.to_owned()))
+        .await
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (StatusCode, String) {
