@@ -12,9 +12,9 @@ use crate::harness::{Client, eventually, expect_data};
 use crate::{lab, one_node, sh};
 
 /// Deploys in vain. The sentence that is answered is in the log of the lab and in a status message as well.
-async fn fails_to_deploy(admin: &Client, topology: &str) -> (String, Vec<String>) {
+async fn fails_to_deploy(admin: &Client, collection: &str, topology: &str) -> (String, Vec<String>) {
     let mut statuses = admin.join("/status-messages").await;
-    let lab = admin.create_lab("course", topology).await;
+    let lab = admin.create_lab(collection, topology).await;
     let Err(AckError::Refused { code: 5001, message }) = admin.deploy(&lab).await else {
         panic!("it can't be deployed")
     };
@@ -32,13 +32,13 @@ async fn an_image_that_is_missing_is_named_with_what_to_do_about_it() {
     let server = on.server().await;
     let admin = server.admin().await;
     let never = lab("never", "n1: {image: \"lab/no-such-image:7\"}\nn2: {}");
-    let (message, _) = fails_to_deploy(&admin, &never).await;
+    let (message, _) = fails_to_deploy(&admin, "one", &never).await;
     assert!(message.contains("the image lab/no-such-image:7 is not on the server's machine"), "{message}");
     assert!(message.contains("docker pull lab/no-such-image:7") && message.contains("docker load"), "{message}");
     // The registry of that name is nowhere, and nothing outside of this machine is asked.
     let absent = "127.0.0.1:1/lab/no-such-image:7";
     let pulled = lab("pulled", &format!("n1: {{image: \"{absent}\", image-pull-policy: ifnotpresent}}"));
-    let (message, _) = fails_to_deploy(&admin, &pulled).await;
+    let (message, _) = fails_to_deploy(&admin, "two", &pulled).await;
     assert!(message.contains(&format!("the image {absent} is not on the server's machine")), "{message}");
     assert!(message.contains("could not be pulled") && message.contains("connection refused"), "{message}");
     on.leaves_nothing().await;
@@ -51,7 +51,7 @@ async fn a_node_that_ends_at_once_is_named_with_its_status_and_what_it_printed_a
     let admin = server.admin().await;
     let script = sh("for line in 1 2 3 4 5 6; do echo line $line; done; echo no such option >&2; exit 7");
     let ends = lab("ends", &format!("n1: {{cmd: {script}}}\nn2: {{}}"));
-    let (message, log) = fails_to_deploy(&admin, &ends).await;
+    let (message, log) = fails_to_deploy(&admin, "one", &ends).await;
     assert!(
         message.starts_with("node n1 exited with status 7 right after its start; it printed at last: "),
         "{message}"
@@ -113,9 +113,10 @@ pub(crate) async fn a_lab_whose_end_time_passes_is_destroyed_with_that_as_the_re
     let mut statuses = admin.join("/status-messages").await;
     let collection = admin.api.create_collection("course", true, true).await.unwrap();
     let topology = admin.api.create_topology(&collection, &one_node()).await.unwrap();
-    let now = Timestamp::now();
-    let end = now + SignedDuration::from_secs(10);
-    let new = json!({ "name": "short", "topologyId": topology, "startTime": now, "endTime": end });
+    // What has begun already is nobody's to start but a user's.
+    let start = Timestamp::now() + SignedDuration::from_secs(3);
+    let end = start + SignedDuration::from_secs(8);
+    let new = json!({ "name": "short", "topologyId": topology, "startTime": start, "endTime": end });
     admin.api.request(Method::POST, "/labs", Some(&new)).await.unwrap();
     for words in
         ["is being deployed, since its start time has come", "is being destroyed, since its end time has passed"]
