@@ -411,3 +411,34 @@ async fn an_engine_may_be_named_by_the_path_of_its_socket_alone() {
     bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
+
+/// In a network of its own, where something else has the addresses that containerlab gives to nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_warns_where_the_addresses_of_labs_lead_elsewhere() {
+    let Some(own) = harness::OwnEngine::start("addresses that lead elsewhere").await else { return };
+    let config = ContainerlabConfig { docker_host: Some(own.host()), ..ContainerlabConfig::default() };
+    if Bench::with(config).await.is_none() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    for (address, overlaps) in [("172.20.5.1/16", true), ("172.21.5.1/16", false)] {
+        let script = format!(
+            "ip link set lo up && ip link add d0 type veth peer name d1 && ip address add {address} dev d0 && \
+             ip link set d0 up && ip link set d1 up && exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_antimony-host"), "doctor", "--json"]);
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data.path()).env("DOCKER_HOST", own.host());
+        let output = command.output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(report["runtime"], "containerlab", "{report}");
+        let checks = report["checks"].as_array().unwrap();
+        let network = checks.iter().find(|check| check["check"] == "network");
+        assert_eq!(network.is_some(), overlaps, "{address}: {report}");
+        if let Some(network) = network {
+            let found = network["found"].as_str().unwrap();
+            assert_eq!(network["verdict"], "warning");
+            assert!(found.contains("172.20.20.0/24") && found.contains("(172.20.0.0/16 by d0)"), "{found}");
+        }
+    }
+}

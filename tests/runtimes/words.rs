@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use antimony_host::client::AckError;
 
 use crate::bench::{Bench, Runtime, mark, processes_with};
-use crate::harness::{Client, eventually, expect_data};
+use crate::harness::{Client, Place, ServerBuilder, User, eventually, expect_data};
+use crate::nodes::until_node_is;
 use crate::{lab, one_node, sh};
 
 /// Deploys in vain. The sentence that is answered is in the log of the lab and in a status message as well.
@@ -83,6 +84,61 @@ pub(crate) async fn a_node_that_has_stopped_is_not_stopped_again(on: &Bench) {
     let next = expect_data(&mut statuses, "the next message", |_| true).await;
     assert!(next["payload"]["content"].as_str().unwrap().contains("has been started"), "{next}");
     admin.destroy(&lab).await.unwrap();
+}
+
+/// Docker's `pause`, by somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_somebody_has_paused_counts_as_stopped_and_goes_on_when_it_is_started() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "a node that is paused") else { return };
+    let server = on.server().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", &one_node()).await;
+    admin.deploy(&lab).await.unwrap();
+    let container = on.container("n1");
+    on.prepared().docker_succeeds(&["pause", &container]);
+    until_node_is(&admin, &lab, "n1", "exited").await;
+    match admin.command(&lab, 6, json!({ "node": "n1" })).await {
+        Err(AckError::Refused { code: 5004, message }) => assert!(message.contains("start it first"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(admin.command(&lab, 3, json!({ "node": "n1" })).await, Ok(Value::Null));
+    until_node_is(&admin, &lab, "n1", "running").await;
+    assert_eq!(on.container("n1"), container);
+    admin.open_shell(&lab, "n1").await;
+    admin.destroy(&lab).await.unwrap();
+    on.leaves_nothing().await;
+}
+
+/// Whose instance is on the other runtime: it is neither lost nor forgotten, and users are told how to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_the_wrong_runtime_says_which_one_a_lab_wants() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "the wrong runtime") else { return };
+    let place = Place::new(User::Myself);
+    let mut server = on.builder_at(&place).start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", &one_node()).await;
+    admin.deploy(&lab).await.unwrap();
+    assert!(server.terminate().await.success());
+    drop((admin, server));
+    let mut server = ServerBuilder::at(&place).start().await;
+    let admin = server.admin().await;
+    let words = "the lab was deployed on the runtime containerlab, where it may run still";
+    match admin.destroy(&lab).await {
+        Err(AckError::Refused { code: 5001, message }) => {
+            assert!(message.contains(words) && message.contains("`--runtime containerlab`"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let log = admin.log(&lab).await;
+    let last = log.last().unwrap();
+    assert!(last.starts_with("This server can't go on with the instance: ") && last.contains(words), "{log:#?}");
+    assert!(server.terminate().await.success());
+    drop((admin, server));
+    let server = on.builder_at(&place).start().await;
+    let admin = server.admin().await;
+    assert_eq!(admin.state(&lab).await, Some(1));
+    admin.destroy(&lab).await.unwrap();
+    on.leaves_nothing().await;
 }
 
 pub(crate) async fn whoever_waits_for_a_deploy_when_the_server_ends_is_told_so(on: &Bench) {
