@@ -117,8 +117,10 @@ async fn whoever_comes_back_to_another_log_or_to_what_is_kept_no_longer_is_told(
         lab.docker(&["rm", "-f", &first]);
         // It keeps a file of so many bytes, and throws away what doesn't fit.
         let little = [options, &["--log-opt", "max-size=8k", "--log-opt", "max-file=2"]].concat();
-        let script = "echo begun; while [ ! -e /on ]; do sleep 0.05; done; seq 1 3000; echo the end; sleep 1000";
-        let second = lab.run("r1", &little, script);
+        let wait = |file: &str| format!("while [ ! -e /{file} ]; do sleep 0.05; done");
+        let script =
+            format!("echo begun; {}; echo on; {}; seq 1 3000; echo the end; sleep 1000", wait("on"), wait("further"));
+        let second = lab.run("r1", &little, &script);
         let chunk = piece(&mut log).await;
         assert!(chunk.elsewhere, "a container in the other's place");
         let mut again = watch.follow_log(&lab.name, "r1", position).await.unwrap();
@@ -126,7 +128,11 @@ async fn whoever_comes_back_to_another_log_or_to_what_is_kept_no_longer_is_told(
         let mut known = watch.follow_log(&lab.name, "r1", chunk.position.clone()).await.unwrap();
         lab.docker(&["exec", &second, "touch", "/on"]);
         assert!(!piece(&mut known).await.elsewhere);
-        read(&mut known, Some("the end")).await;
+        lab.docker(&["exec", &second, "touch", "/further"]);
+        crate::harness::until("that all is printed", async || {
+            lab.docker(&["logs", "--tail", "1", &second]).contains("the end").then_some(())
+        })
+        .await;
         let mut gone = watch.follow_log(&lab.name, "r1", chunk.position).await.unwrap();
         assert!(piece(&mut gone).await.elsewhere, "what came behind it is gone");
         let mut broken = watch.follow_log(&lab.name, "r1", Some(LogPosition::new("nonsense"))).await.unwrap();

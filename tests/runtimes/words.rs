@@ -1,6 +1,8 @@
 //! What users are told when something doesn't work: one sentence that says what it was and what to do, the same in the answer,
 //! in the log of the lab and in the status message.
 
+use std::os::unix::fs::PermissionsExt;
+
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,6 +62,51 @@ async fn a_node_that_ends_at_once_is_named_with_its_status_and_what_it_printed_a
     assert!(message.contains("no such option") && !message.contains("line 1"), "{message}");
     assert!(message.contains("mend its `cmd` or its image"), "{message}");
     assert!(!log.iter().any(|line| line.contains("latest version information")), "{log:#?}");
+    on.leaves_nothing().await;
+}
+
+/// containerlab as it crashes: what the Go runtime writes, with its status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_containerlab_is_one_sentence_and_its_trace_is_in_the_log() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "a containerlab that crashes") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("containerlab");
+    let real = on.prepared().containerlab.display().to_string();
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = deploy ] || exec {real} \"$@\"\nprintf 'panic: runtime error: invalid memory address or nil pointer \
+         dereference\\n\\ngoroutine 1 [running]:\\nmain.deploy(0x0)\\n\\t/src/deploy.go:7 +0x1d\\n' >&2\nexit 2\n"
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = on.builder_with(&format!("containerlab: {{ program: \"{}\" }}\n", program.display())).start().await;
+    let admin = server.admin().await;
+    let (message, log) = fails_to_deploy(&admin, "one", &one_node()).await;
+    assert!(message.starts_with("containerlab crashed (runtime error: invalid memory address"), "{message}");
+    assert!(!message.contains("goroutine"), "{message}");
+    assert!(log.iter().any(|line| line.contains("/src/deploy.go:7")), "{log:#?}");
+    on.leaves_nothing().await;
+}
+
+/// Docker's `rm`, by somebody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_asked_of_a_node_that_somebody_has_removed_is_answered_with_how_to_have_it_back() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "a node that is removed") else { return };
+    let server = on.server().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", &lab("removed", "n1: {}\nn2: {}")).await;
+    admin.deploy(&lab).await.unwrap();
+    on.prepared().docker_succeeds(&["rm", "--force", &on.container("n1")]);
+    until_node_is(&admin, &lab, "n1", "exited").await;
+    for (command, code) in [(2, 5004), (3, 5001), (4, 5001), (6, 5004)] {
+        match admin.command(&lab, command, json!({ "node": "n1" })).await {
+            Err(AckError::Refused { code: answered, message }) => {
+                assert_eq!(answered, code, "command {command}: {message}");
+                assert!(code == 5004 || message.contains("deploy the lab anew"), "command {command}: {message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    admin.destroy(&lab).await.unwrap();
     on.leaves_nothing().await;
 }
 

@@ -426,10 +426,8 @@ impl Labs {
         id: &LabId,
         command: impl FnOnce(oneshot::Sender<Result<T, LabError>>) -> Command,
     ) -> Result<T, LabError> {
-        let gone = || match self.shared.closing.is_cancelled() {
-            true => LabError::ShuttingDown,
-            false => LabError::NotFound(id.clone()),
-        };
+        let ending = || self.shared.closing.is_cancelled();
+        let gone = || if ending() { LabError::ShuttingDown } else { LabError::NotFound(id.clone()) };
         let handle = self.handle(id).ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
         handle.commands.send(command(reply)).await.map_err(|_| gone())?;
