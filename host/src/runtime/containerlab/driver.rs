@@ -713,17 +713,6 @@ pub(super) fn failed(error: RunError) -> RuntimeError {
     }
 }
 
-/// The failure of a deploy, with a hint where containerlab's words alone would puzzle its users.
-fn explain(error: RunError, dir: &Path) -> RuntimeError {
-    let missing_file = |reason: &str| reason.contains("bind path") && reason.contains(&*dir.to_string_lossy());
-    match error {
-        RunError::Failed(reason) if missing_file(&reason) => RuntimeError::Failed(format!(
-            "{reason} Relative paths mean the files of the topology: add it to them, or write an absolute path"
-        )),
-        error => failed(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
