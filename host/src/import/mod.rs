@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Ids stay as they are, so that links and bookmarks go on to work, except those of users: they become the ids that logins
-//! give the same people here ([`plan`]). Whatever is here already stays as it is, so that importing twice adds nothing. The
+//! give the same people here (`plan` says which). Whatever is here already stays as it is, so that importing twice adds nothing. The
 //! other server's database and folder are only read.
 
 mod plan;
