@@ -3,7 +3,9 @@
 mod client;
 pub(crate) mod contract;
 mod figures;
+mod flaky;
 mod left_out;
+#[allow(dead_code, reason = "it serves the tests of the store, too, and nobody uses all of it")]
 pub(crate) mod postgres;
 mod raw;
 mod server;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
 pub(crate) use self::figures::{Figures, descendants, descriptors};
+pub(crate) use self::flaky::FlakyNetwork;
 pub(crate) use self::left_out::leave_out;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
