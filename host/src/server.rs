@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
-use crate::config::{Config, ConfigError, Login, native_login};
+use crate::config::{Config, ConfigError, Folders, Login, native_login};
+use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
@@ -103,7 +104,7 @@ pub struct Options {
     /// Where to listen; port 0: any free one.
     pub listen: SocketAddr,
     /// Where everything is kept.
-    pub data: PathBuf,
+    pub folders: Folders,
     /// The configuration.
     pub config: Config,
     /// The folder that relative paths in the configuration start from.
@@ -135,7 +136,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, data, config, config_dir } = options;
+        let Options { listen, folders: Folders { data, run }, config, config_dir } = options;
         allow_many_files();
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
         let listener =
@@ -143,8 +144,7 @@ impl Server {
         let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
-        let run_dir = data.join("run");
-        std::fs::create_dir_all(&run_dir).map_err(unusable)?;
+        make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
         let database = config.database.choose(&data, &config_dir, |name| std::env::var(name).ok()).await?;
@@ -164,16 +164,20 @@ impl Server {
         }
         // By its real name: the default is relative.
         let real = data.canonicalize().map_err(unusable)?;
-        let embedded = EmbeddedOptions { hidden: vec![real.clone()], ..EmbeddedOptions::default() };
+        let real_run = run.canonicalize().map_err(|error| StartError::Data { path: run.clone(), error })?;
+        // Neither is for the eyes of nodes.
+        let hidden = if real_run.starts_with(&real) { vec![real.clone()] } else { vec![real.clone(), real_run] };
+        let embedded = EmbeddedOptions { hidden, ..EmbeddedOptions::default() };
         let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir, archive.clone()).await?;
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();
+        let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
         let commands = Arc::<CommandCounts>::default();
         let socket = socket::layer(
@@ -207,6 +211,7 @@ impl Server {
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),
             native,
+            guide,
             open_shells,
             observed,
         };
@@ -306,10 +311,15 @@ fn sources(running: Config, base_dir: PathBuf) -> Sources {
     Sources { config_file, base_dir, read: Box::new(read) }
 }
 
+/// Makes a folder that nobody else can read, unless it is there.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.
-fn take_data_dir(data: &Path) -> Result<File, StartError> {
+pub(crate) fn take_data_dir(data: &Path) -> Result<File, StartError> {
     let unusable = |error| StartError::Data { path: data.to_owned(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(unusable)?;
+    make_private(data).map_err(unusable)?;
     let lock = File::options()
         .create(true)
         .truncate(false)

@@ -1,4 +1,4 @@
-//! What survives a restart: users, collections, topologies, labs, and which labs have an instance.
+//! What survives a restart: users, collections, topologies and their files, labs, and which labs have an instance.
 //!
 //! `labs` keeps its labs and instances here, `http` its collections and topologies. The store checks what the data need
 //! to hold together (names taken, things in use), and no rule beyond that.
@@ -13,6 +13,7 @@
 
 mod collections;
 pub mod config;
+mod files;
 mod labs;
 mod migrations;
 mod owner;
@@ -38,7 +39,9 @@ use tokio::time::{Instant, sleep, timeout};
 use self::config::{DatabaseKind, Location};
 use self::owner::{Owner, State, Watch};
 use self::sqlite::Pools;
-use crate::labs::model::{Collection, Lab, StoredTopology, User};
+use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
+
+pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
 
 /// How often something is begun that the database is in the way of.
 const TRIES: u32 = 4;
@@ -82,6 +85,20 @@ pub enum StoreError {
         /// The id.
         id: String,
     },
+    /// The topology has a file of this path already.
+    #[error("filePath: the topology has a file {0} already")]
+    PathTaken(String),
+    /// One of two paths would have to be a file and a folder at once.
+    #[error("filePath: {path} can't be a file beside {other}: one would be a folder of the other")]
+    PathInUse {
+        /// The new path.
+        path: String,
+        /// That of another file of the topology.
+        other: String,
+    },
+    /// A topology would have more files, or larger ones, than it may; says what and how many.
+    #[error("{0}")]
+    TooMuch(String),
     /// Something in the database makes no sense.
     #[error("the database holds a {what} that makes no sense: {problem}")]
     Nonsense {
@@ -131,6 +148,8 @@ pub struct Everything {
     pub collections: Vec<Collection>,
     /// Topologies, of these collections or others that are there.
     pub topologies: Vec<StoredTopology>,
+    /// Files, of these topologies or others that are there.
+    pub files: Vec<BindFile>,
     /// Labs, of these topologies or others that are there.
     pub labs: Vec<Lab>,
 }
@@ -226,6 +245,9 @@ impl Store {
                 }
                 for topology in &everything.topologies {
                     topologies::insert(db, topology).await?;
+                }
+                for file in &everything.files {
+                    files::insert(db, file).await?;
                 }
                 for lab in &everything.labs {
                     labs::insert(db, lab).await?;

@@ -22,16 +22,17 @@ struct Row {
     creator_name: String,
 }
 
-impl From<Row> for StoredTopology {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.id.into(),
-            name: row.name,
-            collection_id: row.collection_id.into(),
-            definition: row.definition,
-            sync_url: row.sync_url,
-            last_deploy_failed: row.last_deploy_failed != 0,
-            creator: User { id: row.creator_id.into(), name: row.creator_name },
+impl Row {
+    fn with(self, file_paths: Vec<String>) -> StoredTopology {
+        StoredTopology {
+            id: self.id.into(),
+            name: self.name,
+            collection_id: self.collection_id.into(),
+            definition: self.definition,
+            sync_url: self.sync_url,
+            last_deploy_failed: self.last_deploy_failed != 0,
+            creator: User { id: self.creator_id.into(), name: self.creator_name },
+            file_paths,
         }
     }
 }
@@ -52,7 +53,12 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn topologies(&self) -> Result<Vec<StoredTopology>, StoreError> {
         let rows: Vec<Row> = self.read(&(), |db, ()| Box::pin(sqlx::query_as(ALL).fetch_all(db))).await?;
-        let mut topologies: Vec<StoredTopology> = rows.into_iter().map(StoredTopology::from).collect();
+        let mut paths = self.all_file_paths().await?;
+        let with_paths = |row: Row| {
+            let paths = paths.remove(&row.id).unwrap_or_default();
+            row.with(paths)
+        };
+        let mut topologies: Vec<StoredTopology> = rows.into_iter().map(with_paths).collect();
         topologies.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
         Ok(topologies)
     }
@@ -62,10 +68,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn topology(&self, id: &TopologyId) -> Result<Option<StoredTopology>, StoreError> {
-        self.read(id, |db, id| Box::pin(one(db, id))).await
+        match self.read(id, |db, id| Box::pin(one(db, id))).await? {
+            Some(row) => Ok(Some(row.with(self.file_paths(id).await?))),
+            None => Ok(None),
+        }
     }
 
-    /// Adds a topology; its creator becomes known.
+    /// Adds a topology, without any files; its creator becomes known.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when there is no such collection, [`StoreError::Database`].
@@ -91,7 +100,7 @@ impl Store {
         self.write(&(id, failed), |db, (id, failed)| Box::pin(set_deploy_failed(db, id, *failed))).await
     }
 
-    /// Deletes a topology that no lab is made from.
+    /// Deletes a topology that no lab is made from, and its files.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::InUse`], [`StoreError::Database`].
@@ -100,9 +109,8 @@ impl Store {
     }
 }
 
-async fn one(db: &mut AnyConnection, id: &TopologyId) -> Result<Option<StoredTopology>, sqlx::Error> {
-    let row: Option<Row> = sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(db).await?;
-    Ok(row.map(StoredTopology::from))
+async fn one(db: &mut AnyConnection, id: &TopologyId) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(db).await
 }
 
 pub(super) async fn insert(db: &mut AnyConnection, topology: &StoredTopology) -> Result<(), StoreError> {

@@ -27,6 +27,18 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ids of all users who have been here.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn user_ids(&self) -> Result<Vec<UserId>, StoreError> {
+        let query = "SELECT id FROM users";
+        let ids: Vec<String> = self.read(&(), |db, ()| Box::pin(sqlx::query_scalar(query).fetch_all(db))).await?;
+        Ok(ids.into_iter().map(UserId::from).collect())
+    }
+}
+
 /// Sees to it that a creator can be referred to. A name that is known already stays.
 pub(super) async fn ensure(db: &mut AnyConnection, user: &User) -> Result<(), StoreError> {
     no_null("user", &[user.id.as_str(), &user.name])?;

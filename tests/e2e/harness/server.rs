@@ -164,6 +164,8 @@ pub(crate) struct ServerBuilder {
     environment: Vec<(String, String)>,
     starter: Vec<String>,
     runtime: Option<String>,
+    /// Whether the configuration says where it listens and keeps its data.
+    by_its_configuration: bool,
     turn: Option<Turn>,
 }
 
@@ -190,6 +192,7 @@ impl ServerBuilder {
             environment: Vec::new(),
             starter: Vec::new(),
             runtime: Some("embedded".to_owned()),
+            by_its_configuration: false,
             turn: None,
         }
     }
@@ -208,6 +211,12 @@ impl ServerBuilder {
     /// Gives it this text as its configuration file.
     pub(crate) fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// Leaves it to the configuration where it listens and keeps its data.
+    pub(crate) fn by_its_configuration(mut self) -> Self {
+        self.by_its_configuration = true;
         self
     }
 
@@ -246,7 +255,10 @@ impl ServerBuilder {
         };
         let place = self.place;
         let mut command = place.command_through(&self.starter);
-        command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
+        command.arg("serve");
+        if !self.by_its_configuration {
+            command.args(["--listen", &self.listen, "--data"]).arg(place.data());
+        }
         if let Some(runtime) = &self.runtime {
             command.args(["--runtime", runtime]);
         }

@@ -19,7 +19,8 @@ use tempfile::TempDir;
 use super::config::{Postgres, SslMode};
 use super::*;
 use crate::labs::model::{
-    Collection, CollectionId, InstanceState, Lab, LabId, StoredInstance, StoredTopology, TopologyId, User,
+    BindFile, BindFileId, Collection, CollectionId, InstanceState, Lab, LabId, StoredInstance, StoredTopology,
+    TopologyId, User,
 };
 
 fn user(name: &str) -> User {
@@ -45,6 +46,7 @@ fn topology(name: &str, collection: &Collection) -> StoredTopology {
         sync_url: Some("https://example.org/x".to_owned()),
         last_deploy_failed: false,
         creator: user("ada"),
+        file_paths: Vec::new(),
     }
 }
 
@@ -167,6 +169,8 @@ on_both_databases!(
     references_into_nothing_are_refused_and_leave_nothing_behind,
     updates_change_what_they_say_and_no_more,
     a_topology_changes_its_collection_only_while_no_lab_is_made_from_it,
+    files_belong_to_their_topology_and_go_with_it,
+    no_two_files_of_a_topology_are_in_each_others_way_and_their_size_is_bounded,
     two_labs_never_have_instances_of_one_name,
     a_user_who_returns_under_another_name_is_shown_under_that,
     many_writers_at_once_all_succeed,
