@@ -27,7 +27,7 @@ fn with(database: &Database, more: &str) -> String {
 }
 
 async fn ready(server: &Server) -> (StatusCode, Value) {
-    let response = reqwest::get(format!("{}/readyz", server.url)).await.unwrap();
+    let response = antimony_host::client::http().get(format!("{}/readyz", server.url)).send().await.unwrap();
     let status = response.status();
     let json: Value = response.json().await.unwrap();
     let store = json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap().clone();
@@ -100,7 +100,10 @@ async fn while_its_database_is_away_a_server_says_so_does_nothing_by_halves_and_
         assert_eq!(code_of(refused), 5000);
     }
     // What needs no database goes on.
-    assert_eq!(reqwest::get(format!("{}/healthz", server.url)).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        antimony_host::client::http().get(format!("{}/healthz", server.url)).send().await.unwrap().status(),
+        StatusCode::OK
+    );
     assert_eq!((admin.state(&lab).await, admin.state(&running).await), (None, Some(1)));
     let shells = admin.command(&running, 5, json!({})).await.unwrap();
     assert_eq!(shells[0]["id"], shell);

@@ -5,7 +5,7 @@ pub(crate) mod contract;
 mod figures;
 mod flaky;
 mod left_out;
-#[allow(dead_code, reason = "it is made for the tests of the store, too, and nobody uses all of it")]
+#[allow(dead_code, reason = "it serves the tests of the store, too, and nobody uses all of it")]
 pub(crate) mod postgres;
 mod raw;
 mod server;

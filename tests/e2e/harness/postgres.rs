@@ -20,6 +20,8 @@ const PORT: u16 = 5432;
 
 /// Keeps PostgreSQL: a line says what to do, and is answered when that is done.
 const KEEPER: &str = r#"
+# The kernel sends it to those whose parent has died while one of them is frozen.
+trap '' HUP
 folder=$1 bin=$2 port=$3; shift 3
 pid=
 run() {
