@@ -118,6 +118,7 @@ enum PluginCommand {
 /// # Errors
 /// Whatever went wrong, as a sentence for the person at the terminal.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    crate::edge::install_provider();
     match cli.command {
         Command::Serve { listen, data, config, runtime: chosen } => {
             telemetry::init("info");
@@ -192,14 +193,18 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).context("SIGHUP can't be handled")?;
     let server = Server::start(options).await?;
     let reloader = server.reloader().clone();
+    let certificate = server.certificate().cloned();
     let on_hangup = tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            if let Some(certificate) = &certificate {
+                certificate.reload();
+            }
             // What came of it is in the log.
             let _ = reloader.reload(Trigger::Signal).await;
         }
     });
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
-    print_line(&format!("listening on http://{}", server.address()));
+    print_line(&format!("listening on {}", server.url()));
     asked_to_stop.await;
     on_hangup.abort();
     end(server).await

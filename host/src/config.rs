@@ -12,6 +12,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::edge::config::{CorsConfig, HeadersConfig, LimitsConfig, TlsConfig, UiConfig};
 use crate::history::Retention;
 use crate::labs::LOG_RETENTION;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
@@ -76,6 +77,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where the server listens.
     pub server: ServerConfig,
+    /// The web client.
+    pub ui: UiConfig,
     /// How people log in.
     pub auth: AuthConfig,
     /// Limits of shells.
@@ -160,11 +163,26 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on; 0: any free one.
     pub port: u16,
+    /// TLS by a certificate of this server's own. Without it, a proxy in front has to speak TLS, if anybody.
+    pub tls: Option<TlsConfig>,
+    /// Pages of other sites that may use this server.
+    pub cors: CorsConfig,
+    /// Header fields that tell browsers to be careful.
+    pub headers: HeadersConfig,
+    /// How much a client may ask for.
+    pub limits: LimitsConfig,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 3000 }
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 3000,
+            tls: None,
+            cors: CorsConfig::default(),
+            headers: HeadersConfig::default(),
+            limits: LimitsConfig::default(),
+        }
     }
 }
 
@@ -558,6 +576,10 @@ mod tests {
             "fileSystem: { run: x }",
             "auth: { openIdAdminGroups: [a] }",
             "runtime: embedded",
+            "server: { tls: { certificate: a, key: b, hstsSeconds: 0, redirectFrom: '0.0.0.0:80' } }",
+            "server: { cors: { origins: ['https://a.example'] }, headers: { security: false } }",
+            "server: { limits: { bodyBytes: 4096, connectionsPerAddress: 1 } }",
+            "ui: { dir: web }",
             "containerlab: { program: /opt/containerlab, stopTimeout: 5, schemaUrl: x }",
             "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
             "plugins: { auth-policy: [{ path: a, golden: [b, c], settings: 5, budget: { wall-clock-ms: 7 } }] }",
@@ -570,6 +592,9 @@ mod tests {
             "server: { port: many }",
             "server: { port: 70000 }",
             "runtime: docker",
+            "server: { tls: { certificate: a } }",
+            "server: { limits: { headSeconds: 0 } }",
+            "ui: { folder: web }",
             "containerlab: { stopTimeout: 0 }",
             "containerlab: { programm: x }",
             "shell: { timeout: 99999999 }",
@@ -586,7 +611,7 @@ mod tests {
 
     #[test]
     fn the_host_is_an_address_or_a_name() {
-        let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7 };
+        let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7, ..ServerConfig::default() };
         assert_eq!(server("localhost").address().expect("known").to_string(), "127.0.0.1:7");
         assert_eq!(server("0.0.0.0").address().expect("an address").to_string(), "0.0.0.0:7");
         assert_eq!(server("::1").address().expect("an address").to_string(), "[::1]:7");

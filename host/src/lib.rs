@@ -17,6 +17,7 @@
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
+//! | [`edge`] | connections, TLS, limits, what browsers are told, the web client's files | `socket`'s connections, `http`'s refusals |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
 //! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
@@ -38,6 +39,7 @@ pub mod client;
 pub mod config;
 mod crypto;
 pub mod demo;
+pub mod edge;
 pub mod history;
 pub mod http;
 pub mod labs;

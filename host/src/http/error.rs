@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::auth::TokenError;
+use crate::edge::TooSlow;
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
@@ -70,8 +71,17 @@ pub(super) enum ApiError {
     )]
     NotLocal,
     /// The body is too long.
-    #[error("the body of the request is longer than {} bytes", super::MAX_BODY)]
+    #[error("the body of the request is longer than this server takes (server.limits.bodyBytes)")]
     TooLarge,
+    /// The body came too slowly.
+    #[error("{0}")]
+    TooSlow(TooSlow),
+    /// The path is too long.
+    #[error("the path of the request, with its query, is longer than {0} bytes")]
+    UriTooLong(usize),
+    /// A page of another site asks for a socket.
+    #[error("this server takes no sockets from pages of other sites; server.cors.origins names those that may")]
+    ForeignOrigin,
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
@@ -129,6 +139,9 @@ impl ApiError {
             Self::NoMethod(..) => (405, 5000),
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
+            Self::TooSlow(_) => (408, 5422),
+            Self::UriTooLong(_) => (414, 5422),
+            Self::ForeignOrigin => (403, 5403),
             Self::NotJson => (415, 5422),
             Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Reload(_) | Self::Rollback(_) => (400, 5000),
@@ -214,6 +227,9 @@ mod tests {
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
+            (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),
+            (ApiError::UriTooLong(1), (414, 5422)),
+            (ApiError::ForeignOrigin, (403, 5403)),
             (ApiError::NotLocal, (403, 5403)),
             (RollbackError::NothingBefore.into(), (400, 5000)),
             (ApiError::NotAdmin, (403, 5403)),

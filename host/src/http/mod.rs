@@ -19,6 +19,7 @@ mod labs;
 pub mod local;
 mod metrics;
 mod plugins;
+pub(crate) mod refusals;
 mod topologies;
 mod users;
 
@@ -37,6 +38,7 @@ use tower_http::trace::TraceLayer;
 
 use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
+use crate::edge::EdgeFigures;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
@@ -44,8 +46,10 @@ use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::store::Store;
 
-/// Longest body of a request, in bytes. The largest that is sent is the definition of a topology.
-const MAX_BODY: usize = 1 << 20;
+/// First parts of those paths of the table below at which a web client may have pages of its own. Browsers that go to a
+/// page there get that page, if a web client is served. A resource that is added for programs belongs here; what browsers
+/// are sent to on purpose, and what operators look at, does not.
+pub const RESOURCES: [&str; 6] = ["clab-schema", "collections", "devices", "labs", "plugins", "topologies"];
 
 /// What the REST API needs of the server. Cheap to clone.
 #[derive(Clone)]
@@ -79,10 +83,12 @@ pub struct Observed {
     pub shells: Arc<dyn Fn() -> u32 + Send + Sync>,
     /// What runs the labs.
     pub runtime: Arc<dyn RuntimeDriver>,
+    /// Connections and TLS.
+    pub edge: EdgeFigures,
 }
 
-/// All routes.
-pub fn router(api: Api) -> Router {
+/// All routes. Bodies may have `max_body` bytes; the largest that is sent is the definition of a topology.
+pub fn router(api: Api, max_body: usize) -> Router {
     let routes = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -108,8 +114,13 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
         .layer(from_fn(to_the_end))
         .layer(map_response(uncached))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(TraceLayer::new_for_http())
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+}
+
+/// What a request is called in the log. Without its query, in which people put tokens.
+fn span(request: &Request) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// Runs a request in a task of its own, which goes on when the client hangs up: nothing is left half done.

@@ -3,43 +3,36 @@
 //! Leaving a namespace is a packet, which a client that has stopped reading never gets, and after which clients don't
 //! come back by themselves. Losing the transport is what they expect of a network: they connect anew and, where their
 //! token has expired, get another one first. The Socket.IO library has no way to end a transport, so this is done on both
-//! sides of it: below, each accepted connection can be made to fail ([`Listener`]); above, each request of a session
+//! sides of it: below, each accepted connection can be made to fail ([`killable`]); above, each request of a session
 //! passes [`watch`], which knows the connection of its web socket and ends its polling.
 //!
 //! The library deals with each event in a task of its own and reads on meanwhile, as fast as it can: a client that sends
 //! faster than events are dealt with would fill the memory with such tasks. So events that are being dealt with are
 //! counted ([`Transport::begin_event`]), and while there are too many the client is not read.
 //!
-//! `server` puts the listener under and [`watch`] around the layer; `access`, `pump` and `message` call
+//! `edge` makes each connection killable, `server` puts [`watch`] around the layer; `access`, `pump` and `message` call
 //! [`Transport::kill`].
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::access::Bearer;
 
 /// Where the layer answers.
 const PATH: &str = "/socket.io";
-/// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
-/// noticed by pings; this is what ends its connection.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So many events of one session may be being dealt with before it is read no further. More than there are commands that
 /// may take long at once, so that waiting for those never keeps a client from typing.
@@ -262,40 +255,11 @@ impl Line {
     }
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self(Arc::clone(&stream.io().line))
-    }
-}
-
-/// Accepts connections that can be ended from outside.
-#[derive(Debug)]
-pub struct Listener(TcpListener);
-
-impl Listener {
-    /// Accepts those of `listener`.
-    pub fn new(listener: TcpListener) -> Self {
-        Self(listener)
-    }
-}
-
-impl axum::serve::Listener for Listener {
-    type Io = Killable<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        let options = socket2::SockRef::from(&stream);
-        // Terminals feel every delayed packet. Neither option can fail on a TCP socket of Linux; if one did, the
-        // connection would still work.
-        let _ = options.set_tcp_nodelay(true);
-        let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        (Killable::new(stream), address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
+/// Makes a stream that can be ended from outside, by what requests know it as.
+pub fn killable<S>(stream: S) -> (Killable<S>, Connection) {
+    let stream = Killable::new(stream);
+    let connection = Connection(Arc::clone(&stream.line));
+    (stream, connection)
 }
 
 /// A stream that fails, for whoever reads or writes it, once it has been killed.
