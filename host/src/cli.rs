@@ -118,7 +118,6 @@ enum PluginCommand {
 /// # Errors
 /// Whatever went wrong, as a sentence for the person at the terminal.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    crate::edge::install_provider();
     match cli.command {
         Command::Serve { listen, data, config, runtime: chosen } => {
             telemetry::init("info");

@@ -14,6 +14,7 @@ mod crash;
 mod decision_log;
 mod demo;
 mod doctor;
+mod edge;
 mod harness;
 mod interop;
 mod isolation;

@@ -44,7 +44,7 @@ pub use self::origins::{Origin, Origins};
 use self::serve::Terms;
 pub use self::serve::Peer;
 pub use self::site::{Site, UiError};
-pub use self::tls::{CertificateReloader, Tls, TlsError, TlsReport, install_provider};
+pub use self::tls::{CertificateReloader, Tls, TlsError, TlsReport};
 use crate::config::ServerConfig;
 
 /// Why the edge can't be opened.
@@ -139,8 +139,8 @@ impl Edge {
             .layer(from_fn_with_state(self.headers.clone(), headers::add))
     }
 
-    /// Serves until `stop` is cancelled, and returns when the last connection has ended. Whoever comes to one of the
-    /// `redirected` without TLS is sent to `address`.
+    /// Serves until `stop` is cancelled, and returns when the last connection has ended. Whoever comes to `redirected`,
+    /// without TLS, is sent to where `listener` listens.
     pub async fn serve(
         self,
         listener: TcpListener,

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -46,6 +47,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
 /// noticed by pings; this is what ends its connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Says which protocol the client speaks with whatever stands in front.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Answered to whoever is one too many; with TLS, closing has to do.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 70\r\n\
     retry-after: 10\r\nconnection: close\r\n\r\n\
@@ -171,6 +174,10 @@ async fn http(stream: Admitted, peer: Peer, terms: &Terms, answers: impl Answers
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(connection.clone()));
         request.extensions_mut().insert(peer);
+        if peer.tls {
+            // As a proxy would say it, so that there is one place to look at for whether cookies have to be secure.
+            request.headers_mut().insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        }
         let answers = answers.clone();
         async move { Ok::<_, Infallible>(answers.answer(request).await) }
     });

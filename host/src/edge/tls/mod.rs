@@ -27,12 +27,6 @@ use self::certificate::{Files, Pair};
 pub use self::reload::CertificateReloader;
 use super::config::TlsConfig;
 
-/// Makes *ring* what all TLS of this process is done with, that of clients too. May be called any number of times.
-pub fn install_provider() {
-    // It fails where there is one already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
