@@ -18,6 +18,26 @@ const CAPS: &[(&str, LevelFilter)] = &[
     ("cranelift", LevelFilter::INFO),
     ("regalloc2", LevelFilter::INFO),
     ("wasmtime", LevelFilter::INFO),
+    // Packets of sockets: tokens, and what people type and see.
+    ("engineioxide", LevelFilter::INFO),
+    ("socketioxide", LevelFilter::INFO),
+    ("tokio_tungstenite", LevelFilter::INFO),
+    ("tungstenite", LevelFilter::INFO),
+    // Requests of our own: to a login provider, with its secret; to the container engine, with what shells say.
+    ("bollard", LevelFilter::INFO),
+    ("cookie_store", LevelFilter::INFO),
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("oauth2", LevelFilter::INFO),
+    ("openidconnect", LevelFilter::INFO),
+    ("reqwest", LevelFilter::INFO),
+    // Keys and tickets of connections.
+    ("rustls", LevelFilter::DEBUG),
+    ("tokio_rustls", LevelFilter::DEBUG),
+    // Why a request was refused, in words that may hold parts of it.
+    ("axum::rejection", LevelFilter::INFO),
+    // Statements are named without their values at this level; values of parameters come below it.
+    ("sqlx", LevelFilter::DEBUG),
 ];
 
 /// Starts logging, at `default` unless the environment says otherwise. To be called once.

@@ -19,7 +19,10 @@ const LEVEL: i32 = 4;
 /// Where tokens are given out.
 const SECRETS: [&str; 2] = ["/users", "/api/users"];
 
-type Rule = predicate::And<predicate::And<SizeAbove, DefaultPredicate>, fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool>;
+type Rule = predicate::And<
+    predicate::And<SizeAbove, DefaultPredicate>,
+    fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool,
+>;
 
 /// Compresses what is worth it and may be.
 pub(super) fn layer() -> CompressionLayer<Rule> {
@@ -30,9 +33,10 @@ pub(super) fn layer() -> CompressionLayer<Rule> {
 
 fn may_be_compressed(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let is_packed = ["font/woff", "application/zip", "application/gzip", "audio/", "video/", "application/octet-stream"]
-        .iter()
-        .any(|packed| kind.starts_with(packed));
+    let is_packed =
+        ["font/woff", "application/zip", "application/gzip", "audio/", "video/", "application/octet-stream"]
+            .iter()
+            .any(|packed| kind.starts_with(packed));
     !is_packed && !headers.contains_key(header::SET_COOKIE)
 }
 

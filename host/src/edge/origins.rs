@@ -40,7 +40,9 @@ impl Origin {
         let example = "write it as browsers do, such as https://labs.example.org or http://localhost:4200";
         let problem = |what: &str| Err(format!("{text:?} is no origin: {what}; {example}"));
         if text == "*" || text == "null" {
-            return problem("it stands for any site, and whoever it lets in may act in the name of those who are logged in");
+            return problem(
+                "it stands for any site, and whoever it lets in may act in the name of those who are logged in",
+            );
         }
         let Some((scheme, rest)) = text.split_once("://") else { return problem("the scheme is missing") };
         if scheme != "http" && scheme != "https" {
@@ -120,7 +122,8 @@ impl Origins {
         if self.lists(origin) {
             return false;
         }
-        let Some(host) = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, host)| name_of(host)) else {
+        let Some(host) = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, host)| name_of(host))
+        else {
             return true;
         };
         let said = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn origins_are_taken_as_browsers_write_them_and_in_no_other_form() {
-        for text in ["https://labs.example.org", "http://localhost:4200", "http://[::1]:8080", "https://10.0.0.1:8443"] {
+        for text in ["https://labs.example.org", "http://localhost:4200", "http://[::1]:8080", "https://10.0.0.1:8443"]
+        {
             assert_eq!(Origin::parse(text).expect(text).as_str(), text);
         }
         for text in [
@@ -202,7 +206,8 @@ mod tests {
             ("origin", "https://labs.example"),
         ]));
         assert!(!is_foreign(&[("host", "labs.example"), ("origin", "https://other.example")]), "it is listed");
-        for foreign in ["https://evil.example", "http://other.example", "null", "https://labs.example.evil.example", ""] {
+        for foreign in ["https://evil.example", "http://other.example", "null", "https://labs.example.evil.example", ""]
+        {
             assert!(is_foreign(&[("host", "labs.example"), ("origin", foreign)]), "{foreign}");
         }
         let twice = [("host", "labs.example"), ("origin", "https://other.example"), ("origin", "https://evil.example")];

@@ -165,6 +165,18 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The same for the log. What is wrong with a body is said by quoting it, and it may be a password or a licence: that is
+    /// for its sender alone.
+    fn for_log(&self) -> String {
+        match self {
+            Self::Invalid(_) => "something in it is wrong".to_owned(),
+            Self::Definition(_) => "the definition of a topology can't be used".to_owned(),
+            error => error.to_string(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ErrorJson {
     code: u16,
@@ -177,7 +189,7 @@ impl IntoResponse for ApiError {
         if status >= 500 {
             tracing::error!(error = %self, "a request failed");
         } else {
-            tracing::debug!(error = %self, status, "a request was refused");
+            tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, axum::Json(ErrorJson { code, message: self.message() })).into_response()

@@ -27,9 +27,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use jiff::Timestamp;
@@ -114,8 +114,19 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .with_state(api)
         .layer(from_fn(to_the_end))
         .layer(map_response(uncached))
+        .layer(from_fn_with_state(max_body, not_too_long))
         .layer(DefaultBodyLimit::max(max_body))
         .layer(TraceLayer::new_for_http().make_span_with(span))
+}
+
+/// Refuses a body that says itself that it is too long. Those that don't say are refused once they are.
+async fn not_too_long(State(most): State<usize>, request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
+        return ApiError::TooLarge.into_response();
+    }
+    next.run(request).await
 }
 
 /// What a request is called in the log. Without its query, in which people put tokens.

@@ -174,7 +174,8 @@ async fn too_many_connections_are_turned_away_and_those_that_are_there_go_on() {
             return Err("turned away".to_owned());
         }
         let answer = wire.rest().await;
-        let counted = answer.contains("antimony_connections_refused_total{reason=\"all\"}") && answer.contains("antimony_connections 12");
+        let counted = answer.contains("antimony_connections_refused_total{reason=\"all\"}")
+            && answer.contains("antimony_connections 12");
         if counted { Ok(()) } else { Err(answer) }
     })
     .await;

@@ -98,7 +98,9 @@ async fn a_page_of_another_site_gets_no_socket_and_everybody_else_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_tells_browsers_to_be_careful() {
     let server = Server::start().await;
-    for path in ["/", "/labs", "/nowhere", "/healthz", "/metrics", "/socket.io/?EIO=4&transport=polling", "/socket.io/?x"] {
+    for path in
+        ["/", "/labs", "/nowhere", "/healthz", "/metrics", "/socket.io/?EIO=4&transport=polling", "/socket.io/?x"]
+    {
         let answer = within("an answer", reqwest::get(format!("{}{path}", server.url))).await.expect("an answer");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
@@ -106,7 +108,11 @@ async fn every_answer_tells_browsers_to_be_careful() {
             ("referrer-policy", "same-origin"),
             ("cross-origin-opener-policy", "same-origin"),
         ] {
-            assert_eq!(answer.headers().get(name).map(|value| value.as_bytes()), Some(value.as_bytes()), "{path} {name}");
+            assert_eq!(
+                answer.headers().get(name).map(|value| value.as_bytes()),
+                Some(value.as_bytes()),
+                "{path} {name}"
+            );
         }
         assert!(!answer.headers().contains_key("strict-transport-security"), "{path}: it has no TLS of its own");
     }

@@ -6,7 +6,8 @@ use reqwest::{Method, StatusCode};
 use super::{Wire, base, write};
 use crate::harness::{Client, NotStarted, Server, ServerBuilder, User, within};
 
-const INDEX: &str = "<!doctype html><title>client</title><script>let a = 1;</script><script src=/assets/index-DiwrgTda.js></script>";
+const INDEX: &str =
+    "<!doctype html><title>client</title><script>let a = 1;</script><script src=/assets/index-DiwrgTda.js></script>";
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 /// A built web client, and things that must not be served.
@@ -155,24 +156,34 @@ async fn files_are_kept_compressed_and_sent_in_parts_as_a_web_server_would() {
         assert!(packed.body.len() < length / 10 && !packed.body.contains("SECRET"), "{} bytes", packed.body.len());
         assert_eq!(packed.header("etag"), format!("W/{tag}"), "they are other bytes");
         assert!(packed.headers.get_all("vary").iter().any(|vary| vary == "accept-encoding"));
-        let same =
-            get(&server, "/assets/index-DiwrgTda.js", &[("accept-encoding", encoding), ("if-none-match", packed.header("etag"))]).await;
+        let same = get(
+            &server,
+            "/assets/index-DiwrgTda.js",
+            &[("accept-encoding", encoding), ("if-none-match", packed.header("etag"))],
+        )
+        .await;
         assert_eq!(same.status, StatusCode::NOT_MODIFIED);
     }
     // As it lies beside the file.
-    for (encoding, expected) in [("br", "brotli, "), ("gzip", "gzip, "), ("gzip, br", "brotli, "), ("identity", "plain")] {
+    for (encoding, expected) in
+        [("br", "brotli, "), ("gzip", "gzip, "), ("gzip, br", "brotli, "), ("identity", "plain")]
+    {
         let packed = get(&server, "/assets/packed-B1x9ZqLw.js", &[("accept-encoding", encoding)]).await;
         assert!(packed.body.starts_with(expected), "{encoding}: {}", packed.body);
         assert_eq!(packed.header("content-type"), "text/javascript; charset=utf-8");
     }
 
     let head = ask(&server, Method::HEAD, "/assets/index-DiwrgTda.js", &[]).await;
-    assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (StatusCode::OK, "", length.to_string().as_str()));
+    assert_eq!(
+        (head.status, head.body.as_str(), head.header("content-length")),
+        (StatusCode::OK, "", length.to_string().as_str())
+    );
     let head = ask(&server, Method::HEAD, "/editor", &[("accept", BROWSER)]).await;
     assert_eq!((head.status, head.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
 
     // A new release counts at once.
-    std::fs::write(server.place().data().parent().expect("a folder").join("web/index.html"), "<p>new").expect("written");
+    std::fs::write(server.place().data().parent().expect("a folder").join("web/index.html"), "<p>new")
+        .expect("written");
     let new = get(&server, "/", &[("if-none-match", index.header("etag"))]).await;
     assert_eq!((new.status, new.body.as_str()), (StatusCode::OK, "<p>new"));
 }

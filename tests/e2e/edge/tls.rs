@@ -59,7 +59,11 @@ fn http(made: &Made) -> reqwest::Client {
     builder.redirect(reqwest::redirect::Policy::none()).build().expect("a client")
 }
 
-async fn connect(server: &Server, made: &Made, versions: &[&'static SupportedProtocolVersion]) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(
+    server: &Server,
+    made: &Made,
+    versions: &[&'static SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(made.der.clone()).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -82,7 +86,8 @@ async fn rest_and_sockets_are_served_over_tls_and_cookies_are_for_tls_only() {
     let login = http.post(format!("{url}/users/login/native")).json(&json!({"username": "admin", "password": "admin"}));
     let answer = within("an answer", login.send()).await.expect("an answer");
     assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
-    let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().expect("text").to_owned()).collect();
+    let cookies: Vec<_> =
+        answer.headers().get_all("set-cookie").iter().map(|c| c.to_str().expect("text").to_owned()).collect();
     assert!(cookies.len() >= 2 && cookies.iter().all(|cookie| cookie.contains("; Secure")), "{cookies:?}");
     let token = answer.cookies().find(|cookie| cookie.name() == "accessToken").expect("a token").value().to_owned();
     let labs = http.get(format!("{url}/api/labs")).send().await.expect("an answer");
@@ -93,7 +98,8 @@ async fn rest_and_sockets_are_served_over_tls_and_cookies_are_for_tls_only() {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
         assert_eq!(stream.get_ref().1.protocol_version(), Some(versions[0].version));
         let request = "wss://localhost/socket.io/?EIO=4&transport=websocket";
-        let (mut socket, _) = within("a web socket", tokio_tungstenite::client_async(request, stream)).await.expect("a web socket");
+        let (mut socket, _) =
+            within("a web socket", tokio_tungstenite::client_async(request, stream)).await.expect("a web socket");
         socket.send(Message::text(format!("40/lab-updates,{}", json!({ "token": token })))).await.expect("sent");
         loop {
             let frame = within("a packet", socket.next()).await.expect("it is open").expect("a packet");
@@ -158,7 +164,8 @@ async fn another_certificate_counts_without_a_restart_and_a_bad_one_changes_noth
         other => Err(format!("{other:?}")),
     })
     .await;
-    let metrics = http(&second).get(format!("{url}/metrics")).send().await.expect("an answer").text().await.expect("text");
+    let metrics =
+        http(&second).get(format!("{url}/metrics")).send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("antimony_tls_certificate_reload_failed 1"), "{metrics}");
     assert!(metrics.contains("antimony_tls_certificate_reloads_total 1"), "{metrics}");
     let log = server.log().to_owned();

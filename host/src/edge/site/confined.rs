@@ -37,9 +37,10 @@ impl Confined {
     /// # Errors
     /// `NotFound` also where there is something that isn't for the world, or isn't a file.
     pub(super) fn open_now(&self, path: &Path) -> io::Result<File> {
-        let hidden = |component: Component<'_>| {
-            let name = component.as_os_str().as_encoded_bytes();
-            name.starts_with(b".") && name != WELL_KNOWN.as_bytes()
+        let hidden = |component: Component<'_>| match component {
+            Component::Normal(name) => name != WELL_KNOWN && name.as_encoded_bytes().starts_with(b"."),
+            Component::CurDir => false,
+            _ => true,
         };
         if path.components().any(hidden) {
             return Err(io::ErrorKind::NotFound.into());
@@ -139,7 +140,9 @@ mod tests {
         let root = dir.path().join("ui");
         fs::create_dir_all(root.join("assets/.git")).expect("made");
         fs::create_dir_all(root.join(".well-known")).expect("made");
-        for path in ["ui/index.html", "ui/assets/a.js", "ui/.env", "ui/assets/.git/config", "ui/.well-known/x", "secret"] {
+        for path in
+            ["ui/index.html", "ui/assets/a.js", "ui/.env", "ui/assets/.git/config", "ui/.well-known/x", "secret"]
+        {
             fs::write(dir.path().join(path), path).expect("written");
         }
         symlink("assets/a.js", root.join("inside.js")).expect("linked");
@@ -151,7 +154,7 @@ mod tests {
         nix::unistd::mkfifo(&root.join("pipe"), Mode::S_IRWXU).expect("made");
         let confined = Confined::new(root);
         let open = |path: &str| confined.open_now(Path::new(path)).map(drop).map_err(|error| error.kind());
-        for path in ["index.html", "assets/a.js", "inside.js", ".well-known/x"] {
+        for path in ["index.html", "./index.html", "assets/a.js", "inside.js", ".well-known/x"] {
             assert_eq!(open(path), Ok(()), "{path}");
         }
         for path in [

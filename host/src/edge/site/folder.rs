@@ -33,8 +33,10 @@ pub enum UiError {
         error: io::Error,
     },
     /// It has no page to begin with.
-    #[error("ui.dir: {path} has no {INDEX} that can be read ({error}): it should be the folder that the web client was \
-             built into, such as its build or dist, not that of its sources")]
+    #[error(
+        "ui.dir: {path} has no {INDEX} that can be read ({error}): it should be the folder that the web client was \
+             built into, such as its build or dist, not that of its sources"
+    )]
     NoIndex {
         /// The folder.
         path: PathBuf,

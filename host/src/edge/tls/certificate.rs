@@ -34,8 +34,10 @@ pub enum TlsError {
     #[error("server.tls: {0} is longer than {MOST} bytes, which is no certificate and no key")]
     TooLong(PathBuf),
     /// There is no certificate in it.
-    #[error("server.tls.certificate: {path} holds no certificate: {problem}; it should be a PEM file with the server's \
-             certificate first, and those between it and the authority's own after it")]
+    #[error(
+        "server.tls.certificate: {path} holds no certificate: {problem}; it should be a PEM file with the server's \
+             certificate first, and those between it and the authority's own after it"
+    )]
     NoCertificate {
         /// The file.
         path: PathBuf,
@@ -43,8 +45,10 @@ pub enum TlsError {
         problem: String,
     },
     /// There is no key in it.
-    #[error("server.tls.key: {path} holds no private key that can be used: {problem}; it should be a PEM file with a key \
-             in PKCS#8, SEC1 or PKCS#1")]
+    #[error(
+        "server.tls.key: {path} holds no private key that can be used: {problem}; it should be a PEM file with a key \
+             in PKCS#8, SEC1 or PKCS#1"
+    )]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -52,12 +56,16 @@ pub enum TlsError {
         problem: String,
     },
     /// The key is protected by a passphrase, which nobody is there to say.
-    #[error("server.tls.key: the key in {0} is encrypted: decrypt it, as `openssl pkey -in {0} -out key.pem` does, and \
-             keep it from other users")]
+    #[error(
+        "server.tls.key: the key in {0} is encrypted: decrypt it, as `openssl pkey -in {0} -out key.pem` does, and \
+             keep it from other users"
+    )]
     Encrypted(PathBuf),
     /// The key is another certificate's.
-    #[error("server.tls: the key in {key} is not that of the first certificate in {certificate}: either the files \
-             belong to different certificates, or the server's own certificate isn't the first of its chain")]
+    #[error(
+        "server.tls: the key in {key} is not that of the first certificate in {certificate}: either the files \
+             belong to different certificates, or the server's own certificate isn't the first of its chain"
+    )]
     Mismatch {
         /// The file with the certificate.
         certificate: PathBuf,

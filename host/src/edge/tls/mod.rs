@@ -81,8 +81,11 @@ impl Tls {
         let files = Files { certificate: base_dir.join(&config.certificate), key: base_dir.join(&config.key) };
         let pair = files.read(&provider)?;
         pair.warn();
-        let shared =
-            Arc::new(Shared { pair: ArcSwap::from_pointee(pair), state: Mutex::default(), failures: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            pair: ArcSwap::from_pointee(pair),
+            state: Mutex::default(),
+            failures: AtomicU64::new(0),
+        });
         let resolver = Arc::new(Resolver(Arc::clone(&shared)));
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
