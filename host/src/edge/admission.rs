@@ -174,31 +174,31 @@ mod tests {
     #[test]
     fn an_address_with_too_many_connections_gets_no_more_and_others_do() {
         let admission = admission(10, 2);
-        let first = admission.admit(address("192.0.2.1")).ok().expect("let in");
-        let _second = admission.admit(address("::ffff:192.0.2.1")).ok().expect("let in");
+        let first = admission.admit(address("192.0.2.1")).expect("let in");
+        let _second = admission.admit(address("::ffff:192.0.2.1")).expect("let in");
         assert_eq!(admission.admit(address("192.0.2.1")).err(), Some(Full::FromAddress));
-        let _other = admission.admit(address("192.0.2.2")).ok().expect("let in");
+        let _other = admission.admit(address("192.0.2.2")).expect("let in");
         drop(first);
-        let _again = admission.admit(address("192.0.2.1")).ok().expect("let in");
+        let _again = admission.admit(address("192.0.2.1")).expect("let in");
         assert_eq!((admission.open(), admission.refused()), (3, [(Full::InAll, 0), (Full::FromAddress, 1)]));
     }
 
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one() {
         let admission = admission(10, 1);
-        let _one = admission.admit(address("2001:db8::1")).ok().expect("let in");
+        let _one = admission.admit(address("2001:db8::1")).expect("let in");
         assert_eq!(admission.admit(address("2001:db8::2")).err(), Some(Full::FromAddress));
-        let _other = admission.admit(address("2001:db8:0:1::1")).ok().expect("let in");
+        let _other = admission.admit(address("2001:db8:0:1::1")).expect("let in");
     }
 
     #[test]
     fn exempt_addresses_have_as_many_as_there_are_and_nothing_is_left_behind() {
         let admission = admission(3, 1);
-        let permits: Vec<_> = (0..3).map(|_| admission.admit(address("127.0.0.1")).ok().expect("let in")).collect();
+        let permits: Vec<_> = (0..3).map(|_| admission.admit(address("127.0.0.1")).expect("let in")).collect();
         assert_eq!(admission.admit(address("127.0.0.1")).err(), Some(Full::InAll));
         assert_eq!(admission.admit(address("192.0.2.1")).err(), Some(Full::InAll));
         drop(permits);
-        drop(admission.admit(address("192.0.2.1")).ok().expect("let in"));
+        drop(admission.admit(address("192.0.2.1")).expect("let in"));
         assert_eq!(admission.open(), 0);
         assert!(admission.0.open.lock().expect("no panic").by_address.is_empty());
     }

@@ -85,10 +85,10 @@ impl HttpBody for Timed {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_that_does_not_come_fails_when_its_time_is_over() {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        let body = Body::new(Timed::new(never, Duration::from_secs(5)));
+        let body = Body::new(Timed::new(never, Duration::from_millis(5)));
         let error = axum::body::to_bytes(body, 100).await.expect_err("it never came");
         assert!(TooSlow::within(&error).is_some(), "{error:?}");
         let body = Body::new(Timed::new(Body::from("here"), Duration::from_secs(5)));
