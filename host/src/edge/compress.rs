@@ -62,3 +62,48 @@ pub(super) async fn spare_secrets(mut request: Request, next: Next) -> Response 
     }
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_may_hold_tokens_is_never_compressed() {
+        let long = || async { "x".repeat(5000) };
+        let with_cookie = || async { ([(header::SET_COOKIE, "a=b")], "x".repeat(5000)) };
+        let packed = || async { ([(header::CONTENT_TYPE, "font/woff2"), (header::ETAG, "\"a\"")], "x".repeat(5000)) };
+        let tagged = || async { ([(header::ETAG, "\"a\"")], "x".repeat(5000)) };
+        let app = Router::new()
+            .route("/labs", get(long))
+            .route("/short", get(|| async { "x".repeat(500) }))
+            .route("/usersx", get(tagged))
+            .route("/users/login/refresh", get(long))
+            .route("/api/users/login/refresh", get(long))
+            .route("/cookie", get(with_cookie))
+            .route("/font", get(packed))
+            .layer(layer())
+            .layer(from_fn(spare_secrets));
+        for (path, expected) in [
+            ("/labs", true),
+            ("/usersx", true),
+            ("/short", false),
+            ("/users/login/refresh", false),
+            ("/api/users/login/refresh", false),
+            ("/cookie", false),
+            ("/font", false),
+        ] {
+            let request = Request::builder().uri(path).header(header::ACCEPT_ENCODING, "gzip, br").body(Body::empty());
+            let request = request.expect("a request");
+            let answer = tower_service::Service::call(&mut app.clone(), request).await.expect("it can't fail");
+            assert_eq!(answer.headers().contains_key(header::CONTENT_ENCODING), expected, "{path}");
+            if let Some(tag) = answer.headers().get(header::ETAG) {
+                assert_eq!(tag, if expected { "W/\"a\"" } else { "\"a\"" }, "{path}");
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::config::HeadersConfig;
-use super::serve::Peer;
+use super::serve::OverTls;
 
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -109,7 +109,7 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 /// Puts them on each answer. To be put around everything.
 pub(super) async fn add(State(headers): State<Headers>, request: Request, next: Next) -> Response {
-    let tls = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
+    let tls = request.extensions().get::<OverTls>().is_some();
     let mut answer = next.run(request).await;
     headers.put(&mut answer, tls);
     answer

@@ -41,7 +41,6 @@ pub use self::bodies::TooSlow;
 use self::config::{LimitsConfig, UiConfig};
 use self::headers::Headers;
 pub use self::origins::{Origin, Origins};
-pub use self::serve::Peer;
 use self::serve::Terms;
 pub use self::site::{Site, UiError};
 pub use self::tls::{CertificateReloader, Tls, TlsError, TlsReport};

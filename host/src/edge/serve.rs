@@ -50,18 +50,13 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Says which protocol the client speaks with whatever stands in front.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Answered to whoever is one too many; with TLS, closing has to do.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 70\r\n\
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 71\r\n\
     retry-after: 10\r\nconnection: close\r\n\r\n\
     {\"code\":5000,\"message\":\"the server has too many connections as it is\"}\n";
 
-/// Who is at the other end of a connection. An extension of each request.
+/// Says that a request came over TLS that this server speaks itself. An extension of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address, which may be a proxy's.
-    pub address: SocketAddr,
-    /// Whether it speaks TLS with this server itself.
-    pub tls: bool,
-}
+pub(super) struct OverTls;
 
 /// Something that answers requests.
 pub(super) trait Answers: Clone + Send + 'static {
@@ -163,18 +158,18 @@ async fn connection(stream: TcpStream, address: SocketAddr, permit: Permit, term
             }
         }
     };
-    let peer = Peer { address, tls: terms.tls.is_some() };
-    http(Admitted { wire: stream, _permit: permit }, peer, &terms, answers).await;
+    http(Admitted { wire: stream, _permit: permit }, address, &terms, answers).await;
 }
 
 /// Speaks HTTP/1.1 on a connection until it ends or becomes a web socket.
-async fn http(stream: Admitted, peer: Peer, terms: &Terms, answers: impl Answers) {
-    let (stream, connection) = transport::killable(stream);
+async fn http(stream: Admitted, address: SocketAddr, terms: &Terms, answers: impl Answers) {
+    let (stream, connection) = transport::killable(stream, address);
+    let tls = terms.tls.is_some();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(connection.clone()));
-        request.extensions_mut().insert(peer);
-        if peer.tls {
+        if tls {
+            request.extensions_mut().insert(OverTls);
             // As a proxy would say it, so that there is one place to look at for whether cookies have to be secure.
             request.headers_mut().insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
@@ -199,7 +194,7 @@ async fn http(stream: Admitted, peer: Peer, terms: &Terms, answers: impl Answers
         }
     };
     if let Err(error) = ended {
-        tracing::trace!(address = %peer.address, %error, "a connection has ended");
+        tracing::trace!(%address, %error, "a connection has ended");
     }
 }
 

@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -237,6 +238,8 @@ pub struct Connection(Arc<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
+    /// The client's end, of a connection over a network.
+    peer: Option<SocketAddr>,
     killed: CancellationToken,
     /// The session that it carries and nothing else; kept from being forgotten by this.
     carries: Mutex<Option<Arc<Transport>>>,
@@ -255,9 +258,16 @@ impl Line {
     }
 }
 
+impl Connection {
+    /// The address at the other end, which may be that of a proxy.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
+    }
+}
+
 /// Makes a stream that can be ended from outside, by what requests know it as.
-pub fn killable<S>(stream: S) -> (Killable<S>, Connection) {
-    let stream = Killable::new(stream);
+pub fn killable<S>(stream: S, peer: SocketAddr) -> (Killable<S>, Connection) {
+    let stream = Killable::new(stream, Some(peer));
     let connection = Connection(Arc::clone(&stream.line));
     (stream, connection)
 }
@@ -273,8 +283,8 @@ pub struct Killable<S> {
 }
 
 impl<S> Killable<S> {
-    fn new(stream: S) -> Self {
-        let line = Arc::<Line>::default();
+    fn new(stream: S, peer: Option<SocketAddr>) -> Self {
+        let line = Arc::new(Line { peer, ..Line::default() });
         let end = || Box::pin(line.killed.clone().cancelled_owned());
         Self { stream, read_end: end(), write_end: end(), line }
     }
@@ -359,7 +369,7 @@ mod tests {
     async fn killing_a_connection_wakes_who_reads_it_and_who_writes_it() {
         // Nobody reads the other end, so that writing waits after 16 bytes.
         let (near, mut far) = tokio::io::duplex(16);
-        let stream = Killable::new(near);
+        let stream = Killable::new(near, None);
         let killed = stream.line.killed.clone();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let reading = tokio::spawn(async move { reader.read_u8().await.map(drop) });
@@ -375,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_not_read_while_too_many_of_its_events_are_being_dealt_with() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stream = Killable::new(near);
+        let mut stream = Killable::new(near, None);
         let transport = Transports::default().of("a");
         transport.carried_by(&Connection(Arc::clone(&stream.line)));
         let mut events: Vec<_> = (0..EVENTS).map(|_| transport.begin_event()).collect();
