@@ -20,6 +20,7 @@ pub mod local;
 mod metrics;
 mod plugins;
 pub(crate) mod refusals;
+mod time;
 mod topologies;
 mod users;
 
