@@ -203,14 +203,18 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         () = &mut asked_to_stop => anyhow::bail!("asked to stop before it was up"),
     };
     let reloader = server.reloader().clone();
+    let certificate = server.certificate().cloned();
     let on_hangup = tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            if let Some(certificate) = &certificate {
+                certificate.reload();
+            }
             // What came of it is in the log.
             let _ = reloader.reload(Trigger::Signal).await;
         }
     });
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
-    print_line(&format!("listening on http://{}", server.address()));
+    print_line(&format!("listening on {}", server.url()));
     asked_to_stop.await;
     on_hangup.abort();
     end(server).await

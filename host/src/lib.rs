@@ -19,6 +19,7 @@
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
 //! | [`import`] | takes over what another Antimony server has | `store`, `topology` |
+//! | [`edge`] | connections, TLS, limits, what browsers are told, the web client's files | `socket`'s connections, `http`'s refusals |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
 //! | `ctl` | labs from a terminal | `client` |
@@ -42,6 +43,7 @@ pub mod config;
 mod crypto;
 mod ctl;
 pub mod demo;
+pub mod edge;
 pub mod guide;
 pub mod history;
 pub mod http;

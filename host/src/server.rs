@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
 use crate::config::{Config, ConfigError, Folders, Login, native_login};
+use crate::edge::{CertificateReloader, Edge, EdgeError};
 use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::{self, Api, Observed};
@@ -32,7 +33,7 @@ use crate::runtime::choose::{self, NoRuntime};
 use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
-use crate::socket::transport::{self, Connection, Listener, Transports};
+use crate::socket::transport::{self, Transports};
 use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
@@ -55,6 +56,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The certificate or the web client can't be used.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
     /// The data folder can't be used.
     #[error("the data folder {path} can't be used: {error}")]
     Data {
@@ -125,7 +129,9 @@ pub struct Server {
     decisions: Option<DecisionLog>,
     /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
+    speaks_tls: bool,
+    certificate: Option<CertificateReloader>,
     /// Keeps others out of the data folder for as long as the server runs.
     lock: File,
 }
@@ -139,9 +145,12 @@ impl Server {
         let Options { listen, folders: Folders { data, run }, config, config_dir } = options;
         allow_many_files();
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
-        let listener =
-            TcpListener::bind(listen).await.map_err(|error| StartError::Listen { address: listen, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
+        let edge = Edge::open(&config.server, &config.ui, &config_dir, |address| address.to_canonical().is_loopback())?;
+        let (listener, address) = listen_on(listen).await?;
+        let redirected = match config.server.tls.as_ref().and_then(|tls| tls.redirect_from) {
+            Some(plain) => Some(listen_on(plain).await?.0),
+            None => None,
+        };
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
         make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
@@ -203,6 +212,7 @@ impl Server {
             sessions: Arc::new(move || sessions.count()),
             shells: Arc::new(move || all_shells.total()),
             runtime: Arc::clone(&driver),
+            edge: edge.figures(),
         };
         let api = Api {
             store: store.clone(),
@@ -215,16 +225,13 @@ impl Server {
             open_shells,
             observed,
         };
-        let routes = http::router(api).merge(socket::contract::routes());
-        let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));
-
-        let stopped = stop.clone();
+        let routes = http::router(api, config.server.limits.body_bytes).merge(socket::contract::routes());
+        let app = edge.around_routes(routes).layer(socket).layer(from_fn_with_state(transports, transport::watch));
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
         let app = if login_is_known { app.layer(from_fn(http::local::only)) } else { app };
-        let app = app.into_make_service_with_connect_info::<Connection>();
-        let serving = tokio::spawn(
-            axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
-        );
+        let app = edge.around_all(app);
+        let (speaks_tls, certificate) = (edge.speaks_tls(), edge.certificate());
+        let serving = tokio::spawn(edge.serve(listener, redirected, app, stop.clone()));
         tracing::info!(%address, data = %data.display(), database = %database.location, runtime = driver.name(), "the server is up");
         Ok(Self {
             address,
@@ -239,6 +246,8 @@ impl Server {
             decisions,
             stop,
             serving,
+            speaks_tls,
+            certificate,
             lock,
         })
     }
@@ -246,6 +255,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens, as clients write it.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.speaks_tls { "https" } else { "http" }, self.address)
+    }
+
+    /// Has certificate and key read again; `None`: there are none.
+    pub fn certificate(&self) -> Option<&CertificateReloader> {
+        self.certificate.as_ref()
     }
 
     /// The native login, if there is one.
@@ -285,6 +304,13 @@ impl Server {
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);
     }
+}
+
+async fn listen_on(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { address: listen, error };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Lets this process have as many open files as it may. Each client is one, and services are often started with a soft

@@ -17,6 +17,7 @@ mod database;
 mod decision_log;
 mod demo;
 mod doctor;
+mod edge;
 mod guide;
 mod harness;
 mod import;

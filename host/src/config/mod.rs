@@ -43,6 +43,7 @@ pub use self::sections::{
     AuthConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider,
     ServerConfig, ShellConfig,
 };
+use crate::edge::config::UiConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
@@ -102,6 +103,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where the server listens.
     pub server: ServerConfig,
+    /// The web client.
+    pub ui: UiConfig,
     /// How people log in.
     pub auth: AuthConfig,
     /// Limits of shells.

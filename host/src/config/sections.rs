@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::edge::config::{CorsConfig, HeadersConfig, LimitsConfig, TlsConfig};
 use crate::history::Retention;
 use crate::labs::LOG_RETENTION;
 use crate::runtime::choose::RuntimeChoice;
@@ -125,11 +126,26 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on; 0: any free one.
     pub port: u16,
+    /// TLS by a certificate of this server's own. Without it, a proxy in front has to speak TLS, if anybody.
+    pub tls: Option<TlsConfig>,
+    /// Pages of other sites that may use this server.
+    pub cors: CorsConfig,
+    /// Header fields that tell browsers to be careful.
+    pub headers: HeadersConfig,
+    /// How much a client may ask for.
+    pub limits: LimitsConfig,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 3000 }
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 3000,
+            tls: None,
+            cors: CorsConfig::default(),
+            headers: HeadersConfig::default(),
+            limits: LimitsConfig::default(),
+        }
     }
 }
 

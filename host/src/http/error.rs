@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::auth::TokenError;
+use crate::edge::TooSlow;
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
@@ -70,12 +71,17 @@ pub(super) enum ApiError {
     )]
     NotLocal,
     /// The body is too long.
-    #[error(
-        "the body of the request is longer than {} bytes, or {} where it writes a file",
-        super::MAX_BODY,
-        super::files::MAX_BODY
-    )]
+    #[error("the body of the request is longer than this server takes (server.limits.bodyBytes)")]
     TooLarge,
+    /// The body came too slowly.
+    #[error("{0}")]
+    TooSlow(TooSlow),
+    /// The path is too long.
+    #[error("the path of the request, with its query, is longer than {0} bytes")]
+    UriTooLong(usize),
+    /// A page of another site asks for a socket.
+    #[error("this server takes no sockets from pages of other sites; server.cors.origins names those that may")]
+    ForeignOrigin,
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
@@ -136,6 +142,9 @@ impl ApiError {
             Self::NoMethod(..) => (405, 5000),
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
+            Self::TooSlow(_) => (408, 5422),
+            Self::UriTooLong(_) => (414, 5422),
+            Self::ForeignOrigin => (403, 5403),
             Self::NotJson => (415, 5422),
             Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Reload(_) | Self::Rollback(_) => (400, 5000),
@@ -168,6 +177,18 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// The same for the log. What is wrong with a body is said by quoting it, and it may be a password or a licence: that is
+    /// for its sender alone.
+    fn for_log(&self) -> String {
+        match self {
+            Self::Invalid(_) => "something in it is wrong".to_owned(),
+            Self::Definition(_) => "the definition of a topology can't be used".to_owned(),
+            error => error.to_string(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ErrorJson {
     code: u16,
@@ -180,7 +201,7 @@ impl IntoResponse for ApiError {
         if status >= 500 {
             tracing::error!(error = %self, "a request failed");
         } else {
-            tracing::debug!(error = %self, status, "a request was refused");
+            tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, axum::Json(ErrorJson { code, message: self.message() })).into_response()
@@ -234,6 +255,9 @@ mod tests {
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
+            (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),
+            (ApiError::UriTooLong(1), (414, 5422)),
+            (ApiError::ForeignOrigin, (403, 5403)),
             (ApiError::NotLocal, (403, 5403)),
             (RollbackError::NothingBefore.into(), (400, 5000)),
             (ApiError::NotAdmin, (403, 5403)),

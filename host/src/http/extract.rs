@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::{Api, users};
 use crate::auth::Identity;
+use crate::edge::TooSlow;
 use crate::labs::model::User;
 use crate::plugins::decision::Circumstances;
 
@@ -94,6 +95,8 @@ where
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge
+            } else if let Some(slow) = TooSlow::within(&rejection) {
+                ApiError::TooSlow(slow)
             } else {
                 ApiError::Invalid("the body of the request could not be read".to_owned())
             }

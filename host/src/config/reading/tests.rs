@@ -181,6 +181,10 @@ fn the_schema_takes_what_the_server_takes() {
         "fileSystem: { run: x }",
         "auth: { openIdAdminGroups: [a] }",
         "runtime: embedded",
+        "server: { tls: { certificate: a, key: b, hstsSeconds: 0, redirectFrom: '0.0.0.0:80' } }",
+        "server: { cors: { origins: ['https://a.example'] }, headers: { security: false } }",
+        "server: { limits: { bodyBytes: 4096, connectionsPerAddress: 1 } }",
+        "ui: { dir: web }",
         "containerlab: { program: /opt/containerlab, stopTimeout: 5, schemaUrl: x }",
         "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
         "plugins: { auth-policy: [{ path: a, golden: [b, c], settings: 5, budget: { wall-clock-ms: 7 } }] }",
@@ -191,6 +195,8 @@ fn the_schema_takes_what_the_server_takes() {
     for text in [
         "server: { port: many }",
         "server: { port: 70000 }",
+        "server: { tls: { certificate: a } }",
+        "server: { limits: { headSeconds: 0 } }",
         "runtime: docker",
         "containerlab: { stopTimeout: 0 }",
         "shell: { timeout: 99999999 }",
@@ -207,7 +213,7 @@ fn the_schema_takes_what_the_server_takes() {
 
 #[test]
 fn the_host_is_an_address_or_a_name() {
-    let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7 };
+    let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7, ..ServerConfig::default() };
     assert_eq!(server("localhost").address().expect("known").to_string(), "127.0.0.1:7");
     assert_eq!(server("0.0.0.0").address().expect("an address").to_string(), "0.0.0.0:7");
     assert_eq!(server("::1").address().expect("an address").to_string(), "[::1]:7");
