@@ -74,5 +74,5 @@ pub(crate) async fn files_of_a_topology_are_seen_by_its_nodes_as_they_were_when_
     let run = server.place().data().join("run");
     assert_eq!(names(run.clone()).len(), 1);
     member.destroy(&lab).await.unwrap();
-    assert_eq!(names(run), [std::ffi::OsString::new(); 0]);
+    assert!(names(run).is_empty());
 }
