@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::harness::{FlakyNetwork, Server, User, leave_out, within};
+use crate::harness::{FlakyNetwork, Server, ServerBuilder, User, leave_out, within};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -106,6 +106,23 @@ async fn the_official_javascript_client_drives_a_lab_by_polling() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_official_javascript_client_drives_a_lab_while_it_changes_from_polling_to_a_web_socket() {
     javascript_drives_a_lab("upgrade").await;
+}
+
+/// The sequences of the deployed web client, as an operator serves it: with its dialect, and their own login.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deployed_web_client_takes_a_lab_from_login_to_logout_unchanged() {
+    let test = "the sequences of the deployed web client";
+    let Some(mut node) = node(test) else { return };
+    if !User::Myself.can_run_labs(test) {
+        return;
+    }
+    let dialect = "plugins:\n  command-validator:\n    - path: builtin:command-validator\n      settings: { dialect: antimony-ui }\n";
+    let login =
+        ServerBuilder::new(User::Myself).env("SB_NATIVE_USERNAME", "operator").env("SB_NATIVE_PASSWORD", "secret");
+    let server = login.config(dialect).start().await;
+    node.args(["web-client.mjs", &server.url, "operator", "secret"]);
+    node.arg(in_repository("examples/labs/two-routers.clab.yml"));
+    succeeds(test, node).await;
 }
 
 /// A deploy that prints `line 1` to `line 400` over some two seconds.
