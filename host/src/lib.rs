@@ -7,7 +7,7 @@
 //! | [`server`] | start, wiring, ordered shutdown | everything |
 //! | [`cli`], `admin` | the commands | `server`, `client` |
 //! | [`config`] | the configuration file and its defaults | |
-//! | [`auth`] | keys, tokens, identities | |
+//! | [`auth`] | keys, tokens, identities, logins by password and OpenID Connect | `store` |
 //! | [`topology`] | containerlab's topology format | |
 //! | [`store`] | what survives a restart (SQLite) | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |

@@ -8,7 +8,9 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+pub mod client_address;
 mod collections;
+mod cookies;
 mod error;
 mod exposition;
 mod extract;
@@ -18,7 +20,9 @@ pub(crate) mod lab_json;
 mod labs;
 pub mod local;
 mod metrics;
+mod openid;
 mod plugins;
+mod same_site;
 mod topologies;
 mod users;
 
@@ -28,15 +32,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
 
+use self::client_address::TrustedProxies;
 use self::error::ApiError;
-use crate::auth::{Authenticator, NativeLogin};
+use crate::auth::{Authenticator, Logins, OpenId};
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
@@ -60,8 +65,14 @@ pub struct Api {
     pub reloader: Reloader,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
-    /// The native login.
-    pub native: NativeLogin,
+    /// Logins by user name and password.
+    pub logins: Logins,
+    /// Logins by OpenID Connect, if there are any.
+    pub open_id: Option<OpenId>,
+    /// Who is believed about where a request came from.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Origins whose pages may change things, besides the one that a request is sent to: where browsers reach this server.
+    pub own_origins: Arc<[String]>,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
     /// What else operators look at.
@@ -90,6 +101,8 @@ pub fn router(api: Api) -> Router {
         .route("/plugins", get(plugins::list))
         .route("/users/login/config", get(users::login_config))
         .route("/users/login/native", post(users::log_in))
+        .route("/users/login/openid", get(openid::log_in))
+        .route("/users/login/success", get(openid::success))
         .route("/users/login/refresh", get(users::refresh))
         .route("/users/logout", post(users::log_out))
         .route("/collections", get(collections::list).post(collections::create))
@@ -105,8 +118,9 @@ pub fn router(api: Api) -> Router {
         .nest("/api", routes)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(api)
+        .with_state(api.clone())
         .layer(from_fn(to_the_end))
+        .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TraceLayer::new_for_http())

@@ -7,6 +7,7 @@
 
 mod collections;
 mod labs;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod topologies;
