@@ -23,7 +23,6 @@ use crate::auth::{
     Authenticator, KeyError, LocalUsers, Login, Logins, NativeLogin, OpenId, OpenIdError, SigningKey, native_login,
 };
 use crate::config::{Config, ConfigError};
-use crate::crypto;
 use crate::history::archive::Archive;
 use crate::http::client_address::Peer;
 use crate::http::{self, Api, Observed};
@@ -145,7 +144,6 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, data, config, config_dir } = options;
         allow_many_files();
-        crypto::ready();
         let environment = |name: &str| std::env::var(name).ok();
         let open_id = config.auth.open_id(environment)?;
         let users_source = config.auth.users(&config_dir, &data);

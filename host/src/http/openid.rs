@@ -110,6 +110,8 @@ fn return_to(headers: &HeaderMap, api: &Url) -> String {
         let same = |ours: &Url| page.origin() == ours.origin();
         matches!(page.scheme(), "http" | "https")
             && (same(api) || by_host.as_ref().is_some_and(same))
+            // Never from TLS to none.
+            && (page.scheme() == api.scheme() || page.host() != api.host())
             && page.username().is_empty()
             && page.password().is_none()
             // Who tries again begins on the page that says what went wrong.
@@ -209,6 +211,9 @@ mod tests {
         }
         // Through another name of the server, which the browser has just used.
         assert_eq!(page(API, Some("http://lab.lan:8080/labs"), "lab.lan:8080"), "http://lab.lan:8080/labs");
+        // Through a proxy for developers, which passes the host on.
+        let (api, page_of_ui) = ("http://localhost:3000", "http://localhost:8080/labs");
+        assert_eq!(page(api, Some(page_of_ui), "localhost:8080"), page_of_ui);
         // Two slashes at the beginning of a path are no host.
         let tricky = "https://labs.example//evil.example/";
         assert_eq!(page(API, Some(tricky), "labs.example"), tricky);

@@ -49,9 +49,7 @@ impl Answer {
 
 impl Browser {
     pub(super) fn new(server: &str) -> Self {
-        // Makes TLS usable, which clients want even where they don't use it.
-        drop(antimony_host::client::Api::anonymous(server));
-        let http = reqwest::Client::builder().cookie_store(true).redirect(reqwest::redirect::Policy::none());
+        let http = antimony_host::client::http_builder().cookie_store(true).redirect(reqwest::redirect::Policy::none());
         Self { http: http.build().expect("a client"), server: server.to_owned() }
     }
 

@@ -1,14 +1,12 @@
 //! What is in the way of those who want in without a password, or in somebody else's name.
 
-use antimony_host::client::Api;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, ServerBuilder, User};
 
 async fn log_in(server: &Server, username: &str, password: &str, from: Option<&str>) -> Response {
-    drop(Api::anonymous(&server.url));
-    let mut request = reqwest::Client::new().post(format!("{}/api/users/login/native", server.url));
+    let mut request = antimony_host::client::http().post(format!("{}/api/users/login/native", server.url));
     if let Some(from) = from {
         request = request.header("x-forwarded-for", from);
     }
@@ -62,7 +60,7 @@ async fn an_address_is_believed_only_from_a_proxy_that_is_trusted() {
 async fn pages_of_other_sites_change_nothing() {
     let server = Server::start().await;
     let login = server.api().log_in("admin", "admin").await.unwrap();
-    let http = reqwest::Client::new();
+    let http = antimony_host::client::http();
     let cookies = format!("accessToken={}; authToken={}", login.access_token, login.refresh_token);
     let host = server.url.strip_prefix("http://").unwrap();
     let create = async |name: &str, headers: &[(&str, &str)]| {

@@ -258,7 +258,7 @@ async fn a_storm_of_logins_leaves_the_server_to_everybody_else() {
     add(&place, "alice", "correct horse", &[]);
     let server = with_users(&place).await;
     let token = server.token("student", &[]);
-    let http = reqwest::Client::new();
+    let http = antimony_host::client::http();
     let storm: Vec<_> = (0..600)
         .map(|index| {
             let url = format!("{}/users/login/native", server.url);

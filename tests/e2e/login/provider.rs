@@ -50,9 +50,7 @@ impl Provider {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = within("the provider", lines.next_line()).await.unwrap().expect("it says where it listens");
         let issuer = line.strip_prefix("listening on ").expect(&line).to_owned();
-        // Makes TLS usable, which clients want even where they don't use it.
-        drop(antimony_host::client::Api::anonymous(&issuer));
-        let provider = Self { issuer, http: reqwest::Client::new(), _child: child };
+        let provider = Self { issuer, http: antimony_host::client::http(), _child: child };
         let (ada, bob) =
             (json!({"groups": ["course", "staff"], "email": "ada@labs.test"}), json!({"groups": ["course"]}));
         provider.tell(json!({"accounts": {"ada": ada, "bob": bob}})).await;

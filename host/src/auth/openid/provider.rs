@@ -244,7 +244,7 @@ pub(super) enum HttpError {
 impl Http {
     fn new() -> Result<Self, reqwest::Error> {
         // Redirects are no part of these exchanges; followed, they could lead anywhere.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = crate::client::http_builder().redirect(reqwest::redirect::Policy::none());
         Ok(Self(client.timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).build()?))
     }
 

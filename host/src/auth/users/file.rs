@@ -126,7 +126,9 @@ impl Users {
     fn parse(text: &str) -> Result<Self, String> {
         // The key is told apart from the error, which only knows the place.
         let mut key = String::new();
-        let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        // Never with the line itself, in which there may be a password.
+        let options = serde_saphyr::options! { with_snippet: false };
+        let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
             serde_path_to_error::deserialize::<_, Option<Self>>(deserializer).map_err(|error| {
                 key = error.path().to_string();
                 error.into_inner()

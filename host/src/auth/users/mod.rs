@@ -213,9 +213,6 @@ mod tests {
         assert!(users.current("local:alice").expect("there").0.admin);
         assert_eq!(users.check("alice", "correct horse"), None);
 
-        std::fs::write(&path, "users: nonsense").expect("written");
-        std::fs::write(folder.path().join("other"), "").expect("written");
-        // It is read, and changes nothing; the next one does.
         write(&path, &[]);
         until("nobody", || users.now().is_empty()).await;
         assert_eq!(users.current("local:alice"), None);
