@@ -23,6 +23,7 @@ mod metrics;
 mod openid;
 mod plugins;
 mod same_site;
+mod time;
 mod topologies;
 mod users;
 
