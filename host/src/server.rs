@@ -22,7 +22,8 @@ use crate::auth::users::UsersError;
 use crate::auth::{
     Authenticator, KeyError, LocalUsers, Login, Logins, NativeLogin, OpenId, OpenIdError, SigningKey, native_login,
 };
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Folders};
+use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::client_address::Peer;
 use crate::http::{self, Api, Observed};
@@ -37,6 +38,7 @@ use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
 use crate::socket::transport::{self, Connection, Listener, Transports};
+use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
 /// The file in the data folder that holds the key which tokens are signed with.
@@ -78,6 +80,9 @@ pub enum StartError {
     /// Nobody could log in by OpenID Connect, ever.
     #[error(transparent)]
     OpenId(#[from] OpenIdError),
+    /// The configuration says nothing sensible about the database.
+    #[error(transparent)]
+    Database(#[from] DatabaseConfigError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,7 +115,7 @@ pub struct Options {
     /// Where to listen; port 0: any free one.
     pub listen: SocketAddr,
     /// Where everything is kept.
-    pub data: PathBuf,
+    pub folders: Folders,
     /// The configuration.
     pub config: Config,
     /// The folder that relative paths in the configuration start from.
@@ -142,7 +147,7 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, data, config, config_dir } = options;
+        let Options { listen, folders: Folders { data, run }, config, config_dir } = options;
         allow_many_files();
         let environment = |name: &str| std::env::var(name).ok();
         let open_id = config.auth.open_id(environment)?;
@@ -154,13 +159,16 @@ impl Server {
         let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
-        let run_dir = data.join("run");
-        std::fs::create_dir_all(&run_dir).map_err(unusable)?;
+        make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let key = SigningKey::load_or_create(&data.join(SIGNING_KEY))?;
         let auth = Arc::new(Authenticator::new(&key));
         let users = if config.auth.enable_native { LocalUsers::open(users_source)? } else { LocalUsers::none() };
-        let store = Store::open(&data.join("antimony.db")).await?;
+        let database = config.database.choose(&data, &config_dir, environment).await?;
+        for notice in &database.notices {
+            tracing::warn!("{notice}");
+        }
+        let store = Store::open(&database.location).await?;
         let own_origins = open_id.iter().map(|settings| settings.api.origin().ascii_serialization()).collect();
         let open_id = open_id.map(|settings| OpenId::new(settings, &key, store.clone())).transpose()?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
@@ -175,16 +183,20 @@ impl Server {
         }
         // By its real name: the default is relative.
         let real = data.canonicalize().map_err(unusable)?;
-        let embedded = EmbeddedOptions { hidden: vec![real.clone()], ..EmbeddedOptions::default() };
+        let real_run = run.canonicalize().map_err(|error| StartError::Data { path: run.clone(), error })?;
+        // Neither is for the eyes of nodes.
+        let hidden = if real_run.starts_with(&real) { vec![real.clone()] } else { vec![real.clone(), real_run] };
+        let embedded = EmbeddedOptions { hidden, ..EmbeddedOptions::default() };
         let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir, archive.clone()).await?;
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();
+        let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
         let commands = Arc::<CommandCounts>::default();
         let socket = socket::layer(
@@ -221,6 +233,7 @@ impl Server {
             open_id,
             trusted_proxies: Arc::new(config.server.trusted_proxies),
             own_origins,
+            guide,
             open_shells,
             observed,
         };
@@ -235,7 +248,7 @@ impl Server {
         let serving = tokio::spawn(
             axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
         );
-        tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
+        tracing::info!(%address, data = %data.display(), database = %database.location, runtime = driver.name(), "the server is up");
         Ok(Self {
             address,
             login,
@@ -330,10 +343,15 @@ fn sources(running: Config, base_dir: PathBuf) -> Sources {
     Sources { config_file, base_dir, read: Box::new(read) }
 }
 
+/// Makes a folder that nobody else can read, unless it is there.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.
-fn take_data_dir(data: &Path) -> Result<File, StartError> {
+pub(crate) fn take_data_dir(data: &Path) -> Result<File, StartError> {
     let unusable = |error| StartError::Data { path: data.to_owned(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(unusable)?;
+    make_private(data).map_err(unusable)?;
     let lock = File::options()
         .create(true)
         .truncate(false)

@@ -22,12 +22,17 @@ pub use self::config::{AuthConfig, Login, OpenIdSettings, native_login};
 pub use self::key::{KeyError, SigningKey};
 pub use self::logins::{LoggedIn, LoginError, Logins, seconds};
 pub use self::native::NativeLogin;
-pub use self::openid::{OpenId, OpenIdError};
+pub use self::openid::{OpenId, OpenIdError, user_id as openid_user_id};
 pub use self::token::{
     ACCESS_LIFETIME, AccessToken, Authenticator, Ground, Issued, REFRESH_LIFETIME, RefreshToken, TokenError,
 };
 pub use self::users::LocalUsers;
 use crate::labs::model::UserId;
+
+/// The id of whoever logs in natively by this name.
+pub fn native_user_id(name: &str) -> UserId {
+    format!("native:{name}").into()
+}
 
 /// What a token says about its bearer. What that makes of them is up to the auth policy.
 #[derive(Debug, Clone, PartialEq, Eq)]

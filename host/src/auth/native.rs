@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::Bearer;
+use super::{Bearer, native_user_id};
 
 /// The configured login. `Debug` doesn't show the password.
 #[derive(Clone, Default)]
@@ -67,7 +67,7 @@ impl NativeLogin {
 }
 
 fn administrator(name: &str) -> Bearer {
-    Bearer { id: format!("native:{name}").into(), name: name.to_owned(), admin: true, collections: Vec::new() }
+    Bearer { id: native_user_id(name), name: name.to_owned(), admin: true, collections: Vec::new() }
 }
 
 /// Compares digests, which are of one length and in which a common beginning says nothing about the texts.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::{DEFAULT_DATA, print_line, read_config};
+use super::{print_line, read_config};
 use crate::auth::users::file::{check_name, edit};
 use crate::auth::users::password::{MAX_BYTES, PasswordHash};
 use crate::auth::users::{Entry, Users, UsersError, UsersSource};
@@ -65,9 +65,9 @@ pub(super) struct PasswordArgs {
 /// Where the users are.
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
-    /// The server's data folder
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
-    data: PathBuf,
+    /// The server's data folder [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// The server's configuration file, which may name another file of users
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub(super) struct PlaceArgs {
 impl PlaceArgs {
     fn source(&self) -> anyhow::Result<UsersSource> {
         let (config, config_dir) = read_config(self.config.as_deref())?;
-        Ok(config.auth.users(&config_dir, &self.data))
+        Ok(config.auth.users(&config_dir, &config.folders(self.data.as_deref(), &config_dir).data))
     }
 }
 

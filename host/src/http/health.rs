@@ -75,8 +75,10 @@ struct PluginJson {
 /// `GET /readyz`: 200 when store, plugins and runtime are there, or else 503, with details.
 pub(super) async fn ready(State(api): State<Api>) -> Response {
     let runtime = &api.observed.runtime;
-    let (store, runtime) =
-        tokio::join!(check("store", "sqlite", api.store.ping()), check("runtime", runtime.name(), runtime.list()));
+    let (store, runtime) = tokio::join!(
+        check("store", api.store.kind().name(), api.store.ping()),
+        check("runtime", runtime.name(), runtime.list())
+    );
     let reports = api.plugins.reports();
     let plugins =
         CheckJson { name: "plugins", ok: !reports.is_empty(), detail: format!("{} are in use", reports.len()) };

@@ -1,4 +1,4 @@
-//! The REST API: who somebody is, collections, topologies, labs.
+//! The REST API: who somebody is, collections, topologies and their files, labs.
 //!
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
@@ -14,7 +14,9 @@ mod cookies;
 mod error;
 mod exposition;
 mod extract;
+mod files;
 mod filter;
+mod guide;
 mod health;
 pub(crate) mod lab_json;
 mod labs;
@@ -43,6 +45,7 @@ use tower_http::trace::TraceLayer;
 use self::client_address::TrustedProxies;
 use self::error::ApiError;
 use crate::auth::{Authenticator, Logins, OpenId};
+use crate::guide::Guide;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
@@ -74,6 +77,8 @@ pub struct Api {
     pub trusted_proxies: Arc<TrustedProxies>,
     /// Origins whose pages may change things, besides the one that a request is sent to: where browsers reach this server.
     pub own_origins: Arc<[String]>,
+    /// What helps people write topologies.
+    pub guide: Guide,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
     /// What else operators look at.
@@ -110,6 +115,13 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/topologies/{id}/files", post(files::create).layer(DefaultBodyLimit::max(files::MAX_BODY)))
+        .route(
+            "/topologies/{id}/files/{file}",
+            patch(files::update).put(files::update).delete(files::delete).layer(DefaultBodyLimit::max(files::MAX_BODY)),
+        )
+        .route("/devices", get(guide::devices))
+        .route("/clab-schema", get(guide::schema))
         .route("/plugins/reload", post(plugins::reload))
         .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))

@@ -5,7 +5,8 @@
 //! runs as a job of its own and reports back, so that commands are answered meanwhile. There is never more than one
 //! deploy or destroy: the lifecycle sees to that.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredIn
 use super::publisher::{Notice, Publisher};
 use super::revive::{self, Revival};
 use super::running::Running;
-use super::{LabCommandError, LabError, LabPatch, draft};
+use super::{LabCommandError, LabError, LabPatch, draft, run_folder};
 use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::{Event, Occurrence};
 use crate::runtime::{InstanceSpec, NodeAction, RuntimeDriver, RuntimeError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::topology::Topology;
 
 /// Lines of the log that go into the status message of a failure.
@@ -144,6 +145,8 @@ struct LabTask {
     main_job: Option<task::Id>,
     /// The nodes of a lab that is being deployed are being looked at.
     looking: bool,
+    /// The store doesn't know the state of the instance yet: it was away when that changed.
+    behind: bool,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
@@ -182,6 +185,7 @@ pub(super) fn spawn(
         jobs: JoinSet::new(),
         main_job: None,
         looking: false,
+        behind: false,
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -226,7 +230,14 @@ impl LabTask {
                     Some(command) => self.command(command).await,
                 },
                 // Nodes come up one after the other, and some take minutes: what the first ones print is wanted by then.
-                _ = look.tick(), if self.facts.phase == Phase::Deploying => self.inspect(),
+                _ = look.tick(), if self.facts.phase == Phase::Deploying || self.behind => {
+                    if self.behind {
+                        self.store_instance().await;
+                    }
+                    if self.facts.phase == Phase::Deploying {
+                        self.inspect();
+                    }
+                }
             }
         }
     }
@@ -314,6 +325,9 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         let scheduled = by.is_none();
         if scheduled {
             // The schedule asks once, whatever comes of it.
@@ -342,11 +356,23 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         self.destroy_waiters.push(reply);
         if phase != self.facts.phase {
             self.by = by;
         }
         self.enter(phase, effects).await;
+    }
+
+    /// Nothing is begun while it couldn't be stored.
+    async fn store_is_there(&self) -> Result<(), LabCommandError> {
+        self.shared.store.ping().await.map_err(|error| {
+            tracing::warn!(lab = %self.facts.lab.id, %error, "a command was refused");
+            let reason = "its database can't be reached at the moment, and nothing was done; try again in a moment";
+            LabCommandError::Internal(reason.into())
+        })
     }
 
     /// Why the runtime can't take the instance down, if there is one of another runtime. It would find nothing, and what
@@ -358,13 +384,14 @@ impl LabTask {
 
     /// Whether what a deploy would build can be built, and is what was judged.
     fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
-        if judged.is_some_and(|judged| judged.definition != self.facts.next.text) {
+        let next = &self.facts.next;
+        if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
             return Err("the lab's topology has been changed this very moment: try again".into());
         }
         if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
-        Topology::parse(&self.facts.next.text)
+        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
             .map_err(|error| error.to_string())
             .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
     }
@@ -478,6 +505,7 @@ impl LabTask {
         let logs = Arc::clone(&self.logs);
         let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
         let lab_id = self.facts.lab.id.clone();
+        let (topology_id, paths) = (self.facts.stored.id.clone(), self.facts.stored.file_paths.clone());
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
         let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.facts.next.topology).clone() });
         let job = async move {
@@ -485,8 +513,21 @@ impl LabTask {
                 // What isn't stored would be forgotten by a restart, and run on without anybody knowing.
                 return Err(LabCommandError::Internal("the instance could not be stored: see the server's log".into()));
             }
+            let files = shared.store.bind_files(&topology_id).await;
+            let files = files.map_err(|error| {
+                tracing::error!(%error, topology = %topology_id, "its files could not be read");
+                LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
+            })?;
+            if !files.iter().map(|file| &file.path).eq(&paths) {
+                let problem = "the files of the topology have been changed this very moment: try again";
+                return Err(LabCommandError::Refused(problem.into()));
+            }
             let dir = shared.run_dir.join(&instance.name);
-            tokio::fs::create_dir_all(&dir).await.map_err(|error| {
+            let made = task::spawn_blocking({
+                let dir = dir.clone();
+                move || run_folder::make(&dir, &files)
+            });
+            made.await.map_err(io::Error::other).flatten().map_err(|error| {
                 LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
             })?;
             let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
@@ -502,7 +543,7 @@ impl LabTask {
         let job = async move {
             if let Some(StoredInstance { name, .. }) = instance {
                 shared.driver.destroy(&name, logs.sink().await).await?;
-                remove_dir(&shared.run_dir.join(&name)).await;
+                run_folder::remove(&shared.run_dir.join(&name)).await;
             }
             Ok(())
         };
@@ -753,15 +794,17 @@ impl LabTask {
     }
 
     /// Stores the instance as it is; whether that worked.
-    async fn store_instance(&self) -> bool {
+    async fn store_instance(&mut self) -> bool {
         let instance = self.facts.stored_instance();
-        match self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored");
-                false
-            }
+        let stored = self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await;
+        if let Err(error) = &stored
+            && !self.behind
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored yet");
         }
+        // Not a lab that is gone from the store.
+        self.behind = matches!(stored, Err(StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_)));
+        stored.is_ok()
     }
 
     async fn publish_change(&self) {
@@ -787,13 +830,4 @@ fn gone(node: &str) -> LabCommandError {
 /// Whoever asked may have gone; what they asked for has been done all the same.
 fn answer(reply: Reply, result: Result<(), LabCommandError>) {
     let _ = reply.send(result);
-}
-
-/// The runtime has taken everything down; a folder that can't be removed is no reason to call that a failure.
-async fn remove_dir(dir: &Path) {
-    match tokio::fs::remove_dir_all(dir).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(dir = %dir.display(), %error, "the run folder could not be removed"),
-    }
 }
