@@ -5,6 +5,7 @@ mod config;
 mod doctor;
 mod import;
 mod replay;
+mod user;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -73,6 +74,9 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
         data: PathBuf,
     },
+    /// Work with the users who log in by a password of their own
+    #[command(subcommand)]
+    User(user::Command),
     /// Work with labs on a server: log in, deploy, watch logs, open terminals
     Ctl(ctl::Arguments),
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
@@ -140,6 +144,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             print_line(&auth.issue_access(&bearer).token);
             Ok(())
         }
+        Command::User(command) => user::run(command),
         Command::Ctl(arguments) => Ok(runtime()?.block_on(ctl::run(arguments))?),
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());

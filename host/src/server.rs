@@ -12,16 +12,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
-use crate::config::{Config, ConfigError, Folders, Login, native_login};
+use crate::auth::users::UsersError;
+use crate::auth::{
+    Authenticator, KeyError, LocalUsers, Login, Logins, NativeLogin, OpenId, OpenIdError, SigningKey, native_login,
+};
+use crate::config::{Config, ConfigError, Folders};
 use crate::edge::{CertificateReloader, Edge, EdgeError};
 use crate::guide::Guide;
 use crate::history::archive::Archive;
+use crate::http::client_address::Peer;
 use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
@@ -33,7 +38,7 @@ use crate::runtime::choose::{self, NoRuntime};
 use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
-use crate::socket::transport::{self, Transports};
+use crate::socket::transport::{self, Connection, Transports};
 use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
@@ -73,6 +78,12 @@ pub enum StartError {
     /// The key that tokens are signed with can't be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The local users can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// Nobody could log in by OpenID Connect, ever.
+    #[error(transparent)]
+    OpenId(#[from] OpenIdError),
     /// The configuration says nothing sensible about the database.
     #[error(transparent)]
     Database(#[from] DatabaseConfigError),
@@ -144,8 +155,16 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, folders: Folders { data, run }, config, config_dir } = options;
         allow_many_files();
-        let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
-        let edge = Edge::open(&config.server, &config.ui, &config_dir, |address| address.to_canonical().is_loopback())?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let open_id = config.auth.open_id(environment)?;
+        let users_source = config.auth.users(&config_dir, &data);
+        let others = open_id.is_some() || users_source.is_used();
+        let login = native_login(&config.auth, listen, others, environment)?;
+        let trusted_proxies = Arc::new(config.server.trusted_proxies.clone());
+        let believed = Arc::clone(&trusted_proxies);
+        let edge = Edge::open(&config.server, &config.ui, &config_dir, move |address| {
+            address.to_canonical().is_loopback() || believed.contains(address)
+        })?;
         let (listener, address) = listen_on(listen).await?;
         let redirected = match config.server.tls.as_ref().and_then(|tls| tls.redirect_from) {
             Some(plain) => Some(listen_on(plain).await?.0),
@@ -155,12 +174,18 @@ impl Server {
         let lock = take_data_dir(&data)?;
         make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
-        let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
-        let database = config.database.choose(&data, &config_dir, |name| std::env::var(name).ok()).await?;
+        let key = SigningKey::load_or_create(&data.join(SIGNING_KEY))?;
+        let auth = Arc::new(Authenticator::new(&key));
+        let users = if config.auth.enable_native { LocalUsers::open(users_source)? } else { LocalUsers::none() };
+        let database = config.database.choose(&data, &config_dir, environment).await?;
         for notice in &database.notices {
             tracing::warn!("{notice}");
         }
         let store = Store::open(&database.location).await?;
+        let login_pages = open_id.iter().map(|settings| settings.api.origin().ascii_serialization());
+        let other_sites = config.server.cors.origins.iter().map(|origin| origin.as_str().to_owned());
+        let own_origins = login_pages.chain(other_sites).collect();
+        let open_id = open_id.map(|settings| OpenId::new(settings, &key, store.clone())).transpose()?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
         let plugins =
@@ -220,13 +245,17 @@ impl Server {
             plugins,
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),
-            native,
+            logins: Logins::new(native, users),
+            open_id,
+            trusted_proxies,
+            own_origins,
             guide,
             open_shells,
             observed,
         };
         let routes = http::router(api, config.server.limits.body_bytes).merge(socket::contract::routes());
         let app = edge.around_routes(routes).layer(socket).layer(from_fn_with_state(transports, transport::watch));
+        let app = app.layer(map_request(note_peer));
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
         let app = if login_is_known { app.layer(from_fn(http::local::only)) } else { app };
         let app = edge.around_all(app);
@@ -311,6 +340,15 @@ async fn listen_on(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Star
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Tells the REST API, which knows nothing of connections, from which address a request came.
+async fn note_peer(mut request: Request) -> Request {
+    let connection = request.extensions().get::<ConnectInfo<Connection>>();
+    if let Some(peer) = connection.and_then(|ConnectInfo(connection)| connection.peer()) {
+        request.extensions_mut().insert(Peer(peer.ip()));
+    }
+    request
 }
 
 /// Lets this process have as many open files as it may. Each client is one, and services are often started with a soft

@@ -24,6 +24,7 @@ mod import;
 mod interop;
 mod isolation;
 mod languages;
+mod login;
 mod node_logs;
 mod observability;
 mod plugins;

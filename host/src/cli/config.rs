@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{doctor, print_line};
-use crate::config::{Config, Effective, Finding, Origin, Reading, environment_findings, native_login};
+use crate::config::{Config, Effective, Finding, Origin, Reading, environment_findings};
 use crate::store::Store;
 
 #[derive(Debug, Subcommand)]
@@ -93,7 +93,7 @@ async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<F
     let config_dir = parent.unwrap_or(Path::new("."));
     let folders = config.folders(arguments.data.as_deref(), config_dir);
     let listen = config.server.address();
-    let login = listen.as_ref().ok().map(|at| native_login(&config.auth, *at, |name| std::env::var(name).ok()));
+    let login = listen.as_ref().ok().map(|at| doctor::logins(config, config_dir, &folders.data, *at));
     let plugins = doctor::plugins(config, config_dir, &folders.data).await;
     let (notices, probed) =
         match config.database.choose(&folders.data, config_dir, |name| std::env::var(name).ok()).await {
@@ -106,7 +106,7 @@ async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<F
     let results = [
         ("database", probed),
         ("server", listen.map_err(|error| error.to_string()).and_then(doctor::address).map(drop)),
-        ("auth", login.map_or(Ok(()), |login| login.map(drop).map_err(|error| error.to_string()))),
+        ("auth", login.map_or(Ok(()), |login| login.map(drop))),
         ("fileSystem.storage", doctor::data(&folders.data).map(drop)),
         ("fileSystem.run", doctor::writable(&folders.run).map(drop)),
         ("plugins", plugins.map(drop)),

@@ -20,7 +20,6 @@ mod elsewhere;
 mod environment;
 mod finding;
 mod keys;
-mod login;
 mod places;
 mod reading;
 mod sections;
@@ -36,13 +35,13 @@ use serde_json::Value;
 pub use self::effective::{Effective, Origin};
 pub use self::environment::{ENV_FILE, environment_findings};
 pub use self::finding::Finding;
-pub use self::login::{Login, native_login};
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    AuthConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider,
-    ServerConfig, ShellConfig,
+    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
+    ShellConfig,
 };
+pub use crate::auth::AuthConfig;
 use crate::edge::config::UiConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
@@ -84,9 +83,18 @@ pub enum ConfigError {
     /// Somebody could log in from elsewhere with the default password.
     #[error(
         "listening on {0}, which is reachable from other machines, needs a login of its own: set {ENV_USERNAME} and \
-         {ENV_PASSWORD}, or set auth.enableNative to false"
+         {ENV_PASSWORD}, add users (antimony-host user add NAME), let people log in by OpenID Connect (auth.enableOpenId), or \
+         set auth.enableNative to false"
     )]
     OpenToAll(SocketAddr),
+    /// Something about how people log in is wrong.
+    #[error("auth.{key}: {problem}")]
+    Auth {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Half of the login is configured.
     #[error("{set} is set, but {missing} is not: set both, or neither")]
     HalfLogin {
@@ -210,13 +218,5 @@ impl Config {
     /// mean nothing here are in it as `deprecated`, with what there is instead.
     pub fn schema() -> Value {
         keys::schema(&schemars::schema_for!(Self).to_value())
-    }
-
-    /// Keys that are set although nothing uses them yet.
-    fn unused(&self) -> Vec<String> {
-        let sections = [("auth", self.auth.unused())];
-        let dotted =
-            |(section, keys): (&str, Vec<&str>)| keys.into_iter().map(|key| format!("{section}.{key}")).collect();
-        sections.into_iter().flat_map::<Vec<String>, _>(dotted).collect()
     }
 }

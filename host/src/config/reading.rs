@@ -97,10 +97,6 @@ impl Reading {
         {
             self.config = config;
             self.settle_runtime(&keys);
-            let unused = self.config.unused();
-            let findings = unused.into_iter().map(|key| Finding::new(self.place(&key), key, "nothing uses it yet"));
-            let findings: Vec<Finding> = findings.collect();
-            self.warnings.extend(findings);
         }
         self.said = Value::Object(keys);
     }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::edge::config::{CorsConfig, HeadersConfig, LimitsConfig, TlsConfig};
 use crate::history::Retention;
+use crate::http::client_address::TrustedProxies;
 use crate::labs::LOG_RETENTION;
 use crate::runtime::choose::RuntimeChoice;
 use crate::shells::{Commands, LoginCommands, ShellOptions};
@@ -23,9 +24,6 @@ pub const MAX_SHELL_TIMEOUT: u64 = 30 * 24 * 3600;
 pub const DEFAULT_DATA: &str = "antimony-data";
 /// What this server keeps in folders that are another Antimony server's as well is in a folder of this name there.
 const OWN_FOLDER: &str = "antimony-host";
-
-/// What a key that nothing uses yet is set to: anything.
-type Unused = Option<serde::de::IgnoredAny>;
 
 /// `general:` of the first Antimony servers, which is `deployment:` in later ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -126,6 +124,9 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on; 0: any free one.
     pub port: u16,
+    /// Addresses and networks of proxies that are believed about whose requests they pass on (`X-Forwarded-For`). Those on
+    /// this machine unless it is set.
+    pub trusted_proxies: TrustedProxies,
     /// TLS by a certificate of this server's own. Without it, a proxy in front has to speak TLS, if anybody.
     pub tls: Option<TlsConfig>,
     /// Pages of other sites that may use this server.
@@ -141,6 +142,7 @@ impl Default for ServerConfig {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 3000,
+            trusted_proxies: TrustedProxies::default(),
             tls: None,
             cors: CorsConfig::default(),
             headers: HeadersConfig::default(),
@@ -161,55 +163,6 @@ impl ServerConfig {
         let found: Vec<_> = (name, self.port).to_socket_addrs().map_err(|error| fail(error.to_string()))?.collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
         first.copied().ok_or_else(|| fail("it has no address".to_owned()))
-    }
-}
-
-/// `auth:`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct AuthConfig {
-    /// Whether one may log in with user name and password.
-    pub enable_native: bool,
-    #[schemars(with = "serde_json::Value")]
-    enable_open_id: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_issuer: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_client_id: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_client_secret: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_redirect_host: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_admin_groups: Unused,
-}
-
-impl AuthConfig {
-    /// The keys that are set and that nothing uses yet.
-    pub(super) fn unused(&self) -> Vec<&'static str> {
-        let keys = [
-            (&self.enable_open_id, "enableOpenId"),
-            (&self.open_id_issuer, "openIdIssuer"),
-            (&self.open_id_client_id, "openIdClientId"),
-            (&self.open_id_client_secret, "openIdClientSecret"),
-            (&self.open_id_redirect_host, "openIdRedirectHost"),
-            (&self.open_id_admin_groups, "openIdAdminGroups"),
-        ];
-        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
-    }
-}
-
-impl Default for AuthConfig {
-    fn default() -> Self {
-        Self {
-            enable_native: true,
-            enable_open_id: None,
-            open_id_issuer: None,
-            open_id_client_id: None,
-            open_id_client_secret: None,
-            open_id_redirect_host: None,
-            open_id_admin_groups: None,
-        }
     }
 }
 

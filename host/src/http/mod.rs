@@ -8,7 +8,9 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+pub mod client_address;
 mod collections;
+mod cookies;
 mod error;
 mod exposition;
 mod extract;
@@ -20,8 +22,10 @@ pub(crate) mod lab_json;
 mod labs;
 pub mod local;
 mod metrics;
+mod openid;
 mod plugins;
 pub(crate) mod refusals;
+mod same_site;
 mod time;
 mod topologies;
 mod users;
@@ -39,8 +43,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
 
+use self::client_address::TrustedProxies;
 use self::error::ApiError;
-use crate::auth::{Authenticator, NativeLogin};
+use crate::auth::{Authenticator, Logins, OpenId};
 use crate::edge::EdgeFigures;
 use crate::guide::Guide;
 use crate::labs::Labs;
@@ -68,8 +73,14 @@ pub struct Api {
     pub reloader: Reloader,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
-    /// The native login.
-    pub native: NativeLogin,
+    /// Logins by user name and password.
+    pub logins: Logins,
+    /// Logins by OpenID Connect, if there are any.
+    pub open_id: Option<OpenId>,
+    /// Who is believed about where a request came from.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Origins whose pages may change things, besides the one that a request is sent to: where browsers reach this server.
+    pub own_origins: Arc<[String]>,
     /// What helps people write topologies.
     pub guide: Guide,
     /// Says how many shells a user has open.
@@ -105,6 +116,8 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .route("/plugins", get(plugins::list))
         .route("/users/login/config", get(users::login_config))
         .route("/users/login/native", post(users::log_in))
+        .route("/users/login/openid", get(openid::log_in))
+        .route("/users/login/success", get(openid::success))
         .route("/users/login/refresh", get(users::refresh))
         .route("/users/logout", post(users::log_out))
         .route("/collections", get(collections::list).post(collections::create))
@@ -123,8 +136,9 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .nest("/api", routes)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(api)
+        .with_state(api.clone())
         .layer(from_fn(to_the_end))
+        .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
         .layer(TraceLayer::new_for_http().make_span_with(span))
 }

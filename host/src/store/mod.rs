@@ -18,6 +18,7 @@ mod labs;
 mod migrations;
 mod owner;
 mod postgres;
+mod sessions;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -325,3 +325,19 @@ pub(super) async fn a_thousand_labs_are_added_and_listed_in_the_time_that_a_page
     eprintln!("1000 labs at once {together:?}, one lab {one:?}, a list of {listed} {list:?}");
     assert!(list < Duration::from_secs(10), "{list:?}");
 }
+
+pub(super) async fn a_session_is_kept_until_it_expires_or_is_deleted(bench: &Bench) {
+    let store = bench.open().await;
+    let later = Timestamp::now() + Duration::from_secs(600);
+    store.insert_session("a", "sealed", later).await.expect("kept");
+    store.insert_session("b", "sealed", Timestamp::now()).await.expect("kept");
+    assert_eq!(store.session("a").await.expect("asked").as_deref(), Some("sealed"));
+    for id in ["b", "c"] {
+        assert_eq!(store.session(id).await.expect("asked"), None, "{id}");
+    }
+    store.update_session("a", "anew").await.expect("updated");
+    assert_eq!(store.session("a").await.expect("asked").as_deref(), Some("anew"));
+    store.delete_session("a").await.expect("deleted");
+    store.update_session("a", "again").await.expect("nothing happens");
+    assert_eq!(store.session("a").await.expect("asked"), None);
+}

@@ -163,6 +163,7 @@ macro_rules! on_both_databases {
 }
 
 on_both_databases!(
+    a_session_is_kept_until_it_expires_or_is_deleted,
     everything_survives_a_reopen,
     names_are_unique_where_they_have_to_be,
     what_is_in_use_is_not_deleted,
