@@ -76,6 +76,8 @@ enum Command {
     },
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
+    /// Print the description of the REST API for clients, an OpenAPI document
+    Openapi,
     /// Work with the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -146,6 +148,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
+            Ok(())
+        }
+        Command::Openapi => {
+            print_line(&crate::http::openapi::DOCUMENT);
             Ok(())
         }
         Command::Config(ConfigCommand::Schema) => {

@@ -6,8 +6,8 @@
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
+use super::openapi::FailureJson;
 use crate::auth::TokenError;
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
@@ -152,12 +152,6 @@ impl ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct ErrorJson {
-    code: u16,
-    message: String,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.codes();
@@ -167,7 +161,7 @@ impl IntoResponse for ApiError {
             tracing::debug!(error = %self, status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(ErrorJson { code, message: self.message() })).into_response()
+        (status, axum::Json(FailureJson { code, message: self.message() })).into_response()
     }
 }
 

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum_extra::extract::CookieJar;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::{Api, users};
@@ -52,6 +53,8 @@ fn bearer(parts: &Parts) -> Option<&str> {
 }
 
 /// The id in the path.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct Id(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {

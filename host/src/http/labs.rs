@@ -6,11 +6,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
+use super::openapi::{Fails, InUse, Name, NotFound, Nothing, Refused};
 use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
@@ -19,22 +21,36 @@ use crate::plugins::decision::Action;
 /// How many labs match, of which the answer is a page.
 const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
 
-#[derive(Deserialize)]
+/// A lab to be created.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NewLab)]
 pub(super) struct NewLabJson {
+    #[schema(value_type = Name)]
     name: String,
+    /// When it is deployed. One in the past is deployed by a command alone.
+    #[schema(value_type = String, format = DateTime)]
     start_time: Timestamp,
+    /// When it is destroyed: after the start, and not past. Null or missing: never by itself.
+    #[schema(value_type = Option<String>, format = DateTime)]
     end_time: Option<Timestamp>,
     topology_id: String,
 }
 
-/// A field that is missing or null stays as it is; `indefinite` takes the end away.
-#[derive(Deserialize)]
+/// What is to change about a lab. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LabPatch)]
 pub(super) struct LabPatchJson {
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
+    /// When it is deployed.
+    #[schema(value_type = Option<String>, format = DateTime)]
     start_time: Option<Timestamp>,
+    /// When it is destroyed: after the start, and not past.
+    #[schema(value_type = Option<String>, format = DateTime)]
     end_time: Option<Timestamp>,
+    /// True takes the end away, whatever `endTime` says.
     indefinite: Option<bool>,
     topology_id: Option<String>,
 }
@@ -55,7 +71,17 @@ impl From<LabPatchJson> for LabPatch {
     }
 }
 
-/// `GET /labs`: those that the caller may see and wants to.
+/// Labs
+///
+/// Those that the caller may see and that match all of the query, in pages if wanted.
+#[utoipa::path(
+    get, path = "/labs", operation_id = "listLabs", tag = "labs", params(LabFilter),
+    responses(
+        (status = 200, description = "The labs.", body = Payload<Vec<LabJson>>, headers(
+            ("x-total-count" = u64, description = "How many labs match, of which these are a page."),
+        )),
+    ),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -73,13 +99,26 @@ pub(super) async fn list(
     Ok(([(TOTAL, total)], Payload { payload }))
 }
 
-/// `GET /labs/{id}`
+/// A lab
+#[utoipa::path(
+    get, path = "/labs/{id}", operation_id = "showLab", tag = "labs", params(Id),
+    responses((status = 200, description = "The lab.", body = Payload<LabJson>)),
+)]
 pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<LabJson> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
     answer(LabJson::from(&*lab))
 }
 
-/// `POST /labs`: the payload is the new id.
+/// Create a lab
+///
+/// By default those may who belong to the collection of its topology, if that is `publicDeploy`.
+#[utoipa::path(
+    post, path = "/labs", operation_id = "createLab", tag = "labs",
+    responses(
+        (status = 200, description = "The id of the new lab.", body = Payload<String>),
+        Fails<(Refused, NotFound)>,
+    ),
+)]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
     let new = NewLab {
         name: new.name,
@@ -95,7 +134,16 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     answer(api.labs.create(new, &draft).await?.lab.id.clone())
 }
 
-/// `PATCH /labs/{id}`
+/// Change a lab
+///
+/// It must not run.
+#[utoipa::path(
+    patch, path = "/labs/{id}", operation_id = "updateLab", tag = "labs", params(Id),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -115,7 +163,16 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /labs/{id}`
+/// Delete a lab
+///
+/// It must not run.
+#[utoipa::path(
+    delete, path = "/labs/{id}", operation_id = "deleteLab", tag = "labs", params(Id),
+    responses(
+        (status = 200, description = "It is deleted.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
     api.authorize(&caller, Action::DeleteLab(&lab)).await?;

@@ -3,7 +3,7 @@
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
 //! put to the policy as it is. `error` is the one place where an error becomes a status and a code, `extract` says who
-//! calls and reads bodies, `access` asks the policy. `health`, `metrics` and `plugins` are for operators.
+//! calls and reads bodies, `access` asks the policy, `openapi` describes all of it to clients. `health`, `metrics` and `plugins` are for operators.
 //!
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
@@ -18,6 +18,7 @@ pub(crate) mod lab_json;
 mod labs;
 pub mod local;
 mod metrics;
+pub mod openapi;
 mod plugins;
 mod topologies;
 mod users;
@@ -30,10 +31,12 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
 use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
@@ -81,25 +84,32 @@ pub struct Observed {
     pub runtime: Arc<dyn RuntimeDriver>,
 }
 
-/// All routes.
+/// All routes of the API, each with its place in the OpenAPI document: path and method are those of the handler's
+/// `#[utoipa::path]`.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::preamble())
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::reload))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(users::login_config))
+        .routes(routes!(users::log_in))
+        .routes(routes!(users::refresh))
+        .routes(routes!(users::log_out))
+        .routes(routes!(collections::list, collections::create))
+        .routes(routes!(collections::update, collections::delete))
+        .routes(routes!(topologies::list, topologies::create))
+        .routes(routes!(topologies::update, topologies::delete))
+        .routes(routes!(labs::list, labs::create))
+        .routes(routes!(labs::show, labs::update, labs::delete))
+}
+
+/// The routes, and everything around them.
 pub fn router(api: Api) -> Router {
-    let routes = Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .route("/plugins", get(plugins::list))
-        .route("/users/login/config", get(users::login_config))
-        .route("/users/login/native", post(users::log_in))
-        .route("/users/login/refresh", get(users::refresh))
-        .route("/users/logout", post(users::log_out))
-        .route("/collections", get(collections::list).post(collections::create))
-        .route("/collections/{id}", patch(collections::update).delete(collections::delete))
-        .route("/topologies", get(topologies::list).post(topologies::create))
-        .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
-        .route("/plugins/reload", post(plugins::reload))
-        .route("/plugins/rollback", post(plugins::rollback))
-        .route("/labs", get(labs::list).post(labs::create))
-        .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
+    let routes = Router::from(routes());
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)
@@ -110,6 +120,7 @@ pub fn router(api: Api) -> Router {
         .layer(map_response(uncached))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TraceLayer::new_for_http())
+        .merge(openapi::page::routes())
 }
 
 /// Runs a request in a task of its own, which goes on when the client hangs up: nothing is left half done.
@@ -125,7 +136,7 @@ async fn to_the_end(request: Request, next: Next) -> Response {
 }
 
 /// A successful answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Payload<T> {
     payload: T,
 }
@@ -148,10 +159,12 @@ fn whole_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// Somebody as clients see them.
-#[derive(Debug, Clone, Serialize)]
+/// Somebody.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = User)]
 struct UserJson {
     id: String,
+    /// As people know them.
     name: String,
 }
 

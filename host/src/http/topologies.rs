@@ -4,23 +4,31 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
-use super::{Answer, Api, UserJson, answer, collections};
+use super::openapi::{Definition, Fails, InUse, NotFound, Nothing, Refused, TopologyNameTaken};
+use super::{Answer, Api, Payload, UserJson, answer, collections};
 use crate::labs::model::{Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
 
-#[derive(Serialize)]
+/// A topology.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Topology)]
 pub(super) struct TopologyJson {
     id: String,
     collection_id: String,
+    /// As it was given, in YAML.
     definition: String,
+    /// Where the definition came from; empty: from nowhere in particular.
     sync_url: String,
     creator: UserJson,
+    #[schema(value_type = Vec<Object>)]
     bind_files: [(); 0],
+    /// Whether the last attempt to deploy a lab of it failed.
     last_deploy_failed: bool,
 }
 
@@ -38,19 +46,31 @@ impl From<&StoredTopology> for TopologyJson {
     }
 }
 
-#[derive(Deserialize)]
+/// A topology to be created.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewTopology {
     collection_id: String,
+    /// Containerlab's format, in YAML. The name in it is the topology's, and unique in the collection.
+    #[schema(
+        example = "name: pair\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n  links:\n    - endpoints: [\"r1:eth1\", \"r2:eth1\"]\n"
+    )]
     definition: String,
+    /// Where the definition came from; empty or missing: from nowhere in particular.
+    #[schema(max_length = 2000)]
     sync_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What is to change about a topology. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TopologyPatch {
+    /// The collection to move it to.
     collection_id: Option<String>,
+    /// Containerlab's format, in YAML. The name in it is the topology's, and unique in the collection.
     definition: Option<String>,
+    /// Empty: from nowhere in particular.
+    #[schema(max_length = 2000)]
     sync_url: Option<String>,
 }
 
@@ -78,7 +98,13 @@ impl Full {
     }
 }
 
-/// `GET /topologies`: those that the caller may see.
+/// All topologies
+///
+/// Those that the caller may see.
+#[utoipa::path(
+    get, path = "/topologies", operation_id = "listTopologies", tag = "topologies",
+    responses((status = 200, description = "The topologies.", body = Payload<Vec<TopologyJson>>)),
+)]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<TopologyJson>> {
     let collections = api.store.collections().await?;
     let collections: HashMap<_, _> = collections.into_iter().map(|known| (known.id.clone(), known)).collect();
@@ -94,7 +120,16 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<T
     answer(seen)
 }
 
-/// `POST /topologies`: the payload is the new id.
+/// Create a topology
+///
+/// By default those may who belong to its collection, if that is `publicWrite`.
+#[utoipa::path(
+    post, path = "/topologies", operation_id = "createTopology", tag = "topologies",
+    responses(
+        (status = 200, description = "The id of the new topology.", body = Payload<String>),
+        Fails<(Definition, TopologyNameTaken, Refused, NotFound)>,
+    ),
+)]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewTopology>) -> Answer<TopologyId> {
     let definition = Topology::parse(&new.definition)?;
     let collection = collections::visible(&api, &caller, &new.collection_id.as_str().into()).await?;
@@ -114,7 +149,16 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     answer(full.stored.id)
 }
 
-/// `PATCH /topologies/{id}`
+/// Change a topology
+///
+/// Labs of it that run stay as they are until they are deployed anew.
+#[utoipa::path(
+    patch, path = "/topologies/{id}", operation_id = "updateTopology", tag = "topologies", params(Id),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(Definition, TopologyNameTaken, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -145,7 +189,16 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /topologies/{id}`
+/// Delete a topology
+///
+/// It must have no labs.
+#[utoipa::path(
+    delete, path = "/topologies/{id}", operation_id = "deleteTopology", tag = "topologies", params(Id),
+    responses(
+        (status = 200, description = "It is deleted.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
     let full = visible(&api, &caller, &id.as_str().into()).await?;
     api.authorize(&caller, Action::DeleteTopology(full.view())).await?;

@@ -5,9 +5,11 @@ use axum::http::HeaderMap;
 use axum_extra::extract::CookieJar;
 use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::Json;
+use super::openapi::{Credentials as WrongCredentials, Fails, LogIn, NoNativeLogin, Nothing};
 use super::{Answer, Api, Payload};
 use crate::auth::REFRESH_LIFETIME;
 use crate::labs::model::User;
@@ -19,38 +21,59 @@ pub(super) const REFRESH_COOKIE: &str = "authToken";
 /// Cookie that says that the login was by OpenID Connect.
 const OIDC_COOKIE: &str = "authOidc";
 
-#[derive(Serialize)]
+/// The ways to log in.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LoginConfig)]
 pub(super) struct LoginConfigJson {
     open_id: OpenIdJson,
     native: NativeJson,
 }
 
-#[derive(Serialize)]
+/// The login by OpenID Connect.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenIdLogin)]
 struct OpenIdJson {
     enabled: bool,
 }
 
-#[derive(Serialize)]
+/// The login by name and password.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NativeLogin)]
 struct NativeJson {
     enabled: bool,
+    /// Whether an empty name and password will do.
     allow_empty: bool,
 }
 
-/// `GET /users/login/config`: how one can log in. For everybody.
+/// How one can log in
+#[utoipa::path(
+    get, path = "/users/login/config", operation_id = "loginConfig", tag = "users", security(()),
+    responses((status = 200, description = "The ways to log in.", body = Payload<LoginConfigJson>)),
+)]
 pub(super) async fn login_config(State(api): State<Api>) -> Answer<LoginConfigJson> {
     let native = NativeJson { enabled: api.native.is_enabled(), allow_empty: api.native.allows_empty() };
     super::answer(LoginConfigJson { open_id: OpenIdJson { enabled: false }, native })
 }
 
-#[derive(Deserialize)]
+/// Name and password.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Credentials {
     username: String,
     password: String,
 }
 
-/// `POST /users/login/native`: checks name and password, and sets both cookies.
+/// Log in by name and password
+///
+/// Sets the cookies `accessToken` and `authToken`.
+#[utoipa::path(
+    post, path = "/users/login/native", operation_id = "logIn", tag = "users", security(()),
+    responses(
+        (status = 200, description = "You are logged in: both cookies are set.", body = Payload<Nothing>),
+        Fails<(WrongCredentials, NoNativeLogin)>,
+    ),
+)]
 pub(super) async fn log_in(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -69,7 +92,16 @@ pub(super) async fn log_in(
     Ok((cookies, Payload { payload: () }))
 }
 
-/// `GET /users/login/refresh`: another access token for the refresh token in the cookie.
+/// Get another access token
+///
+/// For the refresh token in the cookie `authToken`. Sets the cookie `accessToken` as well.
+#[utoipa::path(
+    get, path = "/users/login/refresh", operation_id = "refresh", tag = "users", security(("refreshToken" = [])),
+    responses(
+        (status = 200, description = "The access token.", body = Payload<String>),
+        Fails<(LogIn,)>,
+    ),
+)]
 pub(super) async fn refresh(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -85,7 +117,13 @@ pub(super) async fn refresh(
     Ok((cookies, Payload { payload: access }))
 }
 
-/// `POST /users/logout`: clears all cookies.
+/// Log out
+///
+/// Clears all cookies of the server. Tokens that somebody has kept stay valid until they expire.
+#[utoipa::path(
+    post, path = "/users/logout", operation_id = "logOut", tag = "users", security(()),
+    responses((status = 200, description = "The cookies are cleared.", body = Payload<Nothing>)),
+)]
 pub(super) async fn log_out(headers: HeaderMap, mut cookies: CookieJar) -> (CookieJar, Payload<()>) {
     let secure = is_secure(&headers);
     for name in [REFRESH_COOKIE, ACCESS_COOKIE, OIDC_COOKIE] {
