@@ -61,9 +61,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // The one thing that can be wrong with it is that it isn't text, and no id is like that.
-        let nowhere = |_| ApiError::NoRoute(parts.uri.path().to_owned());
-        Path::from_request_parts(&mut parts.clone(), state).await.map(|Path(id)| Self(id)).map_err(nowhere)
+        let nowhere = || ApiError::NoRoute(parts.uri.path().to_owned());
+        // Nothing can be wrong with it but that it isn't text, or text that no database can have; and no id is like that.
+        let Ok(Path(id)) = Path::<String>::from_request_parts(&mut parts.clone(), state).await else {
+            return Err(nowhere());
+        };
+        if id.contains('\0') { Err(nowhere()) } else { Ok(Self(id)) }
     }
 }
 
@@ -108,6 +111,9 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if !body.trim_ascii().starts_with(b"{") {
         return Err(ApiError::Invalid("the body should be a JSON object".to_owned()));
     }
+    if has_nul(body) {
+        return Err(ApiError::Invalid("the character NUL (\\u0000) is not allowed in any text".to_owned()));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -118,18 +124,33 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// A name that somebody gives something: not empty, not too long, without control characters.
+/// Whether a text in this JSON has the character NUL, which PostgreSQL can't store. It can be there in one form only: JSON
+/// has no control characters as they are, and backslashes in texts alone.
+fn has_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        rest = &rest[at + 1..];
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // Whatever follows a backslash begins no other escape.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// A name that somebody gives something: not blank, not too long, without control characters, as `openapi::Name` says it.
+/// Answers it without the white space around it.
 pub(super) fn checked_name(name: &str) -> Result<String, ApiError> {
     const LIMIT: usize = 100;
-    let name = name.trim();
-    let problem = if name.is_empty() {
+    let problem = if name.trim().is_empty() {
         "it must not be empty".to_owned()
     } else if name.chars().count() > LIMIT {
         format!("at most {LIMIT} characters are allowed")
     } else if name.chars().any(char::is_control) {
         "control characters are not allowed".to_owned()
     } else {
-        return Ok(name.to_owned());
+        return Ok(name.trim().to_owned());
     };
     Err(ApiError::Invalid(format!("name: {problem}")))
 }
@@ -169,6 +190,18 @@ mod tests {
         assert!(read::<Body>("[".repeat(100_000).as_bytes()).is_err());
         assert!(read::<serde_json::Value>("[".repeat(100_000).as_bytes()).is_err());
         assert!(read::<Body>(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn no_text_of_a_body_has_the_character_nul() {
+        for body in [r#"{"a": "\u0000"}"#, r#"{"a": [{"b": "x\\\u0000y"}]}"#, r#"{"a\u0000": 1}"#] {
+            let refused = read::<serde_json::Value>(body.as_bytes()).expect_err("refused").to_string();
+            assert!(refused.contains("NUL"), "{body}: {refused}");
+        }
+        for body in [r#"{"a": "\\u0000"}"#, r#"{"a": "\u0001\n"}"#, r#"{"a": "u0000"}"#] {
+            assert!(read::<serde_json::Value>(body.as_bytes()).is_ok(), "{body}");
+        }
+        assert!(read::<serde_json::Value>(b"{\"a\": \"\0\"}").is_err(), "control characters have to be escaped");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
+use super::openapi::{count_in_query, states_in_query, time_in_query};
 use crate::labs::model::LabSnapshot;
 
 /// What the query says.
@@ -11,23 +12,23 @@ use crate::labs::model::LabSnapshot;
 #[into_params(parameter_in = Query)]
 pub(super) struct LabFilter {
     /// At most so many labs; missing, empty or 0: all.
-    #[param(required = false)]
+    #[param(schema_with = count_in_query, required = false)]
     limit: Option<usize>,
     /// Passes over so many of the labs that match.
-    #[param(required = false)]
+    #[param(schema_with = count_in_query, required = false)]
     offset: usize,
     /// A part of the name of the lab, its topology or its collection, in upper or lower case.
     #[param(rename = "searchQuery", required = false)]
     search: String,
     /// Labs that start then or later.
-    #[param(rename = "startDate", value_type = Option<String>, format = DateTime, required = false)]
+    #[param(rename = "startDate", schema_with = time_in_query, required = false)]
     starts_from: Option<Timestamp>,
     /// Labs that end then or before.
-    #[param(rename = "endDate", value_type = Option<String>, format = DateTime, required = false)]
+    #[param(rename = "endDate", schema_with = time_in_query, required = false)]
     ends_by: Option<Timestamp>,
     /// States of labs: -2 scheduled, -1 inactive, 0 deploying, 1 running, 2 stopping, 3 failed. `stateFilter`, with
     /// commas between the numbers, does the same.
-    #[param(rename = "stateFilter[]", required = false)]
+    #[param(rename = "stateFilter[]", schema_with = states_in_query, required = false)]
     states: Vec<i32>,
     /// Ids of collections. `collectionFilter`, with commas between the ids, does the same.
     #[param(rename = "collectionFilter[]", required = false)]

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::openapi::Time;
 use super::{UserJson, whole_milliseconds};
 use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
 
@@ -16,10 +17,10 @@ use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
 pub(super) struct LabJson {
     id: String,
     name: String,
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Time)]
     start_time: Timestamp,
     /// Null: it is never destroyed by itself.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
+    #[schema(value_type = Option<Time>, required)]
     end_time: Option<Timestamp>,
     topology_id: String,
     /// The collection of its topology.
@@ -43,12 +44,12 @@ pub(super) struct LabJson {
 struct InstanceJson {
     /// The name of the topology, and when it was deployed.
     name: String,
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Time)]
     deployed: Timestamp,
     /// 0: deploying, 1: running, 2: stopping, 3: failed.
     #[schema(minimum = 0, maximum = 3)]
     state: i32,
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Time)]
     latest_state_change: Timestamp,
     nodes: Vec<NodeJson>,
     /// Whether the server found it running when it was started.

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::extract::{Caller, Id, Json};
+use super::extract::{Caller, Id, Json, checked_name};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::openapi::{Fails, InUse, Name, NotFound, Nothing, Refused};
+use super::openapi::{Fails, InUse, Name, NotFound, Nothing, Refused, Time};
 use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
@@ -29,10 +29,10 @@ pub(super) struct NewLabJson {
     #[schema(value_type = Name)]
     name: String,
     /// When it is deployed. One in the past is deployed by a command alone.
-    #[schema(value_type = String, format = DateTime)]
+    #[schema(value_type = Time)]
     start_time: Timestamp,
     /// When it is destroyed: after the start, and not past. Null or missing: never by itself.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
     topology_id: String,
 }
@@ -45,29 +45,31 @@ pub(super) struct LabPatchJson {
     #[schema(value_type = Option<Name>)]
     name: Option<String>,
     /// When it is deployed.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Time>)]
     start_time: Option<Timestamp>,
     /// When it is destroyed: after the start, and not past.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
     /// True takes the end away, whatever `endTime` says.
     indefinite: Option<bool>,
     topology_id: Option<String>,
 }
 
-impl From<LabPatchJson> for LabPatch {
-    fn from(patch: LabPatchJson) -> Self {
+impl TryFrom<LabPatchJson> for LabPatch {
+    type Error = ApiError;
+
+    fn try_from(patch: LabPatchJson) -> Result<Self, ApiError> {
         let end_time = if patch.indefinite == Some(true) {
             Some(None)
         } else {
             patch.end_time.map(|end| Some(whole_milliseconds(end)))
         };
-        Self {
-            name: patch.name,
+        Ok(Self {
+            name: patch.name.as_deref().map(checked_name).transpose()?,
             start_time: patch.start_time.map(whole_milliseconds),
             end_time,
             topology_id: patch.topology_id.map(Into::into),
-        }
+        })
     }
 }
 
@@ -121,7 +123,7 @@ pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> 
 )]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
     let new = NewLab {
-        name: new.name,
+        name: checked_name(&new.name)?,
         start_time: whole_milliseconds(new.start_time),
         end_time: new.end_time.map(whole_milliseconds),
         topology_id: new.topology_id.into(),
@@ -151,7 +153,7 @@ pub(super) async fn update(
     Json(patch): Json<LabPatchJson>,
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
-    let patch = LabPatch::from(patch);
+    let patch = LabPatch::try_from(patch)?;
     if let Some(topology) = &patch.topology_id
         && *topology != before.lab.topology_id
     {
@@ -195,7 +197,7 @@ mod tests {
     use super::*;
 
     fn patch(body: &str) -> LabPatch {
-        super::super::extract::read::<LabPatchJson>(body.as_bytes()).expect("valid").into()
+        super::super::extract::read::<LabPatchJson>(body.as_bytes()).expect("valid").try_into().expect("valid")
     }
 
     #[test]

@@ -131,6 +131,7 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<T
     ),
 )]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewTopology>) -> Answer<TopologyId> {
+    let sync_url = sync_url(new.sync_url)?;
     let definition = Topology::parse(&new.definition)?;
     let collection = collections::visible(&api, &caller, &new.collection_id.as_str().into()).await?;
     let stored = StoredTopology {
@@ -138,7 +139,7 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
         name: definition.name.clone(),
         collection_id: collection.id.clone(),
         definition: new.definition,
-        sync_url: sync_url(new.sync_url)?,
+        sync_url,
         last_deploy_failed: false,
         creator: caller.user.clone(),
     };
@@ -151,12 +152,13 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
 
 /// Change a topology
 ///
-/// Labs of it that run stay as they are until they are deployed anew.
+/// Labs of it that run stay as they are until they are deployed anew. One that has labs can't be moved to another
+/// collection.
 #[utoipa::path(
     patch, path = "/topologies/{id}", operation_id = "updateTopology", tag = "topologies", params(Id),
     responses(
         (status = 200, description = "It is changed.", body = Payload<Nothing>),
-        Fails<(Definition, TopologyNameTaken, Refused)>,
+        Fails<(Definition, TopologyNameTaken, InUse, Refused)>,
     ),
 )]
 pub(super) async fn update(
@@ -166,6 +168,10 @@ pub(super) async fn update(
     Json(patch): Json<TopologyPatch>,
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
+    let sync_url = match patch.sync_url {
+        Some(url) => sync_url(Some(url))?,
+        None => before.stored.sync_url.clone(),
+    };
     let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
     let definition = Topology::parse(&text)?;
     let collection = match patch.collection_id.map(CollectionId::from) {
@@ -176,10 +182,7 @@ pub(super) async fn update(
         name: definition.name.clone(),
         collection_id: collection.id.clone(),
         definition: text,
-        sync_url: match patch.sync_url {
-            Some(url) => sync_url(Some(url))?,
-            None => before.stored.sync_url.clone(),
-        },
+        sync_url,
         ..before.stored.clone()
     };
     let after = Full { stored, collection, definition };
@@ -222,7 +225,7 @@ pub(super) async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Resu
 fn sync_url(url: Option<String>) -> Result<Option<String>, ApiError> {
     const LIMIT: usize = 2_000;
     match url {
-        Some(url) if url.len() > LIMIT => {
+        Some(url) if url.chars().count() > LIMIT => {
             Err(ApiError::Invalid(format!("syncUrl: at most {LIMIT} characters are allowed")))
         }
         url => Ok(url.filter(|url| !url.is_empty())),

@@ -7,20 +7,19 @@
 mod envelopes;
 mod failures;
 pub(super) mod page;
+mod values;
 
 use std::sync::LazyLock;
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, Schema, ServerBuilder,
-};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, ServerBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
 pub(super) use self::failures::*;
+pub(super) use self::values::*;
 use super::users;
 
 /// The document, as JSON for people to read as well.
@@ -92,36 +91,6 @@ pub(super) fn preamble() -> OpenApi {
         .security(Some(either))
         .build()
 }
-
-/// The payload of an answer that says nothing but that it worked: null.
-pub(super) enum Nothing {}
-
-impl PartialSchema for Nothing {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new().schema_type(SchemaType::Type(Type::Null)).into()
-    }
-}
-
-impl ToSchema for Nothing {}
-
-/// A name that somebody gives something; see `extract::checked_name`.
-pub(super) enum Name {}
-
-impl PartialSchema for Name {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(SchemaType::Type(Type::String))
-            .description(Some("Not blank, without control characters. White space around it is taken away."))
-            .min_length(Some(1))
-            .max_length(Some(100))
-            .pattern(Some(
-                r"^[^\u0000-\u001f\u007f-\u009f]*[^\u0000-\u0020\u007f-\u009f\s][^\u0000-\u001f\u007f-\u009f]*$",
-            ))
-            .into()
-    }
-}
-
-impl ToSchema for Name {}
 
 /// This document
 ///
