@@ -4,31 +4,30 @@ use jiff::Timestamp;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
-use super::openapi::{count_in_query, states_in_query, time_in_query};
 use crate::labs::model::LabSnapshot;
 
 /// What the query says.
 #[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LabFilter {
-    /// At most so many labs; missing, empty or 0: all.
-    #[param(schema_with = count_in_query, required = false)]
-    limit: Option<usize>,
+    /// At most so many labs; missing or 0: all.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4294967295_u32, required = false)]
+    limit: Option<u32>,
     /// Passes over so many of the labs that match.
-    #[param(schema_with = count_in_query, required = false)]
-    offset: usize,
+    #[param(value_type = i64, minimum = 0, maximum = 4294967295_u32, required = false)]
+    offset: u32,
     /// A part of the name of the lab, its topology or its collection, in upper or lower case.
     #[param(rename = "searchQuery", required = false)]
     search: String,
     /// Labs that start then or later.
-    #[param(rename = "startDate", schema_with = time_in_query, required = false)]
+    #[param(rename = "startDate", value_type = Option<String>, format = DateTime, required = false)]
     starts_from: Option<Timestamp>,
     /// Labs that end then or before.
-    #[param(rename = "endDate", schema_with = time_in_query, required = false)]
+    #[param(rename = "endDate", value_type = Option<String>, format = DateTime, required = false)]
     ends_by: Option<Timestamp>,
     /// States of labs: -2 scheduled, -1 inactive, 0 deploying, 1 running, 2 stopping, 3 failed. `stateFilter`, with
     /// commas between the numbers, does the same.
-    #[param(rename = "stateFilter[]", schema_with = states_in_query, required = false)]
+    #[param(rename = "stateFilter[]", required = false)]
     states: Vec<i32>,
     /// Ids of collections. `collectionFilter`, with commas between the ids, does the same.
     #[param(rename = "collectionFilter[]", required = false)]
@@ -85,7 +84,8 @@ impl LabFilter {
 
     /// The page of all labs that match.
     pub(super) fn page<T>(&self, matching: Vec<T>) -> Vec<T> {
-        matching.into_iter().skip(self.offset).take(self.limit.unwrap_or(usize::MAX)).collect()
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        matching.into_iter().skip(self.offset as usize).take(limit).collect()
     }
 }
 

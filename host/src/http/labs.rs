@@ -75,7 +75,7 @@ impl TryFrom<LabPatchJson> for LabPatch {
 
 /// Labs
 ///
-/// Those that the caller may see and that match all of the query, in pages if wanted.
+/// Those that the caller may see and that match all of the query, in pages if wanted. Empty values are passed over.
 #[utoipa::path(
     get, path = "/labs", operation_id = "listLabs", tag = "labs", params(LabFilter),
     responses(
