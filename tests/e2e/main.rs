@@ -20,6 +20,7 @@ mod isolation;
 mod languages;
 mod node_logs;
 mod observability;
+mod openapi;
 mod plugins;
 mod policy;
 mod policy_examples;

@@ -4,6 +4,7 @@ mod client;
 pub(crate) mod contract;
 mod figures;
 mod raw;
+pub(crate) mod rest;
 mod server;
 mod shell;
 mod system;
