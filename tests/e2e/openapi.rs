@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use antimony_host::client::Exchange;
+use antimony_host::client::{Exchange, http};
 use reqwest::{Client as Http, header};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn the_document_is_printed_and_served_to_anybody() {
     assert_eq!(document["openapi"], "3.1.0");
     let server = Server::start().await;
     for path in ["/openapi.json", "/api/openapi.json"] {
-        let answer = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+        let answer = http().get(format!("{}{path}", server.url)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/json");
         assert_eq!(answer.text().await.unwrap(), printed.trim_end(), "{path}");
@@ -45,7 +45,7 @@ async fn the_page_needs_nothing_but_this_server() {
     let server = Server::start().await;
     for root in ["", "/api"] {
         // Following where `/docs` leads.
-        let page = reqwest::get(format!("{}{root}/docs", server.url)).await.unwrap();
+        let page = http().get(format!("{}{root}/docs", server.url)).send().await.unwrap();
         assert_eq!(page.url().path(), format!("{root}/docs/"));
         let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
         assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
@@ -59,15 +59,15 @@ async fn the_page_needs_nothing_but_this_server() {
         for name in named {
             let file = base.join(name).unwrap();
             assert_eq!(file.origin(), base.origin(), "{name} is elsewhere");
-            let answer = reqwest::get(file).await.unwrap();
+            let answer = http().get(file).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{name}");
             assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
         }
-        let script = reqwest::get(base.join("swagger-initializer.js").unwrap()).await.unwrap().text().await.unwrap();
+        let script = http().get(base.join("swagger-initializer.js").unwrap()).send().await.unwrap().text().await.unwrap();
         assert!(script.contains(r#""url": "../openapi.json""#), "{script}");
-        let document = reqwest::get(base.join("../openapi.json").unwrap()).await.unwrap();
+        let document = http().get(base.join("../openapi.json").unwrap()).send().await.unwrap();
         assert_eq!((document.status().as_u16(), document.url().path()), (200, format!("{root}/openapi.json").as_str()));
-        let missing = reqwest::get(base.join("no-such-file.js").unwrap()).await.unwrap();
+        let missing = http().get(base.join("no-such-file.js").unwrap()).send().await.unwrap();
         assert_eq!(missing.status(), 404);
     }
 }
@@ -82,7 +82,7 @@ async fn every_answer_of_the_document_is_really_given() {
     let config_file = place.data().parent().unwrap().join("config.yml");
     let validator = |entry: &str| format!("plugins:\n  command-validator:\n    - path: builtin:{entry}\n");
     let server = ServerBuilder::at(&place).config(&validator("command-validator")).start().await;
-    let browser = Browser { server: &server, http: Http::new() };
+    let browser = Browser { server: &server, http: http() };
     let admin = server.admin().await;
     let member = server.member("member", &["course"]).await;
 
