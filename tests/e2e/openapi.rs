@@ -63,7 +63,8 @@ async fn the_page_needs_nothing_but_this_server() {
             assert_eq!(answer.status(), 200, "{name}");
             assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
         }
-        let script = http().get(base.join("swagger-initializer.js").unwrap()).send().await.unwrap().text().await.unwrap();
+        let script =
+            http().get(base.join("swagger-initializer.js").unwrap()).send().await.unwrap().text().await.unwrap();
         assert!(script.contains(r#""url": "../openapi.json""#), "{script}");
         let document = http().get(base.join("../openapi.json").unwrap()).send().await.unwrap();
         assert_eq!((document.status().as_u16(), document.url().path()), (200, format!("{root}/openapi.json").as_str()));
