@@ -82,7 +82,8 @@ pub(super) fn preamble() -> OpenApi {
         .security_scheme("accessToken", cookie(users::ACCESS_COOKIE, "An access token, as a login sets it."))
         .security_scheme("refreshToken", cookie(users::REFRESH_COOKIE, "A refresh token, as a login sets it."));
     let either = ["bearer", "accessToken"].map(|scheme| SecurityRequirement::new(scheme, [] as [&str; 0]));
-    let servers = [("/", "This server"), ("/api", "The same, as behind a web client")];
+    // The first is what the page tries, and works behind a proxy that has a web client at the root.
+    let servers = [("/api", "This server"), ("/", "The same")];
     OpenApiBuilder::new()
         .info(info)
         .servers(Some(servers.map(|(url, about)| ServerBuilder::new().url(url).description(Some(about)).build())))

@@ -20,7 +20,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     // Otherwise it would have a validator in the internet look at the document.
     let config = Config::new([DOCUMENT]).validator_url("none");
-    Arc::new(config.deep_linking(true).display_request_duration(true).default_models_expand_depth(0))
+    Arc::new(config.deep_linking(true).display_request_duration(true).default_models_expand_depth(0).use_base_layout())
 });
 
 /// The page and its files, at `/docs/` and `/api/docs/`.
