@@ -390,7 +390,6 @@ impl Config {
             ("auth", self.auth.unused()),
             ("database", self.database.unused()),
             ("fileSystem", self.file_system.unused()),
-            ("containerlab", self.containerlab.unused()),
         ];
         let dotted =
             |(section, keys): (&str, Vec<&str>)| keys.into_iter().map(|key| format!("{section}.{key}")).collect();
@@ -493,8 +492,8 @@ mod tests {
                     schemaFallback: f\n  deviceConfig: d\n";
         for text in [text.to_owned(), text.replace("filesystem", "fileSystem")] {
             let unused = Config::parse(&text).expect("is taken").unused();
-            assert_eq!(unused.len(), 16, "{unused:?}");
-            for key in ["general.provider", "auth.enableOpenId", "fileSystem.run", "containerlab.deviceConfig"] {
+            assert_eq!(unused.len(), 13, "{unused:?}");
+            for key in ["general.provider", "auth.enableOpenId", "fileSystem.run"] {
                 assert!(unused.iter().any(|unused| unused == key), "{key}: {unused:?}");
             }
         }

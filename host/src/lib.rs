@@ -9,6 +9,7 @@
 //! | [`config`] | the configuration file and its defaults | |
 //! | [`auth`] | keys, tokens, identities | |
 //! | [`topology`] | containerlab's topology format | |
+//! | [`guide`] | what helps people write topologies: kinds of nodes, JSON schema | `topology`, `config` |
 //! | [`store`] | what survives a restart (SQLite) | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
@@ -38,6 +39,7 @@ pub mod client;
 pub mod config;
 mod crypto;
 pub mod demo;
+pub mod guide;
 pub mod history;
 pub mod http;
 pub mod labs;

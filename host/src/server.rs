@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
 use crate::config::{Config, ConfigError, Login, native_login};
+use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
@@ -166,6 +167,7 @@ impl Server {
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();
+        let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
         let commands = Arc::<CommandCounts>::default();
         let socket = socket::layer(
@@ -199,6 +201,7 @@ impl Server {
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),
             native,
+            guide,
             open_shells,
             observed,
         };

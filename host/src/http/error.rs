@@ -1,7 +1,7 @@
 //! What can go wrong with a request, and the one mapping of it to HTTP statuses and error codes.
 //!
 //! Clients act on the status: 498 refreshes the token and retries, 401 logs in again, and 504 retries for ever, which is
-//! why it is never sent. The codes from 1001 to 3003 are those that clients show beside a field; the others are those
+//! why it is never sent. The codes from 1001 to 4002 are those that clients show beside a field; the others are those
 //! of the Socket.IO API.
 
 use axum::http::{Method, StatusCode};
@@ -14,7 +14,7 @@ use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
 use crate::store::StoreError;
-use crate::topology::TopologyError;
+use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
 const INVALID_TOKEN: u16 = 498;
@@ -70,11 +70,18 @@ pub(super) enum ApiError {
     )]
     NotLocal,
     /// The body is too long.
-    #[error("the body of the request is longer than {} bytes", super::MAX_BODY)]
+    #[error(
+        "the body of the request is longer than {} bytes, or {} where it writes a file",
+        super::MAX_BODY,
+        super::files::MAX_BODY
+    )]
     TooLarge,
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
+    /// A bind file can't have this path.
+    #[error(transparent)]
+    Path(#[from] BadPath),
     /// The plugins that the configuration names can't be put in force.
     #[error("the plugins stay as they were: {0}")]
     Reload(#[from] ReloadFailure),
@@ -133,6 +140,9 @@ impl ApiError {
             Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Reload(_) | Self::Rollback(_) => (400, 5000),
             Self::Definition(_) => (400, 3003),
+            Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
+            Self::Store(StoreError::PathTaken(_)) => (400, 4001),
+            Self::Store(StoreError::TooMuch(_)) => (422, 5422),
             Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
@@ -200,6 +210,10 @@ mod tests {
             (taken("collection"), (400, 2001)),
             (taken("topology"), (400, 3001)),
             (TopologyError::TooLarge(5).into(), (400, 3003)),
+            (StoreError::PathTaken("a".to_owned()).into(), (400, 4001)),
+            (StoreError::PathInUse { path: "a".to_owned(), other: "a/b".to_owned() }.into(), (400, 4002)),
+            (BadPath("…".to_owned()).into(), (400, 4002)),
+            (StoreError::TooMuch("content: …".to_owned()).into(), (422, 5422)),
             (StoreError::InUse { what: "topology", users: "labs" }.into(), (400, 5000)),
             (StoreError::NotFound { what: "lab", id: "x".to_owned() }.into(), (404, 5005)),
             (LabError::NotFound("x".into()).into(), (404, 5005)),

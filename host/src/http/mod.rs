@@ -1,4 +1,4 @@
-//! The REST API: who somebody is, collections, topologies, labs.
+//! The REST API: who somebody is, collections, topologies and their files, labs.
 //!
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
@@ -12,7 +12,9 @@ mod collections;
 mod error;
 mod exposition;
 mod extract;
+mod files;
 mod filter;
+mod guide;
 mod health;
 pub(crate) mod lab_json;
 mod labs;
@@ -35,11 +37,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
+use crate::guide::Guide;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
@@ -65,6 +68,8 @@ pub struct Api {
     pub auth: Arc<Authenticator>,
     /// The native login.
     pub native: NativeLogin,
+    /// What helps people write topologies.
+    pub guide: Guide,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
     /// What else operators look at.
@@ -103,6 +108,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(collections::update, collections::delete))
         .routes(routes!(topologies::list, topologies::create))
         .routes(routes!(topologies::update, topologies::delete))
+        .routes(routes!(files::create).layer(DefaultBodyLimit::max(files::MAX_BODY)))
+        .routes(routes!(files::update, files::replace, files::delete).layer(DefaultBodyLimit::max(files::MAX_BODY)))
+        .routes(routes!(guide::devices))
+        .routes(routes!(guide::schema))
         .routes(routes!(labs::list, labs::create))
         .routes(routes!(labs::show, labs::update, labs::delete))
 }

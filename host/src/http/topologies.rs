@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
+use super::files::BindFileJson;
 use super::openapi::{Definition, Fails, InUse, NotFound, Nothing, Refused, TopologyNameTaken};
 use super::{Answer, Api, Payload, UserJson, answer, collections};
-use crate::labs::model::{Collection, CollectionId, StoredTopology, TopologyId};
+use crate::labs::model::{BindFile, Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
 
@@ -26,21 +27,21 @@ pub(super) struct TopologyJson {
     /// Where the definition came from; empty: from nowhere in particular.
     sync_url: String,
     creator: UserJson,
-    #[schema(value_type = Vec<Object>)]
-    bind_files: [(); 0],
+    /// What lies beside the definition when it is deployed.
+    bind_files: Vec<BindFileJson>,
     /// Whether the last attempt to deploy a lab of it failed.
     last_deploy_failed: bool,
 }
 
-impl From<&StoredTopology> for TopologyJson {
-    fn from(topology: &StoredTopology) -> Self {
+impl TopologyJson {
+    fn new(topology: &StoredTopology, files: &[BindFile]) -> Self {
         Self {
             id: topology.id.to_string(),
             collection_id: topology.collection_id.to_string(),
             definition: topology.definition.clone(),
             sync_url: topology.sync_url.clone().unwrap_or_default(),
             creator: UserJson::from(&topology.creator),
-            bind_files: [],
+            bind_files: files.iter().map(BindFileJson::from).collect(),
             last_deploy_failed: topology.last_deploy_failed,
         }
     }
@@ -57,7 +58,7 @@ pub(super) struct NewTopology {
     )]
     definition: String,
     /// Where the definition came from; empty or missing: from nowhere in particular.
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     sync_url: Option<String>,
 }
 
@@ -70,30 +71,30 @@ pub(super) struct TopologyPatch {
     /// Containerlab's format, in YAML. The name in it is the topology's, and unique in the collection.
     definition: Option<String>,
     /// Empty: from nowhere in particular.
-    #[schema(max_length = 2000)]
+    #[schema(max_length = 2000, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     sync_url: Option<String>,
 }
 
 /// A topology with everything that is decided by.
 pub(super) struct Full {
-    stored: StoredTopology,
-    collection: Collection,
+    pub(super) stored: StoredTopology,
+    pub(super) collection: Collection,
     definition: Topology,
 }
 
 impl Full {
     /// Of something that is stored.
-    fn of(stored: StoredTopology, collection: Collection) -> Self {
+    pub(super) fn of(stored: StoredTopology, collection: Collection) -> Self {
         // It was read before it was stored: it can be unreadable only if this server is stricter than the one that
         // stored it. Then it has no nodes until somebody mends it.
-        let definition = Topology::parse(&stored.definition).unwrap_or_else(|error| {
+        let definition = Topology::parse_beside(&stored.definition, &stored.file_paths).unwrap_or_else(|error| {
             tracing::warn!(topology = %stored.id, %error, "a stored topology can't be read");
             Topology { name: stored.name.clone(), prefix: None, nodes: Vec::new(), links: Vec::new() }
         });
         Self { stored, collection, definition }
     }
 
-    fn view(&self) -> TopologyView<'_> {
+    pub(super) fn view(&self) -> TopologyView<'_> {
         TopologyView { stored: &self.stored, collection: &self.collection, definition: &self.definition }
     }
 }
@@ -108,13 +109,15 @@ impl Full {
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<TopologyJson>> {
     let collections = api.store.collections().await?;
     let collections: HashMap<_, _> = collections.into_iter().map(|known| (known.id.clone(), known)).collect();
+    let files = api.store.all_bind_files().await?;
     let mut seen = Vec::new();
     for stored in api.store.topologies().await? {
         // One that was deleted between the two questions had no topologies any more.
         let Some(collection) = collections.get(&stored.collection_id) else { continue };
         let full = Full::of(stored, collection.clone());
         if api.may_see(&caller, Action::ViewTopology(full.view())).await? {
-            seen.push(TopologyJson::from(&full.stored));
+            let files = files.get(&full.stored.id).map(Vec::as_slice).unwrap_or_default();
+            seen.push(TopologyJson::new(&full.stored, files));
         }
     }
     answer(seen)
@@ -142,6 +145,7 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
         sync_url,
         last_deploy_failed: false,
         creator: caller.user.clone(),
+        file_paths: Vec::new(),
     };
     let mut full = Full { stored, collection, definition };
     api.authorize(&caller, Action::CreateTopology(full.view())).await?;
@@ -173,7 +177,7 @@ pub(super) async fn update(
         None => before.stored.sync_url.clone(),
     };
     let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
-    let definition = Topology::parse(&text)?;
+    let definition = Topology::parse_beside(&text, &before.stored.file_paths)?;
     let collection = match patch.collection_id.map(CollectionId::from) {
         Some(other) if other != before.collection.id => collections::visible(&api, &caller, &other).await?,
         _ => before.collection.clone(),
@@ -227,6 +231,9 @@ fn sync_url(url: Option<String>) -> Result<Option<String>, ApiError> {
     match url {
         Some(url) if url.chars().count() > LIMIT => {
             Err(ApiError::Invalid(format!("syncUrl: at most {LIMIT} characters are allowed")))
+        }
+        Some(url) if url.chars().any(char::is_control) => {
+            Err(ApiError::Invalid("syncUrl: control characters are not allowed".to_owned()))
         }
         url => Ok(url.filter(|url| !url.is_empty())),
     }

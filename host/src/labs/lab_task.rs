@@ -5,7 +5,8 @@
 //! runs as a job of its own and reports back, so that commands are answered meanwhile. There is never more than one
 //! deploy or destroy: the lifecycle sees to that.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredIn
 use super::publisher::{Notice, Publisher};
 use super::revive::{self, Revival};
 use super::running::Running;
-use super::{LabCommandError, LabError, LabPatch, draft};
+use super::{LabCommandError, LabError, LabPatch, draft, run_folder};
 use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::{Event, Occurrence};
@@ -355,13 +356,14 @@ impl LabTask {
 
     /// Whether what a deploy would build can be built, and is what was judged.
     fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
-        if judged.is_some_and(|judged| judged.definition != self.facts.next.text) {
+        let next = &self.facts.next;
+        if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
             return Err("the lab's topology has been changed this very moment: try again".into());
         }
         if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
-        Topology::parse(&self.facts.next.text)
+        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
             .map_err(|error| error.to_string())
             .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
     }
@@ -475,6 +477,7 @@ impl LabTask {
         let logs = Arc::clone(&self.logs);
         let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
         let lab_id = self.facts.lab.id.clone();
+        let (topology_id, paths) = (self.facts.stored.id.clone(), self.facts.stored.file_paths.clone());
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
         let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.facts.next.topology).clone() });
         let job = async move {
@@ -482,8 +485,21 @@ impl LabTask {
                 // What isn't stored would be forgotten by a restart, and run on without anybody knowing.
                 return Err(LabCommandError::Internal("the instance could not be stored: see the server's log".into()));
             }
+            let files = shared.store.bind_files(&topology_id).await;
+            let files = files.map_err(|error| {
+                tracing::error!(%error, topology = %topology_id, "its files could not be read");
+                LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
+            })?;
+            if !files.iter().map(|file| &file.path).eq(&paths) {
+                let problem = "the files of the topology have been changed this very moment: try again";
+                return Err(LabCommandError::Refused(problem.into()));
+            }
             let dir = shared.run_dir.join(&instance.name);
-            tokio::fs::create_dir_all(&dir).await.map_err(|error| {
+            let made = task::spawn_blocking({
+                let dir = dir.clone();
+                move || run_folder::make(&dir, &files)
+            });
+            made.await.map_err(io::Error::other).flatten().map_err(|error| {
                 LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
             })?;
             let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
@@ -499,7 +515,7 @@ impl LabTask {
         let job = async move {
             if let Some(StoredInstance { name, .. }) = instance {
                 shared.driver.destroy(&name, logs.sink().await).await?;
-                remove_dir(&shared.run_dir.join(&name)).await;
+                run_folder::remove(&shared.run_dir.join(&name)).await;
             }
             Ok(())
         };
@@ -784,13 +800,4 @@ fn gone(node: &str) -> LabCommandError {
 /// Whoever asked may have gone; what they asked for has been done all the same.
 fn answer(reply: Reply, result: Result<(), LabCommandError>) {
     let _ = reply.send(result);
-}
-
-/// The runtime has taken everything down; a folder that can't be removed is no reason to call that a failure.
-async fn remove_dir(dir: &Path) {
-    match tokio::fs::remove_dir_all(dir).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(dir = %dir.display(), %error, "the run folder could not be removed"),
-    }
 }

@@ -12,6 +12,7 @@ mod logs;
 pub mod model;
 pub mod publisher;
 mod revive;
+mod run_folder;
 mod running;
 mod scheduler;
 #[cfg(test)]

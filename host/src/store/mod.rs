@@ -1,4 +1,4 @@
-//! What survives a restart: users, collections, topologies, labs, and which labs have an instance.
+//! What survives a restart: users, collections, topologies and their files, labs, and which labs have an instance.
 //!
 //! `labs` keeps its labs and instances here, `http` its collections and topologies. The store checks what the data need
 //! to hold together (names taken, things in use), and no rule beyond that.
@@ -6,6 +6,7 @@
 //! The database is SQLite in one file of the data folder. The SQL keeps to what PostgreSQL takes as well.
 
 mod collections;
+mod files;
 mod labs;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,8 @@ use jiff::Timestamp;
 use sqlx::error::ErrorKind;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -67,6 +70,20 @@ pub enum StoreError {
         /// The id.
         id: String,
     },
+    /// The topology has a file of this path already.
+    #[error("filePath: the topology has a file {0} already")]
+    PathTaken(String),
+    /// One of two paths would have to be a file and a folder at once.
+    #[error("filePath: {path} can't be a file beside {other}: one would be a folder of the other")]
+    PathInUse {
+        /// The new path.
+        path: String,
+        /// That of another file of the topology.
+        other: String,
+    },
+    /// A topology would have more files, or larger ones, than it may; says what and how many.
+    #[error("{0}")]
+    TooMuch(String),
     /// Something in the database makes no sense.
     #[error("the database holds a {what} that makes no sense: {problem}")]
     Nonsense {

@@ -28,6 +28,7 @@ fn topology(name: &str, collection: &Collection) -> StoredTopology {
         sync_url: Some("https://example.org/x".to_owned()),
         last_deploy_failed: false,
         creator: user("ada"),
+        file_paths: Vec::new(),
     }
 }
 

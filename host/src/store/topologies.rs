@@ -15,16 +15,17 @@ struct Row {
     creator_name: String,
 }
 
-impl From<Row> for StoredTopology {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.id.into(),
-            name: row.name,
-            collection_id: row.collection_id.into(),
-            definition: row.definition,
-            sync_url: row.sync_url,
-            last_deploy_failed: row.last_deploy_failed != 0,
-            creator: User { id: row.creator_id.into(), name: row.creator_name },
+impl Row {
+    fn with(self, file_paths: Vec<String>) -> StoredTopology {
+        StoredTopology {
+            id: self.id.into(),
+            name: self.name,
+            collection_id: self.collection_id.into(),
+            definition: self.definition,
+            sync_url: self.sync_url,
+            last_deploy_failed: self.last_deploy_failed != 0,
+            creator: User { id: self.creator_id.into(), name: self.creator_name },
+            file_paths,
         }
     }
 }
@@ -50,7 +51,12 @@ impl Store {
         )
         .fetch_all(&self.reads)
         .await?;
-        Ok(rows.into_iter().map(StoredTopology::from).collect())
+        let mut paths = self.all_file_paths().await?;
+        let with_paths = |row: Row| {
+            let paths = paths.remove(&row.id).unwrap_or_default();
+            row.with(paths)
+        };
+        Ok(rows.into_iter().map(with_paths).collect())
     }
 
     /// The topology of that id.
@@ -65,10 +71,13 @@ impl Store {
         .bind(id.as_str())
         .fetch_optional(&self.reads)
         .await?;
-        Ok(row.map(StoredTopology::from))
+        match row {
+            Some(row) => Ok(Some(row.with(self.file_paths(id).await?))),
+            None => Ok(None),
+        }
     }
 
-    /// Adds a topology; its creator becomes known.
+    /// Adds a topology, without any files; its creator becomes known.
     ///
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when there is no such collection, [`StoreError::Database`].
@@ -131,7 +140,7 @@ impl Store {
         found(done.rows_affected(), "topology", id.as_str())
     }
 
-    /// Deletes a topology that no lab is made from.
+    /// Deletes a topology that no lab is made from, and its files.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::InUse`], [`StoreError::Database`].

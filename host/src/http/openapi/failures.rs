@@ -61,13 +61,15 @@ failures! {
     CollectionNameTaken: 400, 2001, "Another collection has that name.";
     TopologyNameTaken: 400, 3001, "Another topology of that collection has the name that the definition gives.";
     Definition: 400, 3003, "The definition can't be used; the message says where and why.";
+    FilePathTaken: 400, 4001, "Another file of that topology has that path.";
+    BadFilePath: 400, 4002, "A bind file can't have this path; the message says why.";
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";
     NotAdmin: 403, 5403, "This is for administrators.";
     NotFound: 404, 5005, "There is no such thing, or none that the caller may know of.";
-    TooLarge: 413, 5422, "The body is longer than 1 MiB.";
+    TooLarge: 413, 5422, "The body is longer than the server takes.";
     NotJson: 415, 5422, "The body is not said to be JSON by its content type.";
     Invalid: 422, 5422, "Something about the request is wrong; the message names the field.";
     Token: 498, 5000, "The access token has expired or is no access token: refresh it, and ask again.";

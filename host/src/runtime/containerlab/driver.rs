@@ -30,7 +30,7 @@ use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
     RuntimeEvent,
 };
-use crate::topology::{HostDemand, Node, Topology};
+use crate::topology::{FileBind, HostDemand, Node, Topology};
 
 /// How long taking down may take before what is left is removed one by one.
 const DESTROY_LIMIT: Duration = Duration::from_secs(600);
@@ -682,6 +682,10 @@ fn check_node(node: &Node, engine: &str) -> Result<(), RuntimeError> {
             "node {name}: there is no image for it; write `image:` at the node, at its kind or group, or under defaults"
         )));
     }
+    // Nothing is looked up that isn't known to be there: what else there may be in the folder is containerlab's.
+    if let Some(problem) = node.binds.iter().find_map(FileBind::problem) {
+        return Err(RuntimeError::Unsupported(format!("node {name}: {problem}")));
+    }
     for demand in &node.demands {
         let HostDemand::Bind(bind) = demand else { continue };
         let source = bind.split(':').next().unwrap_or_default();
@@ -711,7 +715,7 @@ fn explain(error: RunError, dir: &Path) -> RuntimeError {
     let missing_file = |reason: &str| reason.contains("bind path") && reason.contains(&*dir.to_string_lossy());
     match error {
         RunError::Failed(reason) if missing_file(&reason) => RuntimeError::Failed(format!(
-            "{reason} Binds with a relative path mean files beside the topology, and this server has none: write an absolute path"
+            "{reason} Relative paths mean the files of the topology: add it to them, or write an absolute path"
         )),
         error => failed(error),
     }
@@ -753,7 +757,11 @@ mod tests {
         let bind = |bind: &str| checked(&format!("  nodes: {{r1: {{kind: linux, image: a, binds: ['{bind}']}}}}"));
         assert!(bind("../../antimony.db:/x").unwrap_err().contains("leaves the folder"));
         assert!(bind("a/../../b:/x").is_err());
-        assert_eq!(bind("conf/a..b:/x:ro"), Ok(()));
+        let missing = bind("conf/a..b:/x:ro").unwrap_err();
+        assert!(missing.contains("binds (conf/a..b:/x:ro)") && missing.contains("add it"), "{missing}");
+        let text = "name: x\ntopology:\n  nodes: {r1: {kind: linux, image: a, binds: ['conf/a..b:/x:ro', 'conf:/y']}}";
+        let topology = Topology::parse_beside(text, &["conf/a..b".to_owned()]).unwrap();
+        assert!(check(&topology, "docker").is_ok());
         assert_eq!(bind("/etc/../srv/x:/x"), Ok(()));
     }
 }
