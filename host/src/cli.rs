@@ -3,6 +3,7 @@
 mod author;
 mod doctor;
 mod replay;
+mod user;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -74,6 +75,9 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
         data: PathBuf,
     },
+    /// Work with the users who log in by a password of their own
+    #[command(subcommand)]
+    User(user::Command),
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
     /// Print the description of the REST API for clients, an OpenAPI document
@@ -146,6 +150,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             print_line(&auth.issue_access(&bearer).token);
             Ok(())
         }
+        Command::User(command) => user::run(command),
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())

@@ -12,7 +12,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::auth::AuthConfig;
 use crate::history::Retention;
+use crate::http::client_address::TrustedProxies;
 use crate::labs::LOG_RETENTION;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
@@ -57,9 +59,18 @@ pub enum ConfigError {
     /// Somebody could log in from elsewhere with the default password.
     #[error(
         "listening on {0}, which is reachable from other machines, needs a login of its own: set {ENV_USERNAME} and \
-         {ENV_PASSWORD}, or set auth.enableNative to false"
+         {ENV_PASSWORD}, add users (antimony-host user add NAME), let people log in by OpenID Connect (auth.enableOpenId), or \
+         set auth.enableNative to false"
     )]
     OpenToAll(SocketAddr),
+    /// Something about how people log in is wrong.
+    #[error("auth.{key}: {problem}")]
+    Auth {
+        /// Which key.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Half of the login is configured.
     #[error("{set} is set, but {missing} is not: set both, or neither")]
     HalfLogin {
@@ -160,11 +171,14 @@ pub struct ServerConfig {
     pub host: String,
     /// Port to listen on; 0: any free one.
     pub port: u16,
+    /// Addresses and networks of proxies that are believed about whose requests they pass on (`X-Forwarded-For`). Those on
+    /// this machine unless it is set.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 3000 }
+        Self { host: "127.0.0.1".to_owned(), port: 3000, trusted_proxies: TrustedProxies::default() }
     }
 }
 
@@ -180,55 +194,6 @@ impl ServerConfig {
         let found: Vec<_> = (name, self.port).to_socket_addrs().map_err(|error| fail(error.to_string()))?.collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
         first.copied().ok_or_else(|| fail("it has no address".to_owned()))
-    }
-}
-
-/// `auth:`
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct AuthConfig {
-    /// Whether one may log in with user name and password.
-    pub enable_native: bool,
-    #[schemars(with = "serde_json::Value")]
-    enable_open_id: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_issuer: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_client_id: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_client_secret: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_redirect_host: Unused,
-    #[schemars(with = "serde_json::Value")]
-    open_id_admin_groups: Unused,
-}
-
-impl AuthConfig {
-    /// The keys that are set and that nothing uses yet.
-    fn unused(&self) -> Vec<&'static str> {
-        let keys = [
-            (&self.enable_open_id, "enableOpenId"),
-            (&self.open_id_issuer, "openIdIssuer"),
-            (&self.open_id_client_id, "openIdClientId"),
-            (&self.open_id_client_secret, "openIdClientSecret"),
-            (&self.open_id_redirect_host, "openIdRedirectHost"),
-            (&self.open_id_admin_groups, "openIdAdminGroups"),
-        ];
-        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
-    }
-}
-
-impl Default for AuthConfig {
-    fn default() -> Self {
-        Self {
-            enable_native: true,
-            enable_open_id: None,
-            open_id_issuer: None,
-            open_id_client_id: None,
-            open_id_client_secret: None,
-            open_id_redirect_host: None,
-            open_id_admin_groups: None,
-        }
     }
 }
 
@@ -387,7 +352,6 @@ impl Config {
     pub fn unused(&self) -> Vec<String> {
         let sections = [
             ("general", self.general.unused()),
-            ("auth", self.auth.unused()),
             ("database", self.database.unused()),
             ("fileSystem", self.file_system.unused()),
         ];
@@ -408,48 +372,6 @@ impl Config {
         });
         read.map(Option::unwrap_or_default)
             .map_err(|error| if key.is_empty() || key == "." { error.to_string() } else { format!("{key}: {error}") })
-    }
-}
-
-/// User name and password of the native login.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: String,
-    /// Whether it is the one that everybody knows, because none is configured.
-    pub is_default: bool,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// The login that counts when listening on `address`: the configured one, or admin/admin where only this machine can
-/// reach the server. `None`: there is no native login.
-///
-/// # Errors
-/// [`ConfigError::OpenToAll`], [`ConfigError::HalfLogin`].
-pub fn native_login(
-    auth: &AuthConfig,
-    address: SocketAddr,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Login>, ConfigError> {
-    if !auth.enable_native {
-        return Ok(None);
-    }
-    let set = |name| environment(name).filter(|value| !value.is_empty());
-    match (set(ENV_USERNAME), set(ENV_PASSWORD)) {
-        (Some(username), Some(password)) => Ok(Some(Login { username, password, is_default: false })),
-        (Some(_), None) => Err(ConfigError::HalfLogin { set: ENV_USERNAME, missing: ENV_PASSWORD }),
-        (None, Some(_)) => Err(ConfigError::HalfLogin { set: ENV_PASSWORD, missing: ENV_USERNAME }),
-        (None, None) if address.ip().is_loopback() => {
-            Ok(Some(Login { username: "admin".into(), password: "admin".into(), is_default: true }))
-        }
-        (None, None) => Err(ConfigError::OpenToAll(address)),
     }
 }
 
@@ -492,8 +414,8 @@ mod tests {
                     schemaFallback: f\n  deviceConfig: d\n";
         for text in [text.to_owned(), text.replace("filesystem", "fileSystem")] {
             let unused = Config::parse(&text).expect("is taken").unused();
-            assert_eq!(unused.len(), 13, "{unused:?}");
-            for key in ["general.provider", "auth.enableOpenId", "fileSystem.run"] {
+            assert_eq!(unused.len(), 8, "{unused:?}");
+            for key in ["general.provider", "fileSystem.run"] {
                 assert!(unused.iter().any(|unused| unused == key), "{key}: {unused:?}");
             }
         }
@@ -555,7 +477,8 @@ mod tests {
             "server: { port: 3000 }",
             "filesystem: { run: x }",
             "fileSystem: { run: x }",
-            "auth: { openIdAdminGroups: [a] }",
+            "auth: { openIdAdminGroups: [a], usersFile: users.yml, openIdScopes: [groups], openIdClientSecret: x }",
+            "server: { trustedProxies: [10.0.0.0/8, '::1'] }",
             "runtime: embedded",
             "containerlab: { program: /opt/containerlab, stopTimeout: 5, schemaUrl: x }",
             "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
@@ -567,6 +490,8 @@ mod tests {
         for text in [
             "server: { prot: 3000 }",
             "server: { port: many }",
+            "server: { trustedProxies: 10 }",
+            "auth: { enableOpenId: perhaps }",
             "server: { port: 70000 }",
             "runtime: docker",
             "containerlab: { stopTimeout: 0 }",
@@ -585,7 +510,7 @@ mod tests {
 
     #[test]
     fn the_host_is_an_address_or_a_name() {
-        let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7 };
+        let server = |host: &str| ServerConfig { host: host.to_owned(), port: 7, ..ServerConfig::default() };
         assert_eq!(server("localhost").address().expect("known").to_string(), "127.0.0.1:7");
         assert_eq!(server("0.0.0.0").address().expect("an address").to_string(), "0.0.0.0:7");
         assert_eq!(server("::1").address().expect("an address").to_string(), "[::1]:7");
@@ -617,23 +542,5 @@ mod tests {
     fn how_much_is_kept_of_logs_can_be_said() {
         let config = Config::parse("logs:\n  firstBytes: 10\n  latestBytes: 9000000\n").expect("is taken");
         assert_eq!(config.logs.retention(), Retention { first: 10, latest: 9_000_000, behind: 9_000_000 });
-    }
-
-    #[test]
-    fn the_default_login_is_for_loopback_only() {
-        let auth = AuthConfig::default();
-        let nothing = |_: &str| None;
-        let login = native_login(&auth, address("127.0.0.1:0"), nothing).expect("loopback").expect("enabled");
-        assert_eq!((login.username.as_str(), login.password.as_str()), ("admin", "admin"));
-        assert!(matches!(native_login(&auth, address("0.0.0.0:0"), nothing), Err(ConfigError::OpenToAll(_))));
-        let off = AuthConfig { enable_native: false, ..AuthConfig::default() };
-        assert_eq!(native_login(&off, address("0.0.0.0:0"), nothing).expect("no login"), None);
-    }
-
-    #[test]
-    fn half_a_login_is_refused() {
-        let half = |name: &str| (name == ENV_USERNAME).then(|| "me".to_owned());
-        let error = native_login(&AuthConfig::default(), address("127.0.0.1:0"), half).expect_err("no password");
-        assert!(error.to_string().contains(ENV_PASSWORD), "{error}");
     }
 }

@@ -7,7 +7,7 @@
 //! | [`server`] | start, wiring, ordered shutdown | everything |
 //! | [`cli`], `admin` | the commands | `server`, `client` |
 //! | [`config`] | the configuration file and its defaults | |
-//! | [`auth`] | keys, tokens, identities | |
+//! | [`auth`] | keys, tokens, identities, logins by password and OpenID Connect | `store` |
 //! | [`topology`] | containerlab's topology format | |
 //! | [`guide`] | what helps people write topologies: kinds of nodes, JSON schema | `topology`, `config` |
 //! | [`store`] | what survives a restart (SQLite) | `labs::model` |

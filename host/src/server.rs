@@ -12,15 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
-use crate::config::{Config, ConfigError, Login, native_login};
+use crate::auth::users::UsersError;
+use crate::auth::{
+    Authenticator, KeyError, LocalUsers, Login, Logins, NativeLogin, OpenId, OpenIdError, SigningKey, native_login,
+};
+use crate::config::{Config, ConfigError};
 use crate::guide::Guide;
 use crate::history::archive::Archive;
+use crate::http::client_address::Peer;
 use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
@@ -68,6 +73,12 @@ pub enum StartError {
     /// The key that tokens are signed with can't be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The local users can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// Nobody could log in by OpenID Connect, ever.
+    #[error(transparent)]
+    OpenId(#[from] OpenIdError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -134,7 +145,11 @@ impl Server {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { listen, data, config, config_dir } = options;
         allow_many_files();
-        let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let open_id = config.auth.open_id(environment)?;
+        let users_source = config.auth.users(&config_dir, &data);
+        let others = open_id.is_some() || users_source.is_used();
+        let login = native_login(&config.auth, listen, others, environment)?;
         let listener =
             TcpListener::bind(listen).await.map_err(|error| StartError::Listen { address: listen, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
@@ -143,8 +158,12 @@ impl Server {
         let run_dir = data.join("run");
         std::fs::create_dir_all(&run_dir).map_err(unusable)?;
 
-        let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
+        let key = SigningKey::load_or_create(&data.join(SIGNING_KEY))?;
+        let auth = Arc::new(Authenticator::new(&key));
+        let users = if config.auth.enable_native { LocalUsers::open(users_source)? } else { LocalUsers::none() };
         let store = Store::open(&data.join("antimony.db")).await?;
+        let own_origins = open_id.iter().map(|settings| settings.api.origin().ascii_serialization()).collect();
+        let open_id = open_id.map(|settings| OpenId::new(settings, &key, store.clone())).transpose()?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
         let plugins =
@@ -200,13 +219,17 @@ impl Server {
             plugins,
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),
-            native,
+            logins: Logins::new(native, users),
+            open_id,
+            trusted_proxies: Arc::new(config.server.trusted_proxies),
+            own_origins,
             guide,
             open_shells,
             observed,
         };
         let routes = http::router(api).merge(socket::contract::routes());
-        let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));
+        let app =
+            routes.layer(socket).layer(from_fn_with_state(transports, transport::watch)).layer(map_request(note_peer));
 
         let stopped = stop.clone();
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
@@ -275,6 +298,15 @@ impl Server {
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);
     }
+}
+
+/// Tells the REST API, which knows nothing of connections, from which address a request came.
+async fn note_peer(mut request: Request) -> Request {
+    let connection = request.extensions().get::<ConnectInfo<Connection>>();
+    if let Some(peer) = connection.and_then(|ConnectInfo(connection)| connection.peer()) {
+        request.extensions_mut().insert(Peer(peer.ip()));
+    }
+    request
 }
 
 /// Lets this process have as many open files as it may. Each client is one, and services are often started with a soft

@@ -18,6 +18,7 @@ mod harness;
 mod interop;
 mod isolation;
 mod languages;
+mod login;
 mod node_logs;
 mod observability;
 mod openapi;

@@ -1,19 +1,32 @@
 //! Who somebody is, as far as that can be told without a policy: tokens, and the identity that a policy made of one.
 //!
-//! A leaf. Keys and passwords stay in here; claims leave it, and identities come back from the auth policy. Nothing here
-//! decides who may do what: [`Authenticator`] says whether a token is one of ours, for which purpose and until when,
-//! and [`NativeLogin`] whether somebody knows the configured password.
+//! Keys and passwords stay in here; claims leave it, and identities come back from the auth policy. Nothing here decides who
+//! may do what: [`Authenticator`] says whether a token is one of ours, for which purpose and until when, [`Logins`] whether
+//! somebody knows a password (the configured one, or that of a user in the file that [`users`] reads), and [`OpenId`] what an
+//! OpenID provider says of somebody. Of the server it knows the store, in which sessions are kept.
 
+pub mod config;
 mod key;
+mod logins;
 mod native;
+pub mod openid;
+mod seal;
+mod throttle;
 mod token;
+pub mod users;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use self::config::{AuthConfig, Login, OpenIdSettings, native_login};
 pub use self::key::{KeyError, SigningKey};
+pub use self::logins::{LoggedIn, LoginError, Logins, seconds};
 pub use self::native::NativeLogin;
-pub use self::token::{ACCESS_LIFETIME, AccessToken, Authenticator, Issued, REFRESH_LIFETIME, TokenError};
+pub use self::openid::{OpenId, OpenIdError};
+pub use self::token::{
+    ACCESS_LIFETIME, AccessToken, Authenticator, Ground, Issued, REFRESH_LIFETIME, RefreshToken, TokenError,
+};
+pub use self::users::LocalUsers;
 use crate::labs::model::UserId;
 
 /// What a token says about its bearer. What that makes of them is up to the auth policy.

@@ -44,9 +44,16 @@ impl NativeLogin {
         self.is_enabled() && self.allow_empty
     }
 
-    /// Name and password, if there is a login.
-    pub(super) fn credentials(&self) -> Option<(&str, &str)> {
-        self.credentials.as_ref().map(|(name, password)| (name.as_str(), password.as_str()))
+    /// Whether this is the administrator's name.
+    pub(super) fn is_called(&self, username: &str) -> bool {
+        self.credentials.as_ref().is_some_and(|(name, _)| name == username)
+    }
+
+    /// The administrator, if this is their id, and what their refresh tokens stand on: name and password.
+    pub(super) fn current(&self, id: &str) -> Option<(Bearer, String)> {
+        let (name, password) = self.credentials.as_ref()?;
+        let ground = format!("native login\0{}\0{name}\0{password}", name.len());
+        Some((administrator(name), ground)).filter(|(bearer, _)| bearer.id.as_str() == id)
     }
 
     /// The administrator, if these are their name and password. How long it takes depends on neither.
@@ -55,13 +62,12 @@ impl NativeLogin {
         // Both are compared whatever the first comparison says.
         let known = same(username, name) & same(password, secret);
         let empty = self.allow_empty && username.is_empty() && password.is_empty();
-        (known || empty).then(|| Bearer {
-            id: format!("native:{name}").into(),
-            name: name.clone(),
-            admin: true,
-            collections: Vec::new(),
-        })
+        (known || empty).then(|| administrator(name))
     }
+}
+
+fn administrator(name: &str) -> Bearer {
+    Bearer { id: format!("native:{name}").into(), name: name.to_owned(), admin: true, collections: Vec::new() }
 }
 
 /// Compares digests, which are of one length and in which a common beginning says nothing about the texts.

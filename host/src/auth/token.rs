@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Bearer, Claims, NativeLogin, SigningKey};
+use super::{Bearer, Claims, SigningKey};
 
 /// How long an access token is valid.
 pub const ACCESS_LIFETIME: Duration = Duration::from_mins(30);
@@ -68,6 +68,26 @@ pub struct Issued {
     pub token: String,
     /// When it stops being valid.
     pub expires: Timestamp,
+}
+
+/// What a refresh token stands on: what has to be as it was for it to be worth anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground<'a> {
+    /// The credentials of a login, as a text of which the token holds a digest.
+    Credentials(&'a str),
+    /// A session that the server keeps, by its id.
+    Session(&'a str),
+}
+
+/// A refresh token that has been checked, as far as it can be by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshToken {
+    /// Whom it was issued to, as they were then.
+    pub bearer: Bearer,
+    /// The id of the session that it stands on, if it stands on one.
+    pub session: Option<String>,
+    /// The digest of the credentials that it stands on, if it stands on some.
+    login: Option<String>,
 }
 
 /// What a token is for.
@@ -124,6 +144,8 @@ struct Payload<'a> {
     typ: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
     iat: i64,
     nbf: i64,
     exp: i64,
@@ -168,20 +190,16 @@ impl Authenticator {
         self.issue(Kind::Access, bearer, None, Timestamp::now(), lifetime)
     }
 
-    /// A refresh token for somebody who has logged in by `login`, valid from now on for [`REFRESH_LIFETIME`], unless the
-    /// credentials of that login change before.
-    pub fn issue_refresh(&self, bearer: &Bearer, login: &NativeLogin) -> Issued {
-        let digest = self.digest_of(login);
-        self.issue(Kind::Refresh, bearer, digest.as_deref(), Timestamp::now(), REFRESH_LIFETIME)
+    /// A refresh token for somebody who has logged in, valid from now on for [`REFRESH_LIFETIME`], as long as what it stands
+    /// on stays as it is.
+    pub fn issue_refresh(&self, bearer: &Bearer, ground: Ground<'_>) -> Issued {
+        self.issue(Kind::Refresh, bearer, Some(ground), Timestamp::now(), REFRESH_LIFETIME)
     }
 
-    /// A digest of the credentials that nobody can make, or check a guess against, without the key.
-    fn digest_of(&self, login: &NativeLogin) -> Option<String> {
-        let (name, password) = login.credentials()?;
-        // Nothing else that is signed with this key holds a NUL.
-        let text = format!("native login\0{}\0{name}\0{password}", name.len());
-        let digest = sign(text.as_bytes(), &self.encoding, Algorithm::HS256);
-        Some(digest.expect("the key fits the algorithm"))
+    /// A digest of credentials that nobody can make, or check a guess against, without the key.
+    fn digest_of(&self, credentials: &str) -> String {
+        // Nothing else that is signed with this key holds a NUL, as these do.
+        sign(credentials.as_bytes(), &self.encoding, Algorithm::HS256).expect("the key fits the algorithm")
     }
 
     /// Checks an access token: signature, kind, times.
@@ -194,36 +212,54 @@ impl Authenticator {
         Ok(AccessToken { claims, expires })
     }
 
-    /// Checks a refresh token, and answers whom it was issued to.
+    /// Checks a refresh token: signature, kind, times. Whether what it stands on is as it was is up to the caller:
+    /// [`Self::stands_on`], or the session.
     ///
     /// # Errors
-    /// [`TokenError`]; [`TokenError::LoginChanged`] where `login` is not that by which it was got, or is off.
-    pub fn verify_refresh(&self, token: &str, login: &NativeLogin) -> Result<Bearer, TokenError> {
+    /// [`TokenError`].
+    pub fn verify_refresh(&self, token: &str) -> Result<RefreshToken, TokenError> {
         let claims = self.verify(Kind::Refresh, token, Timestamp::now())?.0;
-        // Both are as good as signatures, and the token's own has been checked: how long it takes tells nothing.
-        let digest = self.digest_of(login);
-        if digest.is_none() || claims.get("login").and_then(Value::as_str) != digest.as_deref() {
-            return Err(TokenError::LoginChanged);
-        }
+        let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let collections = claims.get("collections").and_then(Value::as_array).into_iter().flatten();
         let bearer = Bearer {
-            id: claims.get("id").and_then(Value::as_str).ok_or(TokenError::Malformed)?.into(),
-            name: claims.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            id: text("id").ok_or(TokenError::Malformed)?.into(),
+            name: text("name").unwrap_or_default(),
             admin: claims.get("isAdmin").and_then(Value::as_bool).unwrap_or(false),
             collections: collections.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
         };
-        Ok(bearer)
+        Ok(RefreshToken { bearer, session: text("session"), login: text("login") })
     }
 
-    fn issue(&self, kind: Kind, bearer: &Bearer, login: Option<&str>, now: Timestamp, lifetime: Duration) -> Issued {
+    /// Whether a refresh token stands on these credentials.
+    pub fn stands_on(&self, token: &RefreshToken, credentials: &str) -> bool {
+        // Both are as good as signatures, and the token's own has been checked: how long it takes tells nothing.
+        token.login.as_ref() == Some(&self.digest_of(credentials))
+    }
+
+    fn issue(
+        &self,
+        kind: Kind,
+        bearer: &Bearer,
+        ground: Option<Ground<'_>>,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Issued {
         let expires = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+        let (login, session) = match ground {
+            None => (None, None),
+            Some(Ground::Credentials(credentials)) => (Some(self.digest_of(credentials)), None),
+            Some(Ground::Session(id)) => (None, Some(id)),
+        };
+        // What a refresh token says beyond its id is asked for anew before it counts, and cookies have little room.
+        let collections = if session.is_some() { &[] } else { bearer.collections.as_slice() };
         let payload = Payload {
             id: bearer.id.as_str(),
             name: &bearer.name,
             admin: bearer.admin,
-            collections: &bearer.collections,
+            collections,
             typ: kind.as_str(),
-            login,
+            login: login.as_deref(),
+            session,
             iat: now.as_second(),
             nbf: now.as_second(),
             exp: expires.as_second(),
@@ -274,9 +310,7 @@ mod tests {
         Bearer { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
     }
 
-    fn login() -> NativeLogin {
-        NativeLogin::new("admin", "s3cret", false)
-    }
+    const LOGIN: Ground<'_> = Ground::Credentials("name and password");
 
     fn in_seconds(seconds: i64) -> i64 {
         Timestamp::now().as_second() + seconds
@@ -312,29 +346,34 @@ mod tests {
     #[test]
     fn a_refresh_token_gives_its_bearer_back() {
         let authenticator = authenticator();
-        let issued = authenticator.issue_refresh(&bearer(), &login());
-        assert_eq!(authenticator.verify_refresh(&issued.token, &login()), Ok(bearer()));
+        let issued = authenticator.issue_refresh(&bearer(), LOGIN);
+        let token = authenticator.verify_refresh(&issued.token).expect("valid");
+        assert_eq!((&token.bearer, &token.session), (&bearer(), &None));
         let days = (issued.expires.as_second() - Timestamp::now().as_second() + 60) / 86_400;
         assert_eq!(days, 30);
     }
 
     #[test]
-    fn a_refresh_token_is_worth_nothing_once_its_login_has_changed() {
+    fn a_refresh_token_stands_on_the_credentials_that_it_was_got_with() {
         let authenticator = authenticator();
-        let token = authenticator.issue_refresh(&bearer(), &login()).token;
-        assert!(!token.contains("s3cret"));
-        for other in [
-            NativeLogin::disabled(),
-            NativeLogin::new("admin", "s3cret2", false),
-            NativeLogin::new("root", "s3cret", false),
-            NativeLogin::new("admin\0s3", "cret", false),
-        ] {
-            assert_eq!(authenticator.verify_refresh(&token, &other), Err(TokenError::LoginChanged), "{other:?}");
-        }
+        let token = authenticator.issue_refresh(&bearer(), LOGIN).token;
+        assert!(!token.contains("password"));
+        let token = authenticator.verify_refresh(&token).expect("valid");
+        assert!(authenticator.stands_on(&token, "name and password"));
+        assert!(!authenticator.stands_on(&token, "name and another") && !authenticator.stands_on(&token, ""));
         let claims = json!({"id": "u", "typ": "refresh", "exp": in_seconds(60), "nbf": in_seconds(0)});
-        let of_before = signed(&authenticator, &claims);
-        assert_eq!(authenticator.verify_refresh(&of_before, &login()), Err(TokenError::LoginChanged));
-        assert_eq!(authenticator.verify_refresh(&of_before, &NativeLogin::disabled()), Err(TokenError::LoginChanged));
+        let of_before = authenticator.verify_refresh(&signed(&authenticator, &claims)).expect("valid");
+        assert!(!authenticator.stands_on(&of_before, "name and password") && !authenticator.stands_on(&of_before, ""));
+    }
+
+    #[test]
+    fn a_refresh_token_of_a_session_names_it_and_stands_on_no_credentials() {
+        let authenticator = authenticator();
+        let issued = authenticator.issue_refresh(&bearer(), Ground::Session("s1"));
+        let token = authenticator.verify_refresh(&issued.token).expect("valid");
+        assert_eq!((token.session.as_deref(), token.bearer.id.as_str()), (Some("s1"), "u1"));
+        assert!(token.bearer.collections.is_empty(), "they are asked for anew");
+        assert!(!authenticator.stands_on(&token, "name and password") && !authenticator.stands_on(&token, ""));
     }
 
     #[test]
@@ -365,13 +404,12 @@ mod tests {
     #[test]
     fn neither_kind_passes_for_the_other() {
         let authenticator = authenticator();
-        let (access, refresh) =
-            (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer(), &login()));
+        let (access, refresh) = (authenticator.issue_access(&bearer()), authenticator.issue_refresh(&bearer(), LOGIN));
         assert_eq!(authenticator.verify_access(&refresh.token), Err(TokenError::WrongKind));
-        assert_eq!(authenticator.verify_refresh(&access.token, &login()), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&access.token), Err(TokenError::WrongKind));
         let neither = signed(&authenticator, &json!({"id": "u1", "exp": in_seconds(60), "nbf": in_seconds(0)}));
         assert_eq!(authenticator.verify_access(&neither), Err(TokenError::WrongKind));
-        assert_eq!(authenticator.verify_refresh(&neither, &login()), Err(TokenError::WrongKind));
+        assert_eq!(authenticator.verify_refresh(&neither), Err(TokenError::WrongKind));
     }
 
     #[test]
@@ -446,7 +484,7 @@ mod tests {
         let huge = authenticator.issue_access(&padded).token;
         for token in ["", ".", "..", "a.b.c", "Bearer x", "ü.ü.ü", "\0", &"A".repeat(10 << 20), &huge] {
             assert!(authenticator.verify_access(token).is_err());
-            assert!(authenticator.verify_refresh(token, &login()).is_err());
+            assert!(authenticator.verify_refresh(token).is_err());
         }
     }
 }

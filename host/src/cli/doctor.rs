@@ -11,7 +11,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{DEFAULT_DATA, print_line};
-use crate::config::{Config, native_login};
+use crate::auth::native_login;
+use crate::auth::users::{Users, UsersError};
+use crate::config::Config;
 use crate::plugins::PluginHost;
 use crate::runtime::choose::{self, Chosen, RuntimeChoice, WhyEmbedded};
 use crate::runtime::containerlab;
@@ -128,8 +130,7 @@ async fn examine(arguments: &Arguments) -> Report {
     checks.push(Finding::of("data", data(&arguments.data)));
     checks.push(Finding::of("address", listen.as_ref().map_err(ToString::to_string).and_then(|at| address(*at))));
     if let Ok(listen) = listen {
-        let login = native_login(&config.auth, listen, |name| std::env::var(name).ok());
-        checks.push(Finding::of("login", login.map(|login| wording(login.map(|login| login.is_default)))));
+        checks.push(Finding::of("login", logins(&config, &config_dir, &arguments.data, listen)));
     }
     checks.push(Finding::of("plugins", plugins(&config, &config_dir, &arguments.data).await));
     let runtime = runtimes(&config, arguments.runtime.unwrap_or(config.runtime), &mut checks).await;
@@ -195,13 +196,32 @@ fn address(address: SocketAddr) -> Result<String, String> {
     }
 }
 
-fn wording(login_is_default: Option<bool>) -> String {
-    match login_is_default {
-        None => "nobody logs in with a password",
-        Some(true) => "admin with the password admin, from this machine only",
-        Some(false) => "the user and password that the environment names",
+/// How people would log in.
+fn logins(config: &Config, config_dir: &Path, data: &Path, listen: SocketAddr) -> Result<String, String> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let open_id = config.auth.open_id(environment).map_err(|error| error.to_string())?;
+    let source = config.auth.users(config_dir, data);
+    let others = open_id.is_some() || source.is_used();
+    let login = native_login(&config.auth, listen, others, environment).map_err(|error| error.to_string())?;
+    let mut ways = Vec::new();
+    ways.extend(login.map(|login| {
+        if login.is_default {
+            "admin with the password admin, from this machine only".to_owned()
+        } else {
+            "the user and password that the environment names".to_owned()
+        }
+    }));
+    if config.auth.enable_native {
+        match Users::read(&source.path).map_err(|error| error.to_string())? {
+            Some(users) => ways.push(format!("{} users in {}", users.len(), source.path.display())),
+            None if source.required => return Err(UsersError::Missing(source.path).to_string()),
+            None => {}
+        }
     }
-    .to_owned()
+    ways.extend(open_id.map(|open_id| {
+        format!("OpenID Connect by {}, which has to know the address {}", open_id.issuer, open_id.redirect_url())
+    }));
+    Ok(if ways.is_empty() { "nobody can log in".to_owned() } else { ways.join("; ") })
 }
 
 /// Loads the plugins as a server would. What that compiles is kept where a server would look for it, if there is such a

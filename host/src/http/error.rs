@@ -4,11 +4,12 @@
 //! why it is never sent. The codes from 1001 to 4002 are those that clients show beside a field; the others are those
 //! of the Socket.IO API.
 
-use axum::http::{Method, StatusCode};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::openapi::FailureJson;
-use crate::auth::TokenError;
+use crate::auth::{LoginError, OpenIdError, TokenError, seconds};
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
@@ -18,6 +19,9 @@ use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
 const INVALID_TOKEN: u16 = 498;
+
+/// When to try again where the OpenID provider doesn't answer, in seconds.
+const PROVIDER_RETRY: u64 = 5;
 
 /// Why a request isn't answered with a payload.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,26 @@ pub(super) enum ApiError {
     /// There is no native login.
     #[error("this server has no login by user name and password")]
     NativeDisabled,
+    /// Too many have failed or try at once; says when to try again.
+    #[error("{error}")]
+    TooManyLogins {
+        /// Which of both.
+        error: LoginError,
+        /// After so many seconds.
+        retry_after: u64,
+    },
+    /// There is no login by OpenID Connect.
+    #[error("this server has no login by OpenID Connect")]
+    OpenIdDisabled,
+    /// The login by OpenID Connect failed.
+    #[error("{0}")]
+    OpenId(OpenIdError),
+    /// A page of another site asks for a change.
+    #[error(
+        "this request comes from a page of another site, which may change nothing here; if it is a page of this site, the \
+         proxy in front of the server has to pass the header Host on as it is"
+    )]
+    OtherSite,
     /// There is nothing of that kind, or the caller may not know that there is.
     #[error("there is no {0} {1}")]
     NotFound(&'static str, String),
@@ -108,6 +132,17 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::Credentials,
+            LoginError::TooMany(wait) | LoginError::Busy(wait) => {
+                Self::TooManyLogins { error, retry_after: seconds(wait) }
+            }
+        }
+    }
+}
+
 impl From<LabError> for ApiError {
     fn from(error: LabError) -> Self {
         match error {
@@ -131,7 +166,13 @@ impl ApiError {
             Self::LogIn(_) | Self::NotRecognised(_) => (401, 5000),
             Self::Refused(_) => (403, 5403),
             Self::Credentials => (400, 1001),
-            Self::NativeDisabled => (400, 5000),
+            Self::NativeDisabled | Self::OpenIdDisabled => (400, 5000),
+            Self::TooManyLogins { .. } => (429, 5000),
+            Self::OpenId(OpenIdError::Unreachable(_)) => (503, 5000),
+            Self::OpenId(OpenIdError::Store(_)) => (500, 5000),
+            Self::OpenId(OpenIdError::Over) => (401, 5000),
+            Self::OpenId(_) => (400, 5000),
+            Self::OtherSite => (403, 5403),
             Self::NotFound(..) | Self::NoRoute(_) => (404, 5005),
             Self::NoMethod(..) => (405, 5000),
             Self::Invalid(_) => (422, 5422),
@@ -152,7 +193,7 @@ impl ApiError {
     }
 
     /// A sentence for the user. What went wrong inside is for the log alone.
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         match self {
             Self::Store(StoreError::Database(_) | StoreError::Nonsense { .. } | StoreError::Open { .. }) => {
                 "the server's database failed; its log says more".to_owned()
@@ -171,7 +212,16 @@ impl IntoResponse for ApiError {
             tracing::debug!(error = %self, status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(FailureJson { code, message: self.message() })).into_response()
+        let mut response = (status, axum::Json(FailureJson { code, message: self.message() })).into_response();
+        let retry_after = match self {
+            Self::TooManyLogins { retry_after, .. } => Some(retry_after),
+            Self::OpenId(OpenIdError::Unreachable(_)) => Some(PROVIDER_RETRY),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -225,6 +275,15 @@ mod tests {
             (ApiError::NotLocal, (403, 5403)),
             (RollbackError::NothingBefore.into(), (400, 5000)),
             (ApiError::NotAdmin, (403, 5403)),
+            (ApiError::OtherSite, (403, 5403)),
+            (LoginError::Wrong.into(), (400, 1001)),
+            (LoginError::TooMany(std::time::Duration::from_secs(1)).into(), (429, 5000)),
+            (LoginError::Busy(std::time::Duration::from_secs(1)).into(), (429, 5000)),
+            (ApiError::OpenIdDisabled, (400, 5000)),
+            (OpenIdError::Unreachable(String::new()).into(), (503, 5000)),
+            (OpenIdError::NotPending.into(), (400, 5000)),
+            (OpenIdError::Code.into(), (400, 5000)),
+            (OpenIdError::Over.into(), (401, 5000)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

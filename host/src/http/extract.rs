@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
-use super::{Api, users};
+use super::{Api, cookies};
 use crate::auth::Identity;
 use crate::labs::model::User;
 use crate::plugins::decision::Circumstances;
@@ -28,14 +28,14 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let cookies = CookieJar::from_headers(&parts.headers);
+        let jar = CookieJar::from_headers(&parts.headers);
         let token = match bearer(parts) {
             Some(token) => token,
-            None => cookies.get(users::ACCESS_COOKIE).map_or("", |cookie| cookie.value()),
+            None => jar.get(cookies::ACCESS).map_or("", |cookie| cookie.value()),
         };
         if token.is_empty() {
             // A client that has a refresh token can help itself; any other has to log in.
-            let can_refresh = cookies.get(users::REFRESH_COOKIE).is_some_and(|cookie| !cookie.value().is_empty());
+            let can_refresh = jar.get(cookies::REFRESH).is_some_and(|cookie| !cookie.value().is_empty());
             return Err(if can_refresh { ApiError::NoToken } else { ApiError::LogIn("no access token".to_owned()) });
         }
         let token = api.auth.verify_access(token).map_err(ApiError::Token)?;

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json, checked_name};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::openapi::{Fails, InUse, Name, NotFound, Nothing, Refused, Time};
+use super::openapi::{Fails, InUse, Invalid, Name, NotFound, Nothing, Refused, Time};
 use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
@@ -82,6 +82,7 @@ impl TryFrom<LabPatchJson> for LabPatch {
         (status = 200, description = "The labs.", body = Payload<Vec<LabJson>>, headers(
             ("x-total-count" = u64, description = "How many labs match, of which these are a page."),
         )),
+        Fails<(Invalid,)>,
     ),
 )]
 pub(super) async fn list(

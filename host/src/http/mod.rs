@@ -8,7 +8,9 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+pub mod client_address;
 mod collections;
+mod cookies;
 mod error;
 mod exposition;
 mod extract;
@@ -21,7 +23,9 @@ mod labs;
 pub mod local;
 mod metrics;
 pub mod openapi;
+mod openid;
 mod plugins;
+mod same_site;
 mod topologies;
 mod users;
 
@@ -31,7 +35,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -40,8 +44,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use self::client_address::TrustedProxies;
 use self::error::ApiError;
-use crate::auth::{Authenticator, NativeLogin};
+use crate::auth::{Authenticator, Logins, OpenId};
 use crate::guide::Guide;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
@@ -66,8 +71,14 @@ pub struct Api {
     pub reloader: Reloader,
     /// Issues and checks tokens.
     pub auth: Arc<Authenticator>,
-    /// The native login.
-    pub native: NativeLogin,
+    /// Logins by user name and password.
+    pub logins: Logins,
+    /// Logins by OpenID Connect, if there are any.
+    pub open_id: Option<OpenId>,
+    /// Who is believed about where a request came from.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Origins whose pages may change things, besides the one that a request is sent to: where browsers reach this server.
+    pub own_origins: Arc<[String]>,
     /// What helps people write topologies.
     pub guide: Guide,
     /// Says how many shells a user has open.
@@ -102,6 +113,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(plugins::rollback))
         .routes(routes!(users::login_config))
         .routes(routes!(users::log_in))
+        .routes(routes!(openid::log_in))
+        .routes(routes!(openid::success))
         .routes(routes!(users::refresh))
         .routes(routes!(users::log_out))
         .routes(routes!(collections::list, collections::create))
@@ -124,8 +137,9 @@ pub fn router(api: Api) -> Router {
         .nest("/api", routes)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .with_state(api)
+        .with_state(api.clone())
         .layer(from_fn(to_the_end))
+        .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(TraceLayer::new_for_http())

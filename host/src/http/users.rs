@@ -3,23 +3,21 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum_extra::extract::CookieJar;
-use axum_extra::extract::cookie::{Cookie, SameSite};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::client_address::ClientAddress;
+use super::cookies::{self, ACCESS, OIDC, REFRESH, is_secure};
 use super::error::ApiError;
 use super::extract::Json;
-use super::openapi::{Credentials as WrongCredentials, Fails, LogIn, NoNativeLogin, Nothing};
+use super::openapi::{
+    Credentials as WrongCredentials, Fails, LogIn, NoNativeLogin, Nothing, OpenIdFailed, OtherSite, ProviderGone,
+    TooManyLogins,
+};
+use super::openid;
 use super::{Answer, Api, Payload};
-use crate::auth::REFRESH_LIFETIME;
+use crate::auth::{Ground, TokenError};
 use crate::labs::model::User;
-
-/// Cookie with the access token, which scripts of the site may read.
-pub(super) const ACCESS_COOKIE: &str = "accessToken";
-/// Cookie with the refresh token.
-pub(super) const REFRESH_COOKIE: &str = "authToken";
-/// Cookie that says that the login was by OpenID Connect.
-const OIDC_COOKIE: &str = "authOidc";
 
 /// The ways to log in.
 #[derive(Serialize, ToSchema)]
@@ -53,8 +51,8 @@ struct NativeJson {
     responses((status = 200, description = "The ways to log in.", body = Payload<LoginConfigJson>)),
 )]
 pub(super) async fn login_config(State(api): State<Api>) -> Answer<LoginConfigJson> {
-    let native = NativeJson { enabled: api.native.is_enabled(), allow_empty: api.native.allows_empty() };
-    super::answer(LoginConfigJson { open_id: OpenIdJson { enabled: false }, native })
+    let native = NativeJson { enabled: api.logins.is_enabled(), allow_empty: api.logins.allows_empty() };
+    super::answer(LoginConfigJson { open_id: OpenIdJson { enabled: api.open_id.is_some() }, native })
 }
 
 /// Name and password.
@@ -71,35 +69,41 @@ pub(super) struct Credentials {
     post, path = "/users/login/native", operation_id = "logIn", tag = "users", security(()),
     responses(
         (status = 200, description = "You are logged in: both cookies are set.", body = Payload<Nothing>),
-        Fails<(WrongCredentials, NoNativeLogin)>,
+        Fails<(WrongCredentials, NoNativeLogin, OtherSite, TooManyLogins)>,
     ),
 )]
 pub(super) async fn log_in(
     State(api): State<Api>,
+    ClientAddress(address): ClientAddress,
     headers: HeaderMap,
     cookies: CookieJar,
     Json(credentials): Json<Credentials>,
 ) -> Result<(CookieJar, Payload<()>), ApiError> {
-    if !api.native.is_enabled() {
+    if !api.logins.is_enabled() {
         return Err(ApiError::NativeDisabled);
     }
-    let user = api.native.check(&credentials.username, &credentials.password).ok_or(ApiError::Credentials)?;
+    let login = api.logins.log_in(&credentials.username, &credentials.password, address).await?;
+    let user = login.bearer;
     api.store.upsert_user(&User { id: user.id.clone(), name: user.name.clone() }).await?;
     let secure = is_secure(&headers);
-    let cookies = cookies
-        .add(cookie(REFRESH_COOKIE, api.auth.issue_refresh(&user, &api.native).token, secure))
-        .add(cookie(ACCESS_COOKIE, api.auth.issue_access(&user).token, secure));
-    Ok((cookies, Payload { payload: () }))
+    let refresh = api.auth.issue_refresh(&user, Ground::Credentials(&login.ground)).token;
+    let cookies = cookies.add(cookies::of_login(REFRESH, refresh, secure)).add(cookies::of_login(
+        ACCESS,
+        api.auth.issue_access(&user).token,
+        secure,
+    ));
+    // Where it stayed, a client would ask the provider when this login ends.
+    Ok((cookies::without(cookies, OIDC, secure), Payload { payload: () }))
 }
 
 /// Get another access token
 ///
-/// For the refresh token in the cookie `authToken`. Sets the cookie `accessToken` as well.
+/// For the refresh token in the cookie `authToken`, and for the user as they are now. Sets the cookie `accessToken` as well.
 #[utoipa::path(
     get, path = "/users/login/refresh", operation_id = "refresh", tag = "users", security(("refreshToken" = [])),
     responses(
         (status = 200, description = "The access token.", body = Payload<String>),
-        Fails<(LogIn,)>,
+        Fails<(OpenIdFailed, LogIn, ProviderGone)>,
     ),
 )]
 pub(super) async fn refresh(
@@ -107,74 +111,45 @@ pub(super) async fn refresh(
     headers: HeaderMap,
     cookies: CookieJar,
 ) -> Result<(CookieJar, Payload<String>), ApiError> {
-    let token = cookies.get(REFRESH_COOKIE).map(|cookie| cookie.value().to_owned()).unwrap_or_default();
+    let log_in = |error: TokenError| ApiError::LogIn(error.to_string());
+    let token = cookies.get(REFRESH).map(|cookie| cookie.value().to_owned()).unwrap_or_default();
     if token.is_empty() {
         return Err(ApiError::LogIn("no refresh token".to_owned()));
     }
-    let user = api.auth.verify_refresh(&token, &api.native).map_err(|error| ApiError::LogIn(error.to_string()))?;
+    let token = api.auth.verify_refresh(&token).map_err(log_in)?;
+    let user = match (&token.session, &api.open_id) {
+        (Some(session), Some(open_id)) => openid::fitting(&api, open_id.refresh(session).await?).await?,
+        (Some(_), None) => return Err(log_in(TokenError::LoginChanged)),
+        (None, _) => {
+            let current = api.logins.current(token.bearer.id.as_str());
+            let unchanged = current.filter(|(_, ground)| api.auth.stands_on(&token, ground));
+            unchanged.map(|(user, _)| user).ok_or_else(|| log_in(TokenError::LoginChanged))?
+        }
+    };
     let access = api.auth.issue_access(&user).token;
-    let cookies = cookies.add(cookie(ACCESS_COOKIE, access.clone(), is_secure(&headers)));
+    let cookies = cookies.add(cookies::of_login(ACCESS, access.clone(), is_secure(&headers)));
     Ok((cookies, Payload { payload: access }))
 }
 
 /// Log out
 ///
-/// Clears all cookies of the server. Tokens that somebody has kept stay valid until they expire.
+/// Clears all cookies of a login, and ends the session if the login was by OpenID Connect. Access tokens that somebody has
+/// kept stay valid until they expire.
 #[utoipa::path(
     post, path = "/users/logout", operation_id = "logOut", tag = "users", security(()),
-    responses((status = 200, description = "The cookies are cleared.", body = Payload<Nothing>)),
+    responses(
+        (status = 200, description = "The cookies are cleared.", body = Payload<Nothing>),
+        Fails<(OtherSite,)>,
+    ),
 )]
-pub(super) async fn log_out(headers: HeaderMap, mut cookies: CookieJar) -> (CookieJar, Payload<()>) {
-    let secure = is_secure(&headers);
-    for name in [REFRESH_COOKIE, ACCESS_COOKIE, OIDC_COOKIE] {
-        let mut gone = cookie(name, String::new(), secure);
-        gone.make_removal();
-        cookies = cookies.add(gone);
+pub(super) async fn log_out(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    cookies: CookieJar,
+) -> Result<(CookieJar, Payload<()>), ApiError> {
+    let token = cookies.get(REFRESH).and_then(|cookie| api.auth.verify_refresh(cookie.value()).ok());
+    if let (Some(session), Some(open_id)) = (token.and_then(|token| token.session), &api.open_id) {
+        open_id.end(&session).await?;
     }
-    (cookies, Payload { payload: () })
-}
-
-/// Both cookies last as long as the refresh token: clients ask for another access token only while they see the last one.
-fn cookie(name: &'static str, value: String, secure: bool) -> Cookie<'static> {
-    Cookie::build((name, value))
-        .path("/")
-        .same_site(SameSite::Lax)
-        .http_only(name == REFRESH_COOKIE)
-        .secure(secure)
-        .max_age(REFRESH_LIFETIME.try_into().expect("30 days are far from the limit"))
-        .build()
-}
-
-/// Whether the client speaks TLS with whatever stands in front of this server. Who forges this spoils their own
-/// cookies only.
-fn is_secure(headers: &HeaderMap) -> bool {
-    let forwarded = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    forwarded.split(',').next().is_some_and(|first| first.trim().eq_ignore_ascii_case("https"))
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn scripts_may_read_the_access_token_and_nothing_else() {
-        let access = cookie(ACCESS_COOKIE, "t".to_owned(), false).to_string();
-        assert_eq!(access, "accessToken=t; SameSite=Lax; Path=/; Max-Age=2592000");
-        let refresh = cookie(REFRESH_COOKIE, "t".to_owned(), true).to_string();
-        assert_eq!(refresh, "authToken=t; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=2592000");
-    }
-
-    #[test]
-    fn cookies_are_secure_behind_tls_only() {
-        let with = |value: &'static str| {
-            is_secure(&HeaderMap::from_iter([(
-                "x-forwarded-proto".parse().expect("a name"),
-                HeaderValue::from_static(value),
-            )]))
-        };
-        assert!(with("https") && with("HTTPS, http"));
-        assert!(!with("http") && !with("http, https") && !with("") && !is_secure(&HeaderMap::new()));
-    }
+    Ok((cookies::without_login(cookies, is_secure(&headers)), Payload { payload: () }))
 }

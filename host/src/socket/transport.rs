@@ -244,6 +244,8 @@ pub struct Connection(Arc<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
+    /// The client's end, of a connection over a network.
+    peer: Option<SocketAddr>,
     killed: CancellationToken,
     /// The session that it carries and nothing else; kept from being forgotten by this.
     carries: Mutex<Option<Arc<Transport>>>,
@@ -259,6 +261,13 @@ impl Line {
         self.reader.register(context.waker());
         // The last of too many may have ended before the waker was there.
         transport.is_overloaded()
+    }
+}
+
+impl Connection {
+    /// The address at the other end, which may be that of a proxy.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
     }
 }
 
@@ -290,7 +299,7 @@ impl axum::serve::Listener for Listener {
         // connection would still work.
         let _ = options.set_tcp_nodelay(true);
         let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        (Killable::new(stream), address)
+        (Killable::new(stream, Some(address)), address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -309,8 +318,8 @@ pub struct Killable<S> {
 }
 
 impl<S> Killable<S> {
-    fn new(stream: S) -> Self {
-        let line = Arc::<Line>::default();
+    fn new(stream: S, peer: Option<SocketAddr>) -> Self {
+        let line = Arc::new(Line { peer, ..Line::default() });
         let end = || Box::pin(line.killed.clone().cancelled_owned());
         Self { stream, read_end: end(), write_end: end(), line }
     }
@@ -395,7 +404,7 @@ mod tests {
     async fn killing_a_connection_wakes_who_reads_it_and_who_writes_it() {
         // Nobody reads the other end, so that writing waits after 16 bytes.
         let (near, mut far) = tokio::io::duplex(16);
-        let stream = Killable::new(near);
+        let stream = Killable::new(near, None);
         let killed = stream.line.killed.clone();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let reading = tokio::spawn(async move { reader.read_u8().await.map(drop) });
@@ -411,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_not_read_while_too_many_of_its_events_are_being_dealt_with() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stream = Killable::new(near);
+        let mut stream = Killable::new(near, None);
         let transport = Transports::default().of("a");
         transport.carried_by(&Connection(Arc::clone(&stream.line)));
         let mut events: Vec<_> = (0..EVENTS).map(|_| transport.begin_event()).collect();

@@ -8,6 +8,7 @@
 mod collections;
 mod files;
 mod labs;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod topologies;

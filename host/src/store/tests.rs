@@ -285,3 +285,20 @@ async fn a_database_of_a_newer_version_is_refused() {
     store.close().await;
     assert!(open_fails(&path).await.contains("newer version of this program (schema 9999)"));
 }
+
+#[tokio::test]
+async fn a_session_is_kept_until_it_expires_or_is_deleted() {
+    let store = Store::in_memory().await.expect("opens");
+    let later = Timestamp::now() + Duration::from_secs(600);
+    store.insert_session("a", "sealed", later).await.expect("kept");
+    store.insert_session("b", "sealed", Timestamp::now()).await.expect("kept");
+    assert_eq!(store.session("a").await.expect("asked").as_deref(), Some("sealed"));
+    for id in ["b", "c"] {
+        assert_eq!(store.session(id).await.expect("asked"), None, "{id}");
+    }
+    store.update_session("a", "anew").await.expect("updated");
+    assert_eq!(store.session("a").await.expect("asked").as_deref(), Some("anew"));
+    store.delete_session("a").await.expect("deleted");
+    store.update_session("a", "again").await.expect("nothing happens");
+    assert_eq!(store.session("a").await.expect("asked"), None);
+}

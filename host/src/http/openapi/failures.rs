@@ -58,6 +58,8 @@ macro_rules! failures {
 failures! {
     Credentials: 400, 1001, "The user name or the password is wrong.";
     NoNativeLogin: 400, 5000, "This server has no login by user name and password.";
+    NoOpenId: 400, 5000, "This server has no login by OpenID Connect, or the login failed; the message says why.";
+    OpenIdFailed: 400, 5000, "The provider of the login by OpenID Connect answers what makes no sense.";
     CollectionNameTaken: 400, 2001, "Another collection has that name.";
     TopologyNameTaken: 400, 3001, "Another topology of that collection has the name that the definition gives.";
     Definition: 400, 3003, "The definition can't be used; the message says where and why.";
@@ -68,12 +70,15 @@ failures! {
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";
     NotAdmin: 403, 5403, "This is for administrators.";
+    OtherSite: 403, 5403, "A page of another site asks for it.";
     NotFound: 404, 5005, "There is no such thing, or none that the caller may know of.";
     TooLarge: 413, 5422, "The body is longer than the server takes.";
     NotJson: 415, 5422, "The body is not said to be JSON by its content type.";
     Invalid: 422, 5422, "Something about the request is wrong; the message names the field.";
+    TooManyLogins: 429, 5000, "Too many logins have failed, or too many try at once; `Retry-After` says when to try again.";
     Token: 498, 5000, "The access token has expired or is no access token: refresh it, and ask again.";
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
+    ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 
 /// The failures of a handler: a tuple of types that each stand for one.
@@ -137,11 +142,8 @@ pub(super) fn complete(document: &mut OpenApi) {
         if operation.request_body.is_some() {
             failures.extend([TooLarge::FAILURE, NotJson::FAILURE, Invalid::FAILURE]);
         }
-        if has_parameter(operation, &ParameterIn::Path) {
+        if has_id(operation) {
             failures.push(NotFound::FAILURE);
-        }
-        if has_parameter(operation, &ParameterIn::Query) {
-            failures.push(Invalid::FAILURE);
         }
         let responses = &mut operation.responses.responses;
         for failure in failures {
@@ -150,9 +152,9 @@ pub(super) fn complete(document: &mut OpenApi) {
     }
 }
 
-fn has_parameter(operation: &Operation, place: &ParameterIn) -> bool {
+fn has_id(operation: &Operation) -> bool {
     operation.parameters.iter().flatten().any(|parameter| match parameter {
-        RefOr::T(parameter) => parameter.parameter_in == *place,
+        RefOr::T(parameter) => parameter.parameter_in == ParameterIn::Path,
         RefOr::Ref(_) => false,
     })
 }

@@ -20,7 +20,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 pub(super) use self::failures::*;
 pub(super) use self::values::*;
-use super::users;
+use super::cookies;
 
 /// The document, as JSON for people to read as well.
 pub static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
@@ -38,7 +38,7 @@ happens to labs and in them (deploying, destroying, logs, terminals) goes over S
 **Answers.** A success is `{\"payload\": …}`, a failure `{\"code\": …, \"message\": …}` with the status of the failure. Every \
 route answers at `/…` and at `/api/…`. A path that means nothing is 404 with code 5005, a method that a path doesn't have \
 405 with code 5000. 504 is never sent. As long as a server has its default login, it answers requests to this machine's \
-own names alone; all others are 403 with code 5403.
+own names alone; all others are 403 with code 5403, and so are requests for a change from pages of other sites.
 
 **Tokens.** An access token comes from a login, as the cookie `accessToken`, and is sent as that cookie or as \
 `Authorization: Bearer …`. It is valid for 30 minutes. When a request answers 498, get another one from \
@@ -79,8 +79,8 @@ pub(super) fn preamble() -> OpenApi {
     let components = ComponentsBuilder::new()
         .schema(FailureJson::name(), FailureJson::schema())
         .security_scheme("bearer", SecurityScheme::Http(bearer))
-        .security_scheme("accessToken", cookie(users::ACCESS_COOKIE, "An access token, as a login sets it."))
-        .security_scheme("refreshToken", cookie(users::REFRESH_COOKIE, "A refresh token, as a login sets it."));
+        .security_scheme("accessToken", cookie(cookies::ACCESS, "An access token, as a login sets it."))
+        .security_scheme("refreshToken", cookie(cookies::REFRESH, "A refresh token, as a login sets it."));
     let either = ["bearer", "accessToken"].map(|scheme| SecurityRequirement::new(scheme, [] as [&str; 0]));
     // The first is what the page tries, and works behind a proxy that has a web client at the root.
     let servers = [("/api", "This server"), ("/", "The same")];
