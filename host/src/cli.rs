@@ -18,7 +18,7 @@ use crate::plugins::Install;
 use crate::plugins::reload::Trigger;
 use crate::runtime::choose::RuntimeChoice;
 use crate::server::{Options, SIGNING_KEY, Server};
-use crate::{admin, demo, telemetry};
+use crate::{admin, ctl, demo, telemetry};
 
 /// Where the data is kept unless `--data` says otherwise.
 const DEFAULT_DATA: &str = "antimony-data";
@@ -78,6 +78,8 @@ enum Command {
     /// Work with the users who log in by a password of their own
     #[command(subcommand)]
     User(user::Command),
+    /// Work with labs on a server: log in, deploy, watch logs, open terminals
+    Ctl(ctl::Arguments),
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
     /// Print the description of the REST API for clients, an OpenAPI document
@@ -151,6 +153,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::User(command) => user::run(command),
+        Command::Ctl(arguments) => Ok(runtime()?.block_on(ctl::run(arguments))?),
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
