@@ -73,8 +73,7 @@ impl Schemas {
         let mut offered = self.offered.clone();
         // Whether it was settled, took too long or the server ends: there is always something.
         let _ = tokio::time::timeout(FIRST_WAIT, offered.wait_for(|offered| offered.settled)).await;
-        let schema = Arc::clone(&offered.borrow().schema);
-        schema
+        Arc::clone(&offered.borrow().schema)
     }
 }
 

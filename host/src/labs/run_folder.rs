@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(names(&place.path().join("run")), ["lab-1"]);
         fs::create_dir(unfinished(&dir)).unwrap();
         remove(&dir).await;
-        assert_eq!(names(&place.path().join("run")), [String::new(); 0]);
+        assert!(names(&place.path().join("run")).is_empty());
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("lab-1");
         make(&dir, &[file("a", "x"), file("a/b", "y")]).unwrap_err();
-        assert_eq!(names(place.path()), [String::new(); 0]);
+        assert!(names(place.path()).is_empty());
         // What a killed server has left is in nobody's way.
         fs::create_dir(unfinished(&dir)).unwrap();
         make(&dir, &[]).unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::labs::model::{
-    Collection, CollectionId, InstanceState, Lab, LabId, StoredInstance, StoredTopology, TopologyId, User,
+    BindFile, BindFileId, Collection, CollectionId, InstanceState, Lab, LabId, StoredInstance, StoredTopology,
+    TopologyId, User,
 };
 
 fn user(name: &str) -> User {
@@ -198,6 +199,71 @@ async fn a_topology_changes_its_collection_only_while_no_lab_is_made_from_it() {
     store.update_topology(&StoredTopology { name: "other".to_owned(), ..topology }).await.expect("stays where it is");
     store.delete_lab(&lab.id).await.expect("deletes");
     store.update_topology(&moved).await.expect("nobody goes along");
+}
+
+fn file(topology: &StoredTopology, path: &str, content: &str) -> BindFile {
+    let id = BindFileId::generate();
+    BindFile { id, topology_id: topology.id.clone(), path: path.to_owned(), content: content.to_owned() }
+}
+
+#[tokio::test]
+async fn files_belong_to_their_topology_and_go_with_it() {
+    let (store, collection, ring, lab) = filled().await;
+    let other = topology("other", &collection);
+    store.insert_topology(&other).await.expect("inserts");
+    let (b, a) = (file(&ring, "b/ü", "text\n"), file(&ring, "a", ""));
+    for file in [&b, &a, &file(&other, "a", "of another")] {
+        store.insert_bind_file(file).await.expect("inserts");
+    }
+    assert_eq!(store.bind_files(&ring.id).await.expect("reads"), [a.clone(), b.clone()]);
+    let shown = store.topology(&ring.id).await.expect("reads").expect("is there");
+    assert_eq!(shown.file_paths, ["a", "b/ü"]);
+    let all = store.topologies().await.expect("reads");
+    assert_eq!(all.iter().map(|topology| topology.file_paths.len()).collect::<Vec<_>>(), [1, 2]);
+
+    let renamed = BindFile { path: "c".to_owned(), content: "new".to_owned(), ..b.clone() };
+    store.update_bind_file(&renamed).await.expect("updates");
+    store.update_bind_file(&renamed).await.expect("its own path is not taken");
+    let moved = BindFile { topology_id: other.id.clone(), path: "d".to_owned(), ..b };
+    let missing = store.update_bind_file(&moved).await.expect_err("not of that topology");
+    assert!(matches!(missing, StoreError::NotFound { what: "file", .. }), "{missing}");
+    store.delete_bind_file(&ring.id, &a.id).await.expect("deletes");
+    assert_eq!(store.all_bind_files().await.expect("reads")[&ring.id], [renamed]);
+
+    store.delete_lab(&lab.id).await.expect("deletes");
+    store.delete_topology(&ring.id).await.expect("deletes, files and all");
+    assert_eq!(store.bind_files(&ring.id).await.expect("reads"), []);
+    assert_eq!(store.bind_files(&other.id).await.expect("reads").len(), 1);
+    let missing = store.insert_bind_file(&file(&ring, "x", "")).await.expect_err("no topology");
+    assert!(matches!(missing, StoreError::NotFound { what: "topology", .. }), "{missing}");
+}
+
+#[tokio::test]
+async fn no_two_files_of_a_topology_are_in_each_others_way_and_their_size_is_bounded() {
+    let (store, _, ring, _) = filled().await;
+    store.insert_bind_file(&file(&ring, "a/b", "")).await.expect("inserts");
+    let taken = store.insert_bind_file(&file(&ring, "a/b", "")).await.expect_err("taken");
+    assert!(matches!(taken, StoreError::PathTaken(_)), "{taken}");
+    for path in ["a", "a/b/c"] {
+        let taken = store.insert_bind_file(&file(&ring, path, "")).await.expect_err(path);
+        assert!(matches!(taken, StoreError::PathInUse { .. }), "{taken}");
+    }
+    store.insert_bind_file(&file(&ring, "a/bc", "")).await.expect("another file");
+    let too_long = "x".repeat(MAX_FILE + 1);
+    let refused = store.insert_bind_file(&file(&ring, "long", &too_long)).await.expect_err("too long");
+    assert!(matches!(refused, StoreError::TooMuch(_)), "{refused}");
+    // Bytes count, not characters.
+    let piece = "é".repeat(MAX_FILE / 2);
+    for number in 0..MAX_FILES / MAX_FILE {
+        store.insert_bind_file(&file(&ring, &format!("p{number}"), &piece)).await.expect("inserts");
+    }
+    let refused = store.insert_bind_file(&file(&ring, "more", "x")).await.expect_err("too much");
+    assert!(refused.to_string().contains(&MAX_FILES.to_string()), "{refused}");
+    for number in store.bind_files(&ring.id).await.expect("reads").len()..MAX_COUNT {
+        store.insert_bind_file(&file(&ring, &format!("n{number}"), "")).await.expect("inserts");
+    }
+    let refused = store.insert_bind_file(&file(&ring, "last", "")).await.expect_err("too many");
+    assert!(refused.to_string().contains(&MAX_COUNT.to_string()), "{refused}");
 }
 
 #[tokio::test]

@@ -311,7 +311,7 @@ mod tests {
             "name: x\ntopology: {nodes: {a: {kind: linux}}}",
             "name: x\ntopology: {defaults: {kind: ceos}, kinds: , nodes: {a: , b: {}}, links: [{endpoints: ['a:e', 'b:e'], mtu: 1500}]}",
             "name: x\ntopology:\n  defaults: {kind: linux}\n  nodes: {a: {env: {V: 1.10, T: yes, E: }, memory: 1gb, binds: ['f:/f:ro']}, b: }\n  links:\n    - {type: veth, endpoints: [{node: a, interface: e1, ipv4: 10.0.0.1/30}, {node: b, interface: e1}]}",
-            "name: x\nmgmt: {network: n, ipv4-subnet: 10.0.0.0/24}\ntopology: {nodes: {a: {kind: linux, newer-key: [1]}}}",
+            "name: x\nmgmt: {network: net1, ipv4-subnet: 10.0.0.0/24}\ntopology: {nodes: {a: {kind: linux, newer-key: [1]}}}",
         ] {
             Topology::parse(text).expect(text);
             check(text).expect(text);
