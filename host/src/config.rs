@@ -379,10 +379,6 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> SocketAddr {
-        text.parse().expect("an address")
-    }
-
     #[test]
     fn an_empty_file_is_the_default() {
         for text in ["", "# nothing\n", "{}"] {

@@ -13,7 +13,7 @@ use super::extract::{Caller, Id, Json, checked_name};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
 use super::openapi::{Fails, InUse, Invalid, Name, NotFound, Nothing, Refused, Time};
-use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
+use super::{Answer, Api, Payload, answer, time, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
 use crate::plugins::decision::Action;
@@ -29,9 +29,11 @@ pub(super) struct NewLabJson {
     #[schema(value_type = Name)]
     name: String,
     /// When it is deployed. One in the past is deployed by a command alone.
+    #[serde(deserialize_with = "time::read")]
     #[schema(value_type = Time)]
     start_time: Timestamp,
     /// When it is destroyed: after the start, and not past. Null or missing: never by itself.
+    #[serde(default, deserialize_with = "time::read_if_any")]
     #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
     topology_id: String,
@@ -45,9 +47,11 @@ pub(super) struct LabPatchJson {
     #[schema(value_type = Option<Name>)]
     name: Option<String>,
     /// When it is deployed.
+    #[serde(default, deserialize_with = "time::read_if_any")]
     #[schema(value_type = Option<Time>)]
     start_time: Option<Timestamp>,
     /// When it is destroyed: after the start, and not past.
+    #[serde(default, deserialize_with = "time::read_if_any")]
     #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
     /// True takes the end away, whatever `endTime` says.
@@ -206,6 +210,22 @@ mod tests {
         let patch = patch(r#"{"name": null, "startTime": null, "endTime": null}"#);
         assert!(patch.name.is_none() && patch.start_time.is_none() && patch.end_time.is_none());
         assert!(patch.topology_id.is_none());
+    }
+
+    #[test]
+    fn what_is_no_time_is_answered_with_what_would_be_one() {
+        for (written, shown) in
+            [("\"tomorrow\"", "\"tomorrow\""), ("\"2030-01-31\"", "\"2030-01-31\""), ("5", "5"), ("{}", "{}")]
+        {
+            let body = format!(r#"{{"name": "a", "topologyId": "t", "startTime": {written}}}"#);
+            let expected = format!("startTime: {shown} is no RFC 3339 time such as 2030-01-31T10:00:00Z");
+            let new = super::super::extract::read::<NewLabJson>(body.as_bytes());
+            assert!(new.err().expect("refused").to_string().starts_with(&expected), "{written}");
+            let patch = super::super::extract::read::<LabPatchJson>(body.as_bytes());
+            assert!(patch.err().expect("refused").to_string().starts_with(&expected), "{written}");
+        }
+        let missing = super::super::extract::read::<NewLabJson>(br#"{"name": "a", "topologyId": "t"}"#);
+        assert!(missing.err().expect("refused").to_string().contains("missing field `startTime`"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod openapi;
 mod openid;
 mod plugins;
 mod same_site;
+mod time;
 mod topologies;
 mod users;
 

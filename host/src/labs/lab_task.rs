@@ -253,18 +253,21 @@ impl LabTask {
             }
             Revival::Lost { reason, .. } => {
                 self.store_instance().await;
+                // Whoever opens the log finds why it ends here.
+                self.note(&format!("The instance is lost: {reason}")).await;
                 self.lost_before(reason).await;
             }
             // What is stored stays as it is: a server that can look will know better.
-            Revival::Unknown(reason) => self.lost_before(reason).await,
+            Revival::Unknown(reason) => {
+                self.note(&format!("This server can't go on with the instance: {reason}")).await;
+                self.lost_before(reason).await;
+            }
         }
     }
 
     /// Says that the instance of an earlier server can't be gone on with.
     async fn lost_before(&mut self, reason: String) {
         self.logs.restore_nodes();
-        // Whoever opens the log finds why it ends here.
-        self.note(&format!("The instance is lost: {reason}")).await;
         self.publish_change().await;
         self.announce(Occurrence::LabLost { reason, detail: String::new() }, None).await;
     }

@@ -82,8 +82,8 @@ pub(super) fn out_of_reach(driver: &dyn RuntimeDriver, runtime: &str) -> Option<
         return None;
     }
     Some(format!(
-        "it was deployed on the runtime {runtime} and may run there still, but this server runs labs on the runtime {}: \
-         start the server with --runtime {runtime} to go on with it or destroy it",
+        "the lab was deployed on the runtime {runtime}, where it may run still, but this server runs labs on the runtime {}: \
+         start the server with `--runtime {runtime}` to go on with the lab or to destroy it",
         driver.name()
     ))
 }

@@ -24,7 +24,7 @@ use super::leftovers;
 use super::network_gate::NetworkGate;
 use super::program::{Program, Run, RunError};
 use super::version::{Found, Missing};
-use crate::labs::model::NodeStatus;
+use crate::labs::model::{NodeState, NodeStatus};
 use crate::runtime::docker::{Container, Docker, Watch};
 use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
@@ -408,7 +408,7 @@ impl Shared {
         *cut_short = matches!(deployed, Err(RunError::Cancelled | RunError::TimedOut(_) | RunError::Killed(_)));
         let result = match deployed {
             Ok(_) => self.nodes(&spec.name).await,
-            Err(error) => Err(explain(error, &dir)),
+            Err(error) => Err(self.explain(error, &spec.name, &dir).await),
         };
         let is_made = |node: &Node| !KINDS_WITHOUT_IMAGE.contains(&node.kind.as_str());
         let elsewhere = result.as_ref().is_ok_and(Vec::is_empty) && spec.topology.nodes.iter().any(is_made);
@@ -424,6 +424,9 @@ impl Shared {
             Ok(mut nodes) => {
                 let place = |name: &str| spec.topology.nodes.iter().position(|node| node.name == name);
                 nodes.sort_by_key(|node| place(&node.name).unwrap_or(usize::MAX));
+                if nodes.iter().any(|node| node.state == NodeState::Exited) {
+                    self.tell_of_ended(&spec.name, log).await;
+                }
                 log.line(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
                 Ok(nodes)
             }
@@ -707,17 +710,6 @@ pub(super) fn failed(error: RunError) -> RuntimeError {
         RunError::Cancelled => RuntimeError::Cancelled,
         RunError::TimedOut(limit) => RuntimeError::TimedOut("containerlab".to_owned(), limit),
         error => RuntimeError::Failed(error.to_string()),
-    }
-}
-
-/// The failure of a deploy, with a hint where containerlab's words alone would puzzle its users.
-fn explain(error: RunError, dir: &Path) -> RuntimeError {
-    let missing_file = |reason: &str| reason.contains("bind path") && reason.contains(&*dir.to_string_lossy());
-    match error {
-        RunError::Failed(reason) if missing_file(&reason) => RuntimeError::Failed(format!(
-            "{reason} Relative paths mean the files of the topology: add it to them, or write an absolute path"
-        )),
-        error => failed(error),
     }
 }
 
