@@ -115,9 +115,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
             let Some(users) = read(&path)? else { bail!("there are no users: there is no {}", path.display()) };
             for (name, entry) in users.iter() {
                 let admin = if entry.admin { ", administrator" } else { "" };
-                print_line(
-                    &format!("{name}{admin}: {}", entry.collections.join(", ")).trim_end_matches([' ', ':']).to_owned(),
-                );
+                let collections = entry.collections.join(", ");
+                let of = if collections.is_empty() { "" } else { ": " };
+                print_line(&format!("{name}{admin}{of}{collections}"));
             }
         }
         Command::Remove { name, place } => {

@@ -245,4 +245,22 @@ mod tests {
         }
         assert!(users.check("bob", "password of bob").is_some());
     }
+
+    #[test]
+    fn it_takes_as_long_whether_there_is_such_a_user_or_not() {
+        let mut all = Users::default();
+        let password = PasswordHash::of("correct horse").expect("hashed");
+        all.insert("alice", Entry { password, admin: false, collections: Vec::new() });
+        let users = LocalUsers { now: Arc::new(ArcSwap::from_pointee(all)), decoys: RandomState::new() };
+        let took = |name: &str| {
+            let began = std::time::Instant::now();
+            assert_eq!(users.check(name, "wrong horse"), None);
+            began.elapsed()
+        };
+        // The quickest of some, in turns, so that whatever else the machine does strikes both. To look a name up takes a
+        // ten thousandth of what a hash does.
+        let (known, unknown): (Vec<_>, Vec<_>) = (0..10).map(|_| (took("alice"), took("nobody"))).unzip();
+        let (known, unknown) = (known.into_iter().min().unwrap(), unknown.into_iter().min().unwrap());
+        assert!(unknown * 4 > known && known * 4 > unknown, "{known:?} {unknown:?}");
+    }
 }
