@@ -154,6 +154,10 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 /// The collection, unless there is none that the caller may see.
 pub(super) async fn visible(api: &Api, caller: &Caller, id: &CollectionId) -> Result<Collection, ApiError> {
     let missing = || ApiError::NotFound("collection", id.to_string());
+    // No id has this character, and PostgreSQL takes no text with it.
+    if id.as_str().contains('\0') {
+        return Err(missing());
+    }
     let collection = api.store.collection(id).await?.ok_or_else(missing)?;
     if !api.may_see(caller, Action::ViewCollection(&collection)).await? {
         return Err(missing());

@@ -216,6 +216,10 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 /// The topology, unless there is none that the caller may see.
 pub(super) async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Result<Full, ApiError> {
     let missing = || ApiError::NotFound("topology", id.to_string());
+    // No id has this character, and PostgreSQL takes no text with it.
+    if id.as_str().contains('\0') {
+        return Err(missing());
+    }
     let stored = api.store.topology(id).await?.ok_or_else(missing)?;
     let collection = api.store.collection(&stored.collection_id).await?.ok_or_else(missing)?;
     let full = Full::of(stored, collection);
