@@ -266,7 +266,12 @@ async fn a_bind_of_a_file_of_the_topology_is_for_members_and_one_of_the_host_is_
         let new = json!({"collectionId": collection, "definition": definition});
         let topology = on.id(By::Member, "/topologies", new).await;
         let file = json!({"filePath": "conf/x", "content": ""});
-        on.id(By::Member, &format!("/topologies/{topology}/files"), file).await;
+        // What a member may not run, a member may not change either.
+        let files = format!("/topologies/{topology}/files");
+        if of_host.contains(&bind) {
+            on.refuses(&[(By::Member, "POST", &files, file.clone(), 403, 5403, bind)]).await;
+        }
+        on.id(if of_host.contains(&bind) { By::Admin } else { By::Member }, &files, file).await;
         if of_host.contains(&bind) {
             on.refuses(&[(By::Member, "POST", "/labs", lab(&topology), 403, 5403, bind)]).await;
             on.id(By::Admin, "/labs", lab(&topology)).await;
