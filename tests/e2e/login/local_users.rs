@@ -107,12 +107,21 @@ fn a_password_is_asked_for_at_the_terminal_and_not_shown() {
         let mut writer = terminal.master.take_writer().unwrap();
         let mut shown = String::new();
         for (prompt, password) in [("Password of alice:", first), ("The same again:", second)] {
-            // Typed only once it asks: what comes before that, the terminal would show.
+            // Typed only once it asks and the terminal has been told to show nothing: what comes before, it would show.
             while !shown.contains(prompt) {
                 let mut part = [0; 256];
                 let count = reader.read(&mut part).unwrap();
                 assert_ne!(count, 0, "it ended: {shown}");
                 shown.push_str(&String::from_utf8_lossy(&part[..count]));
+            }
+            let echoes = || {
+                let flags = terminal.master.get_termios().expect("a terminal of Unix").local_flags.bits();
+                flags & nix::libc::ECHO != 0
+            };
+            let deadline = Instant::now() + crate::harness::PATIENCE;
+            while echoes() {
+                assert!(Instant::now() < deadline, "it would show the password");
+                std::thread::sleep(Duration::from_millis(5));
             }
             writer.write_all(format!("{password}\n").as_bytes()).unwrap();
         }
