@@ -81,6 +81,8 @@ enum Command {
     Ctl(ctl::Arguments),
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
+    /// Print the description of the REST API for clients, an OpenAPI document
+    Openapi,
     /// Work with the configuration file
     #[command(subcommand)]
     Config(config::Command),
@@ -153,6 +155,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Import(arguments) => {
             telemetry::init("warn");
             runtime()?.block_on(import::run(arguments))
+        }
+        Command::Openapi => {
+            print_line(&crate::http::openapi::DOCUMENT);
+            Ok(())
         }
         Command::Config(command) => config::run(command, &runtime()?),
         Command::Plugin(PluginCommand::Reload(server)) => {

@@ -18,7 +18,7 @@ async fn the_document_is_printed_and_served_to_anybody() {
     assert!(printed.starts_with("# The Socket.IO API"), "{printed:.80}");
     let server = Server::start().await;
     for path in ["/asyncapi.yaml", "/api/asyncapi.yaml"] {
-        let answer = reqwest::get(format!("{}{path}", server.url)).await.unwrap();
+        let answer = antimony_host::client::http().get(format!("{}{path}", server.url)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/yaml");
         assert_eq!(answer.text().await.unwrap(), printed, "{path}");

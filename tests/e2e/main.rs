@@ -27,6 +27,7 @@ mod languages;
 mod login;
 mod node_logs;
 mod observability;
+mod openapi;
 mod plugins;
 mod policy;
 mod policy_examples;

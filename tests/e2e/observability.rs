@@ -113,7 +113,7 @@ impl Figures {
     }
 
     async fn of(server: &Server) -> Self {
-        let response = reqwest::get(format!("{}/metrics", server.url)).await.unwrap();
+        let response = antimony_host::client::http().get(format!("{}/metrics", server.url)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
@@ -257,7 +257,7 @@ async fn each_way_to_fail_is_an_outcome_of_its_own() {
 async fn a_server_says_that_it_is_alive_and_ready_and_which_plugins_decide() {
     let server = Server::start().await;
     assert_eq!(server.api().get("/healthz").await.unwrap(), "ok");
-    let response = reqwest::get(format!("{}/readyz", server.url)).await.unwrap();
+    let response = antimony_host::client::http().get(format!("{}/readyz", server.url)).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let ready: Value = response.json().await.unwrap();
     assert_eq!(ready["ready"], true);
@@ -355,7 +355,7 @@ async fn a_plugin_that_keeps_failing_is_left_alone_and_others_notice_nothing() {
     assert_eq!(now.sum("antimony_plugin_breaker_open", &[plugin]), 1.0);
     assert_eq!(now.sum(CALLS, &[plugin, ("outcome", "timeout")]), 3.0);
     assert_eq!(now.sum(CALLS, &[plugin, ("outcome", "breaker-open")]), 1.0);
-    let ready = reqwest::get(format!("{}/readyz", server.url)).await.unwrap();
+    let ready = antimony_host::client::http().get(format!("{}/readyz", server.url)).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::OK, "it may be one user's doing");
     let ready: Value = ready.json().await.unwrap();
     let open: Vec<_> = ready["plugins"].as_array().unwrap().iter().filter(|one| one["breakerOpen"] == true).collect();

@@ -180,7 +180,7 @@ async fn a_broken_candidate_keeps_the_old_policy_and_every_place_says_so() {
         assert_eq!(state["reload"]["generation"], 1, "{state}");
         let message = expect_data(&mut told, why, |data| says(&data["payload"]["logContent"], why)).await;
         assert_eq!(message["payload"]["severity"], 3, "{message}");
-        let ready = reqwest::get(format!("{}/readyz", operated.server.url)).await.unwrap();
+        let ready = antimony_host::client::http().get(format!("{}/readyz", operated.server.url)).send().await.unwrap();
         assert_eq!(ready.status().as_u16(), 200, "the old policy is as good as it was");
         let ready = ready.text().await.unwrap();
         assert!(ready.contains("could not be reloaded") && !ready.contains("config.yml"), "{ready}");

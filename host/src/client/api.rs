@@ -6,6 +6,8 @@
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::watch::{Exchange, show_exchange};
+
 /// Why a request brought no payload.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -76,14 +78,14 @@ impl Api {
     /// # Errors
     /// [`ApiError`].
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base_url));
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base_url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        payload(path, request.send().await?).await
+        self.payload(method, path, request.send().await?).await
     }
 
     /// `GET path`.
@@ -111,7 +113,7 @@ impl Api {
         let credentials = json!({ "username": username, "password": password });
         let response = self.http.post(format!("{}{path}", self.base_url)).json(&credentials).send().await?;
         let cookies: Vec<_> = response.cookies().map(|c| (c.name().to_owned(), c.value().to_owned())).collect();
-        payload(path, response).await?;
+        self.payload(Method::POST, path, response).await?;
         let cookie = |name: &str| {
             cookies
                 .iter()
@@ -130,7 +132,7 @@ impl Api {
         let path = "/users/login/refresh";
         let request = self.http.get(format!("{}{path}", self.base_url));
         let response = request.header(header::COOKIE, format!("authToken={refresh_token}")).send().await?;
-        as_id(path, payload(path, response).await?)
+        as_id(path, self.payload(Method::GET, path, response).await?)
     }
 
     /// Creates a collection; answers its id.
@@ -185,6 +187,36 @@ impl Api {
     pub async fn create(&self, path: &str, body: &Value) -> Result<String, ApiError> {
         as_id(path, self.request(Method::POST, path, Some(body)).await?)
     }
+
+    /// Takes an answer out of its envelope.
+    async fn payload(&self, method: Method, path: &str, response: reqwest::Response) -> Result<Value, ApiError> {
+        let status = response.status();
+        let content_type = response.headers().get(header::CONTENT_TYPE).cloned();
+        let body = response.text().await?;
+        show_exchange(&Exchange {
+            base_url: &self.base_url,
+            method: method.as_str(),
+            path,
+            status: status.as_u16(),
+            content_type: content_type.as_ref().and_then(|kind| kind.to_str().ok()).unwrap_or_default(),
+            body: &body,
+        });
+        let envelope: Option<Value> = serde_json::from_str(&body).ok();
+        if status == StatusCode::OK {
+            return match envelope {
+                Some(Value::Object(mut envelope)) if envelope.contains_key("payload") => {
+                    Ok(envelope.remove("payload").unwrap_or_default())
+                }
+                _ => Err(ApiError::Malformed(path.to_owned(), format!("there is no payload in {body}"))),
+            };
+        }
+        let envelope = envelope.unwrap_or_default();
+        Err(ApiError::Refused {
+            status: status.as_u16(),
+            code: envelope["code"].as_i64().unwrap_or(0),
+            message: envelope["message"].as_str().map_or(body, str::to_owned),
+        })
+    }
 }
 
 fn as_id(path: &str, payload: Value) -> Result<String, ApiError> {
@@ -192,25 +224,4 @@ fn as_id(path: &str, payload: Value) -> Result<String, ApiError> {
         Value::String(id) => Ok(id),
         other => Err(ApiError::Malformed(path.to_owned(), format!("a string was due, and {other} came"))),
     }
-}
-
-/// Takes an answer out of its envelope.
-async fn payload(path: &str, response: reqwest::Response) -> Result<Value, ApiError> {
-    let status = response.status();
-    let body = response.text().await?;
-    let envelope: Option<Value> = serde_json::from_str(&body).ok();
-    if status == StatusCode::OK {
-        return match envelope {
-            Some(Value::Object(mut envelope)) if envelope.contains_key("payload") => {
-                Ok(envelope.remove("payload").unwrap_or_default())
-            }
-            _ => Err(ApiError::Malformed(path.to_owned(), format!("there is no payload in {body}"))),
-        };
-    }
-    let envelope = envelope.unwrap_or_default();
-    Err(ApiError::Refused {
-        status: status.as_u16(),
-        code: envelope["code"].as_i64().unwrap_or(0),
-        message: envelope["message"].as_str().map_or(body, str::to_owned),
-    })
 }

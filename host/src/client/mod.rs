@@ -17,7 +17,7 @@ pub use self::api::{Api, ApiError, LoggedIn};
 pub use self::connection::{Connection, OpenError};
 pub use self::namespace::{AckError, ConnectError, Emitter, Event, Namespace};
 pub use self::packet::Kind;
-pub use self::watch::{Direction, Traffic, watch_traffic};
+pub use self::watch::{Direction, Exchange, Traffic, watch_exchanges, watch_traffic};
 
 /// What sends plain requests.
 ///

@@ -1,5 +1,5 @@
-//! Shows every packet of this process's connections to somebody who checks them: the tests, which hold all traffic
-//! against the contract. Nobody watches in the program itself.
+//! Shows every packet of this process's connections, and every answer to its requests, to somebody who checks them: the
+//! tests, which hold all traffic against the contracts. Nobody watches in the program itself.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +36,24 @@ pub struct Traffic<'a> {
     pub data: Option<&'a Value>,
 }
 
+/// A request and its answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Exchange<'a> {
+    /// The server, as its API was made.
+    pub base_url: &'a str,
+    /// The method of the request.
+    pub method: &'a str,
+    /// What was asked for: path and query.
+    pub path: &'a str,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// The content type of the answer; empty where it has none.
+    pub content_type: &'a str,
+    /// The body of the answer.
+    pub body: &'a str,
+}
+
+static EXCHANGES: OnceLock<fn(&Exchange<'_>)> = OnceLock::new();
 static WATCHER: OnceLock<fn(&Traffic<'_>)> = OnceLock::new();
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -44,6 +62,19 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 pub fn watch_traffic(watcher: fn(&Traffic<'_>)) {
     // Whoever comes second finds somebody who does the same.
     let _ = WATCHER.set(watcher);
+}
+
+/// Has `watcher` called for every answer to a request from now on, by whoever sent it; it must not wait. The first watcher
+/// stays.
+pub fn watch_exchanges(watcher: fn(&Exchange<'_>)) {
+    let _ = EXCHANGES.set(watcher);
+}
+
+/// Shows an answer.
+pub(super) fn show_exchange(exchange: &Exchange<'_>) {
+    if let Some(watcher) = EXCHANGES.get() {
+        watcher(exchange);
+    }
 }
 
 /// A connection as the watcher knows it.

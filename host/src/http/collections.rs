@@ -2,19 +2,26 @@
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json, checked_name};
-use super::{Answer, Api, UserJson, answer};
+use super::openapi::{CollectionNameTaken, Fails, InUse, Name, Nothing, Refused};
+use super::{Answer, Api, Payload, UserJson, answer};
 use crate::labs::model::{Collection, CollectionId};
 use crate::plugins::decision::Action;
 
-#[derive(Serialize)]
+/// A collection.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Collection)]
 pub(super) struct CollectionJson {
     id: String,
+    /// Who belongs to a group or course of this name, belongs to the collection.
     name: String,
+    /// Whether all who belong to it may create topologies in it.
     public_write: bool,
+    /// Whether all who belong to it may create labs of its topologies.
     public_deploy: bool,
     creator: UserJson,
 }
@@ -31,9 +38,12 @@ impl From<&Collection> for CollectionJson {
     }
 }
 
-#[derive(Deserialize)]
+/// A collection to be created.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewCollection {
+    /// Unique on the server.
+    #[schema(value_type = Name)]
     name: String,
     #[serde(default)]
     public_write: bool,
@@ -41,15 +51,24 @@ pub(super) struct NewCollection {
     public_deploy: bool,
 }
 
-#[derive(Deserialize)]
+/// What is to change about a collection. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CollectionPatch {
+    /// Unique on the server.
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
     public_write: Option<bool>,
     public_deploy: Option<bool>,
 }
 
-/// `GET /collections`: those that the caller may see.
+/// All collections
+///
+/// Those that the caller may see.
+#[utoipa::path(
+    get, path = "/collections", operation_id = "listCollections", tag = "collections",
+    responses((status = 200, description = "The collections.", body = Payload<Vec<CollectionJson>>)),
+)]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<CollectionJson>> {
     let mut seen = Vec::new();
     for collection in api.store.collections().await? {
@@ -60,7 +79,16 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<C
     answer(seen)
 }
 
-/// `POST /collections`: the payload is the new id.
+/// Create a collection
+///
+/// By default this is for administrators.
+#[utoipa::path(
+    post, path = "/collections", operation_id = "createCollection", tag = "collections",
+    responses(
+        (status = 200, description = "The id of the new collection.", body = Payload<String>),
+        Fails<(CollectionNameTaken, Refused)>,
+    ),
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
@@ -79,7 +107,14 @@ pub(super) async fn create(
     answer(collection.id)
 }
 
-/// `PATCH /collections/{id}`
+/// Change a collection
+#[utoipa::path(
+    patch, path = "/collections/{id}", operation_id = "updateCollection", tag = "collections", params(Id),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(CollectionNameTaken, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -99,7 +134,16 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /collections/{id}`
+/// Delete a collection
+///
+/// It must have no topologies.
+#[utoipa::path(
+    delete, path = "/collections/{id}", operation_id = "deleteCollection", tag = "collections", params(Id),
+    responses(
+        (status = 200, description = "It is deleted.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
     let collection = visible(&api, &caller, &id.as_str().into()).await?;
     api.authorize(&caller, Action::DeleteCollection(&collection)).await?;
@@ -110,6 +154,10 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 /// The collection, unless there is none that the caller may see.
 pub(super) async fn visible(api: &Api, caller: &Caller, id: &CollectionId) -> Result<Collection, ApiError> {
     let missing = || ApiError::NotFound("collection", id.to_string());
+    // No id has this character, and PostgreSQL takes no text with it.
+    if id.as_str().contains('\0') {
+        return Err(missing());
+    }
     let collection = api.store.collection(id).await?.ok_or_else(missing)?;
     if !api.may_see(caller, Action::ViewCollection(&collection)).await? {
         return Err(missing());

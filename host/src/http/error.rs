@@ -7,8 +7,8 @@
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
+use super::openapi::FailureJson;
 use crate::auth::{LoginError, OpenIdError, TokenError, seconds};
 use crate::edge::TooSlow;
 use crate::labs::LabError;
@@ -230,12 +230,6 @@ impl ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct ErrorJson {
-    code: u16,
-    message: String,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.codes();
@@ -245,7 +239,7 @@ impl IntoResponse for ApiError {
             tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(ErrorJson { code, message: self.message() })).into_response();
+        let mut response = (status, axum::Json(FailureJson { code, message: self.message() })).into_response();
         let retry_after = match self {
             Self::TooManyLogins { retry_after, .. } => Some(retry_after),
             Self::OpenId(OpenIdError::Unreachable(_)) => Some(PROVIDER_RETRY),

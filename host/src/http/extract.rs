@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum_extra::extract::CookieJar;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::{Api, cookies};
@@ -53,15 +54,20 @@ fn bearer(parts: &Parts) -> Option<&str> {
 }
 
 /// The id in the path.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct Id(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        // The one thing that can be wrong with it is that it isn't text, and no id is like that.
-        let nowhere = |_| ApiError::NoRoute(parts.uri.path().to_owned());
-        Path::from_request_parts(&mut parts.clone(), state).await.map(|Path(id)| Self(id)).map_err(nowhere)
+        let nowhere = || ApiError::NoRoute(parts.uri.path().to_owned());
+        // Nothing can be wrong with it but that it isn't text, or text that no database can have; and no id is like that.
+        let Ok(Path(id)) = Path::<String>::from_request_parts(&mut parts.clone(), state).await else {
+            return Err(nowhere());
+        };
+        if id.contains('\0') { Err(nowhere()) } else { Ok(Self(id)) }
     }
 }
 
@@ -75,7 +81,7 @@ impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
         let nowhere = || ApiError::NoRoute(parts.uri.path().to_owned());
         let ids = Path::<Vec<String>>::from_request_parts(&mut parts.clone(), state).await;
         let ids = ids.ok().and_then(|Path(ids)| ids.try_into().ok());
-        ids.map(Self).ok_or_else(nowhere)
+        ids.filter(|ids: &[String; N]| !ids.iter().any(|id| id.contains('\0'))).map(Self).ok_or_else(nowhere)
     }
 }
 
@@ -132,18 +138,18 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// A name that somebody gives something: not empty, not too long, without control characters.
+/// A name that somebody gives something: not blank, not too long, without control characters, as `openapi::Name` says it.
+/// Answers it without the white space around it.
 pub(super) fn checked_name(name: &str) -> Result<String, ApiError> {
     const LIMIT: usize = 100;
-    let name = name.trim();
-    let problem = if name.is_empty() {
+    let problem = if name.trim().is_empty() {
         "it must not be empty".to_owned()
     } else if name.chars().count() > LIMIT {
         format!("at most {LIMIT} characters are allowed")
     } else if name.chars().any(char::is_control) {
         "control characters are not allowed".to_owned()
     } else {
-        return Ok(name.to_owned());
+        return Ok(name.trim().to_owned());
     };
     Err(ApiError::Invalid(format!("name: {problem}")))
 }

@@ -3,11 +3,13 @@
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Ids, Json};
+use super::openapi::{BadFilePath, Fails, FilePathTaken, Nothing, Refused};
 use super::topologies::{Full, visible};
-use super::{Answer, Api, answer};
+use super::{Answer, Api, Payload, answer};
 use crate::labs::model::{BindFile, BindFileId};
 use crate::plugins::decision::Action;
 use crate::store::MAX_FILE;
@@ -16,12 +18,14 @@ use crate::topology::file_path;
 /// Longest body of a request that writes a file, in bytes: whatever a file holds, each byte of it takes six at most.
 pub(super) const MAX_BODY: usize = 6 * MAX_FILE + (64 << 10);
 
-/// A bind file as it is shown.
-#[derive(Serialize)]
+/// A bind file.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BindFile)]
 pub(super) struct BindFileJson {
     id: String,
     topology_id: String,
+    /// From the folder that the definition is in.
     file_path: String,
     content: String,
 }
@@ -37,24 +41,36 @@ impl From<&BindFile> for BindFileJson {
     }
 }
 
-/// A bind file that shall be. Without content it is empty.
-#[derive(Deserialize)]
+/// A bind file to be created. Without content it is empty.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewBindFile {
+    /// From the folder that the definition is in, and within it, such as `config/r1.cfg`.
+    #[schema(example = "config/r1.cfg")]
     file_path: String,
     #[serde(default)]
     content: String,
 }
 
-/// What shall be different about a bind file; what is missing or null stays.
-#[derive(Deserialize)]
+/// What is to change about a bind file. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BindFilePatch {
+    /// From the folder that the definition is in, and within it, such as `config/r1.cfg`.
     file_path: Option<String>,
     content: Option<String>,
 }
 
-/// `POST /topologies/{id}/files`: the payload is the new id.
+/// Create a bind file
+///
+/// It lies beside the definition when that is deployed. Who may change the topology may do this.
+#[utoipa::path(
+    post, path = "/topologies/{id}/files", operation_id = "createBindFile", tag = "topologies", params(Id),
+    responses(
+        (status = 200, description = "The id of the new file.", body = Payload<String>),
+        Fails<(FilePathTaken, BadFilePath, Refused)>,
+    ),
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
@@ -74,13 +90,22 @@ pub(super) async fn create(
     answer(file.id)
 }
 
-/// `PATCH` and `PUT /topologies/{id}/files/{file}`
+/// Change a bind file
+#[utoipa::path(
+    patch, path = "/topologies/{id}/files/{file}", operation_id = "updateBindFile", tag = "topologies",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(FilePathTaken, BadFilePath, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
-    Ids([id, file]): Ids<2>,
+    ids: Ids<2>,
     Json(patch): Json<BindFilePatch>,
 ) -> Answer<()> {
+    let Ids([id, file]) = ids;
     let (topology, before) = found(&api, &caller, &id, &file).await?;
     let after = BindFile {
         path: patch.file_path.as_deref().map(file_path).transpose()?.unwrap_or_else(|| before.path.clone()),
@@ -93,8 +118,29 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /topologies/{id}/files/{file}`
-pub(super) async fn delete(State(api): State<Api>, caller: Caller, Ids([id, file]): Ids<2>) -> Answer<()> {
+/// Change a bind file
+///
+/// The same as with PATCH.
+#[utoipa::path(
+    put, path = "/topologies/{id}/files/{file}", operation_id = "replaceBindFile", tag = "topologies",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(FilePathTaken, BadFilePath, Refused)>,
+    ),
+)]
+pub(super) async fn replace(api: State<Api>, caller: Caller, ids: Ids<2>, patch: Json<BindFilePatch>) -> Answer<()> {
+    update(api, caller, ids, patch).await
+}
+
+/// Delete a bind file
+#[utoipa::path(
+    delete, path = "/topologies/{id}/files/{file}", operation_id = "deleteBindFile", tag = "topologies",
+    params(("id" = String, Path), ("file" = String, Path)),
+    responses((status = 200, description = "It is deleted.", body = Payload<Nothing>), Fails<(Refused,)>),
+)]
+pub(super) async fn delete(State(api): State<Api>, caller: Caller, ids: Ids<2>) -> Answer<()> {
+    let Ids([id, file]) = ids;
     let (topology, file) = found(&api, &caller, &id, &file).await?;
     authorize(&api, &caller, &topology, Some(&file.path), None).await?;
     api.store.delete_bind_file(&file.topology_id, &file.id).await?;

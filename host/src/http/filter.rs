@@ -1,19 +1,36 @@
 //! Which labs of a list a client wants: the query of `GET /labs`.
 
 use jiff::Timestamp;
+use utoipa::IntoParams;
 
 use super::error::ApiError;
 use crate::labs::model::{InstanceState, LabSnapshot, LabState};
 
 /// What the query says.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LabFilter {
-    limit: Option<usize>,
-    offset: usize,
+    /// At most so many labs; missing or 0: all.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4294967295_u32, required = false)]
+    limit: Option<u32>,
+    /// Passes over so many of the labs that match.
+    #[param(value_type = i64, minimum = 0, maximum = 4294967295_u32, required = false)]
+    offset: u32,
+    /// A part of the name of the lab, its topology or its collection, in upper or lower case.
+    #[param(rename = "searchQuery", required = false)]
     search: String,
+    /// Labs that start then or later.
+    #[param(rename = "startDate", value_type = Option<String>, format = DateTime, required = false)]
     starts_from: Option<Timestamp>,
+    /// Labs that end then or before.
+    #[param(rename = "endDate", value_type = Option<String>, format = DateTime, required = false)]
     ends_by: Option<Timestamp>,
+    /// States of labs: -2 scheduled, -1 inactive, 0 deploying, 1 running, 2 stopping, 3 failed. `stateFilter`, with
+    /// commas between the numbers, does the same.
+    #[param(rename = "stateFilter[]", required = false)]
     states: Vec<i32>,
+    /// Ids of collections. `collectionFilter`, with commas between the ids, does the same.
+    #[param(rename = "collectionFilter[]", required = false)]
     collections: Vec<String>,
 }
 
@@ -67,7 +84,8 @@ impl LabFilter {
 
     /// The page of all labs that match.
     pub(super) fn page<T>(&self, matching: Vec<T>) -> Vec<T> {
-        matching.into_iter().skip(self.offset).take(self.limit.unwrap_or(usize::MAX)).collect()
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        matching.into_iter().skip(self.offset as usize).take(limit).collect()
     }
 }
 

@@ -10,27 +10,35 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::metrics::mode_name;
-use super::{Answer, Api};
+use super::{Answer, Api, Payload};
 use crate::edge::TlsReport;
 use crate::plugins::{PluginHost, ReloadFailure};
 
 /// How long a part of the server may take to answer before it counts as not there.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `GET /healthz`: it answers, and that is all.
+/// Whether the server answers
+///
+/// It does, and looks at nothing.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "healthz", tag = "operators", security(()),
+    responses((status = 200, description = "It answers.", body = Payload<String>)),
+)]
 pub(super) async fn alive() -> Answer<&'static str> {
     super::answer("ok")
 }
 
 /// What became of attempts to load other plugins while the server runs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Reloads {
     /// Counts the sets of plugins that were put in force, from 1.
     pub(super) generation: u64,
     /// Why the last attempt failed, if it did: earlier plugins are in force then.
+    #[schema(required)]
     pub(super) last_error: Option<String>,
 }
 
@@ -45,8 +53,11 @@ pub(super) fn reloads(plugins: &PluginHost) -> Reloads {
     Reloads { generation: state.generation, last_error: state.last_error.map(error) }
 }
 
-#[derive(Serialize)]
+/// Whether the server can do its work.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Readiness)]
 struct ReadyJson {
+    /// All of the checks are.
     ready: bool,
     checks: Vec<CheckJson>,
     plugins: Vec<PluginJson>,
@@ -57,7 +68,8 @@ struct ReadyJson {
 }
 
 /// How things stand with the certificate. A new one that can't be used makes no server unready: the old one is in force.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CertificateState)]
 #[serde(rename_all = "camelCase")]
 struct TlsJson {
     not_after: String,
@@ -66,27 +78,44 @@ struct TlsJson {
     last_error: Option<String>,
 }
 
-#[derive(Serialize)]
+/// Whether a part of the server is there.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadinessCheck)]
 struct CheckJson {
+    /// `store`, `plugins` or `runtime`.
     name: &'static str,
     ok: bool,
     detail: String,
 }
 
-#[derive(Serialize)]
+/// A plugin in use, as everybody may know it.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PluginInUse)]
 struct PluginJson {
+    /// What it is asked: `command-validator`, `auth-policy` or `status-formatter`.
     hook: &'static str,
     name: String,
     version: String,
+    /// SHA-256 of the component.
     digest: String,
+    /// `enforce` or `monitor`.
     mode: &'static str,
     /// It keeps failing, so that some of what it is asked is answered as failed at once. That alone makes no server
     /// unready: it may be one user's doing.
     breaker_open: bool,
 }
 
-/// `GET /readyz`: 200 when store, plugins and runtime are there, or else 503, with details.
+/// Whether the server can do its work
+///
+/// Asks database, plugins and runtime. A plain object, without an envelope.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "readyz", tag = "operators", security(()),
+    responses(
+        (status = 200, description = "It can.", body = ReadyJson),
+        (status = 503, description = "Something is not there; the checks say what.", body = ReadyJson),
+    ),
+)]
 pub(super) async fn ready(State(api): State<Api>) -> Response {
     let runtime = &api.observed.runtime;
     let (store, runtime) = tokio::join!(

@@ -4,47 +4,73 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::openapi::Time;
 use super::{UserJson, whole_milliseconds};
 use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
 
-#[derive(Debug, Serialize)]
+/// A lab. Without an instance it is scheduled if its start is ahead, or else inactive.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Lab)]
 pub(super) struct LabJson {
     id: String,
     name: String,
+    #[schema(value_type = Time)]
     start_time: Timestamp,
+    /// Null: it is never destroyed by itself.
+    #[schema(value_type = Option<Time>, required)]
     end_time: Option<Timestamp>,
     topology_id: String,
+    /// The collection of its topology.
     collection_id: String,
     creator: UserJson,
+    /// In YAML, as it is now; an instance may have been deployed from an earlier one.
     topology_definition: String,
     // Clients take a null for an instance.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     instance: Option<InstanceJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     instance_name: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// What was deployed of a lab.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Instance)]
 struct InstanceJson {
+    /// The name of the topology, and when it was deployed.
     name: String,
+    #[schema(value_type = Time)]
     deployed: Timestamp,
+    /// 0: deploying, 1: running, 2: stopping, 3: failed.
+    #[schema(minimum = 0, maximum = 3)]
     state: i32,
+    #[schema(value_type = Time)]
     latest_state_change: Timestamp,
     nodes: Vec<NodeJson>,
+    /// Whether the server found it running when it was started.
     recovered: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// A node of an instance.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Node)]
 struct NodeJson {
     name: String,
     kind: String,
+    /// In the management network; empty if it has none.
     ipv4: String,
+    /// In the management network; empty if it has none.
     ipv6: String,
+    /// `starting`, `running` or `exited`.
+    #[schema(pattern = "^(starting|running|exited)$")]
     state: &'static str,
+    /// 12 digits; empty as long as there is none.
     container_id: String,
     container_name: String,
     /// The same, for a client that spells it like this.

@@ -6,11 +6,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::extract::{Caller, Id, Json};
+use super::extract::{Caller, Id, Json, checked_name};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
+use super::openapi::{Fails, InUse, Invalid, Name, NotFound, Nothing, Refused, Time};
 use super::{Answer, Api, Payload, answer, time, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
@@ -19,47 +21,74 @@ use crate::plugins::decision::Action;
 /// How many labs match, of which the answer is a page.
 const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
 
-#[derive(Deserialize)]
+/// A lab to be created.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NewLab)]
 pub(super) struct NewLabJson {
+    #[schema(value_type = Name)]
     name: String,
+    /// When it is deployed. One in the past is deployed by a command alone.
     #[serde(deserialize_with = "time::read")]
+    #[schema(value_type = Time)]
     start_time: Timestamp,
+    /// When it is destroyed: after the start, and not past. Null or missing: never by itself.
     #[serde(default, deserialize_with = "time::read_if_any")]
+    #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
     topology_id: String,
 }
 
-/// A field that is missing or null stays as it is; `indefinite` takes the end away.
-#[derive(Deserialize)]
+/// What is to change about a lab. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LabPatch)]
 pub(super) struct LabPatchJson {
+    #[schema(value_type = Option<Name>)]
     name: Option<String>,
+    /// When it is deployed.
     #[serde(default, deserialize_with = "time::read_if_any")]
+    #[schema(value_type = Option<Time>)]
     start_time: Option<Timestamp>,
+    /// When it is destroyed: after the start, and not past.
     #[serde(default, deserialize_with = "time::read_if_any")]
+    #[schema(value_type = Option<Time>)]
     end_time: Option<Timestamp>,
+    /// True takes the end away, whatever `endTime` says.
     indefinite: Option<bool>,
     topology_id: Option<String>,
 }
 
-impl From<LabPatchJson> for LabPatch {
-    fn from(patch: LabPatchJson) -> Self {
+impl TryFrom<LabPatchJson> for LabPatch {
+    type Error = ApiError;
+
+    fn try_from(patch: LabPatchJson) -> Result<Self, ApiError> {
         let end_time = if patch.indefinite == Some(true) {
             Some(None)
         } else {
             patch.end_time.map(|end| Some(whole_milliseconds(end)))
         };
-        Self {
-            name: patch.name,
+        Ok(Self {
+            name: patch.name.as_deref().map(checked_name).transpose()?,
             start_time: patch.start_time.map(whole_milliseconds),
             end_time,
             topology_id: patch.topology_id.map(Into::into),
-        }
+        })
     }
 }
 
-/// `GET /labs`: those that the caller may see and wants to.
+/// Labs
+///
+/// Those that the caller may see and that match all of the query, in pages if wanted. Empty values are passed over.
+#[utoipa::path(
+    get, path = "/labs", operation_id = "listLabs", tag = "labs", params(LabFilter),
+    responses(
+        (status = 200, description = "The labs.", body = Payload<Vec<LabJson>>, headers(
+            ("x-total-count" = u64, description = "How many labs match, of which these are a page."),
+        )),
+        Fails<(Invalid,)>,
+    ),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -77,16 +106,29 @@ pub(super) async fn list(
     Ok(([(TOTAL, total)], Payload { payload }))
 }
 
-/// `GET /labs/{id}`
+/// A lab
+#[utoipa::path(
+    get, path = "/labs/{id}", operation_id = "showLab", tag = "labs", params(Id),
+    responses((status = 200, description = "The lab.", body = Payload<LabJson>)),
+)]
 pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<LabJson> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
     answer(LabJson::from(&*lab))
 }
 
-/// `POST /labs`: the payload is the new id.
+/// Create a lab
+///
+/// By default those may who belong to the collection of its topology, if that is `publicDeploy`.
+#[utoipa::path(
+    post, path = "/labs", operation_id = "createLab", tag = "labs",
+    responses(
+        (status = 200, description = "The id of the new lab.", body = Payload<String>),
+        Fails<(Refused, NotFound)>,
+    ),
+)]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
     let new = NewLab {
-        name: new.name,
+        name: checked_name(&new.name)?,
         start_time: whole_milliseconds(new.start_time),
         end_time: new.end_time.map(whole_milliseconds),
         topology_id: new.topology_id.into(),
@@ -99,7 +141,16 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     answer(api.labs.create(new, &draft).await?.lab.id.clone())
 }
 
-/// `PATCH /labs/{id}`
+/// Change a lab
+///
+/// It must not run.
+#[utoipa::path(
+    patch, path = "/labs/{id}", operation_id = "updateLab", tag = "labs", params(Id),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -107,7 +158,7 @@ pub(super) async fn update(
     Json(patch): Json<LabPatchJson>,
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
-    let patch = LabPatch::from(patch);
+    let patch = LabPatch::try_from(patch)?;
     if let Some(topology) = &patch.topology_id
         && *topology != before.lab.topology_id
     {
@@ -119,7 +170,16 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /labs/{id}`
+/// Delete a lab
+///
+/// It must not run.
+#[utoipa::path(
+    delete, path = "/labs/{id}", operation_id = "deleteLab", tag = "labs", params(Id),
+    responses(
+        (status = 200, description = "It is deleted.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
     api.authorize(&caller, Action::DeleteLab(&lab)).await?;
@@ -142,7 +202,7 @@ mod tests {
     use super::*;
 
     fn patch(body: &str) -> LabPatch {
-        super::super::extract::read::<LabPatchJson>(body.as_bytes()).expect("valid").into()
+        super::super::extract::read::<LabPatchJson>(body.as_bytes()).expect("valid").try_into().expect("valid")
     }
 
     #[test]

@@ -18,6 +18,13 @@ use crate::labs::model::{InstanceState, LabState};
 use crate::plugins::config::Mode;
 use crate::plugins::{PluginHost, PluginReport};
 
+/// Figures for Prometheus
+///
+/// Plugins, commands, labs, sessions, shells and the process, in the text format 0.0.4.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "operators", security(()),
+    responses((status = 200, description = "The figures.", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn show(State(api): State<Api>) -> impl IntoResponse {
     let mut text = Exposition::default();
     of_plugins(&mut text, &api.plugins);

@@ -3,7 +3,7 @@
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
 //! put to the policy as it is. `error` is the one place where an error becomes a status and a code, `extract` says who
-//! calls and reads bodies, `access` asks the policy. `health`, `metrics` and `plugins` are for operators.
+//! calls and reads bodies, `access` asks the policy, `openapi` describes all of it to clients. `health`, `metrics` and `plugins` are for operators.
 //!
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
@@ -22,6 +22,7 @@ pub(crate) mod lab_json;
 mod labs;
 pub mod local;
 mod metrics;
+pub mod openapi;
 mod openid;
 mod plugins;
 pub(crate) mod refusals;
@@ -38,10 +39,12 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
 use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::client_address::TrustedProxies;
 use self::error::ApiError;
@@ -104,33 +107,47 @@ pub struct Observed {
     pub edge: EdgeFigures,
 }
 
-/// All routes. Bodies may have `max_body` bytes; the largest that is sent is the definition of a topology.
+/// All routes of the API, each with its place in the OpenAPI document: path and method are those of the handler's
+/// `#[utoipa::path]`.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(openapi::preamble()).merge(usual_routes()).merge(file_routes())
+}
+
+/// Those that write files, which may be longer than whatever else is sent.
+fn file_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(files::create)).routes(routes!(files::update, files::replace, files::delete))
+}
+
+fn usual_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
+        .routes(routes!(openapi::show))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::reload))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(users::login_config))
+        .routes(routes!(users::log_in))
+        .routes(routes!(openid::log_in))
+        .routes(routes!(openid::success))
+        .routes(routes!(users::refresh))
+        .routes(routes!(users::log_out))
+        .routes(routes!(collections::list, collections::create))
+        .routes(routes!(collections::update, collections::delete))
+        .routes(routes!(topologies::list, topologies::create))
+        .routes(routes!(topologies::update, topologies::delete))
+        .routes(routes!(guide::devices))
+        .routes(routes!(guide::schema))
+        .routes(routes!(labs::list, labs::create))
+        .routes(routes!(labs::show, labs::update, labs::delete))
+}
+
+/// The routes, and everything around them. Bodies may have `max_body` bytes; the largest that is sent, but for files, is the
+/// definition of a topology.
 pub fn router(api: Api, max_body: usize) -> Router {
-    let files = Router::new()
-        .route("/topologies/{id}/files", post(files::create))
-        .route("/topologies/{id}/files/{file}", patch(files::update).put(files::update).delete(files::delete));
-    let routes = Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::show))
-        .route("/plugins", get(plugins::list))
-        .route("/users/login/config", get(users::login_config))
-        .route("/users/login/native", post(users::log_in))
-        .route("/users/login/openid", get(openid::log_in))
-        .route("/users/login/success", get(openid::success))
-        .route("/users/login/refresh", get(users::refresh))
-        .route("/users/logout", post(users::log_out))
-        .route("/collections", get(collections::list).post(collections::create))
-        .route("/collections/{id}", patch(collections::update).delete(collections::delete))
-        .route("/topologies", get(topologies::list).post(topologies::create))
-        .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
-        .route("/devices", get(guide::devices))
-        .route("/clab-schema", get(guide::schema))
-        .route("/plugins/reload", post(plugins::reload))
-        .route("/plugins/rollback", post(plugins::rollback))
-        .route("/labs", get(labs::list).post(labs::create))
-        .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
-    let routes = bodies_up_to(max_body, routes).merge(bodies_up_to(max_body.max(files::MAX_BODY), files));
+    let files = bodies_up_to(max_body.max(files::MAX_BODY), file_routes().into());
+    let routes = bodies_up_to(max_body, usual_routes().into()).merge(files);
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)
@@ -141,6 +158,7 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
         .layer(TraceLayer::new_for_http().make_span_with(span))
+        .merge(openapi::page::routes())
 }
 
 /// The same routes, with bodies of no more than so many bytes.
@@ -176,7 +194,7 @@ async fn to_the_end(request: Request, next: Next) -> Response {
 }
 
 /// A successful answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Payload<T> {
     payload: T,
 }
@@ -199,10 +217,12 @@ fn whole_milliseconds(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
-/// Somebody as clients see them.
-#[derive(Debug, Clone, Serialize)]
+/// Somebody.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = User)]
 struct UserJson {
     id: String,
+    /// As people know them.
     name: String,
 }
 

@@ -14,6 +14,7 @@ use openidconnect::url::Url;
 use super::Api;
 use super::cookies::{self, ACCESS, OIDC, REFRESH, is_secure};
 use super::error::ApiError;
+use super::openapi::{Fails, LogIn, NoOpenId, ProviderGone};
 use crate::auth::openid::{Callback, cookie_name};
 use crate::auth::{Bearer, Ground, OpenId, OpenIdError};
 use crate::labs::model::User;
@@ -21,7 +22,17 @@ use crate::labs::model::User;
 /// Cookies have room for some 4 KB, and a token is a third longer than what it says: so many bytes of names of groups fit.
 const MAX_GROUPS: usize = 2300;
 
-/// `GET /users/login/openid`: to the provider.
+/// Log in by OpenID Connect
+///
+/// For browsers, to be gone to and not fetched: leads to the provider, which leads back to `/users/login/success`. Failures
+/// are pages for those who accept HTML.
+#[utoipa::path(
+    get, path = "/users/login/openid", operation_id = "logInByOpenId", tag = "users", security(()),
+    responses(
+        (status = 302, description = "To the provider.", headers(("location" = String, description = "The provider's page."))),
+        Fails<(NoOpenId, ProviderGone)>,
+    ),
+)]
 pub(super) async fn log_in(State(api): State<Api>, headers: HeaderMap, cookies: CookieJar) -> Response {
     let begun = async {
         let open_id = api.open_id.as_ref().ok_or(ApiError::OpenIdDisabled)?;
@@ -32,7 +43,22 @@ pub(super) async fn log_in(State(api): State<Api>, headers: HeaderMap, cookies: 
     begun.await.map_err(|error| for_people(error, &headers)).into_response()
 }
 
-/// `GET /users/login/success`: back from the provider. Sets the cookies of a login.
+/// Come back from the provider
+///
+/// Where the provider of the login by OpenID Connect leads to. Sets the cookies `accessToken`, `authToken` and `authOidc`, and
+/// leads to the page where the login was begun, if that is of this site.
+#[utoipa::path(
+    get, path = "/users/login/success", operation_id = "loggedInByOpenId", tag = "users", security(()),
+    params(
+        ("code" = Option<String>, Query, description = "What the tokens are had for."),
+        ("state" = Option<String>, Query, description = "Which login this is."),
+        ("error" = Option<String>, Query, description = "Why the provider lets nobody in."),
+    ),
+    responses(
+        (status = 302, description = "You are logged in.", headers(("location" = String, description = "A page of this site."))),
+        Fails<(NoOpenId, LogIn, ProviderGone)>,
+    ),
+)]
 pub(super) async fn success(
     State(api): State<Api>,
     headers: HeaderMap,

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::Caller;
 use super::metrics::mode_name;
-use super::{Answer, Api};
+use super::openapi::{Fails, NotAdmin, NotReloaded};
+use super::{Answer, Api, Payload};
 use crate::plugins::reload::Trigger;
 use crate::plugins::{BreakerReport, FunctionReport, PluginReport, ReloadFailure, ReloadState};
 
@@ -23,7 +25,9 @@ impl Caller {
     }
 }
 
-#[derive(Serialize)]
+/// The plugins in force, and how they came to be.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Plugins)]
 pub(super) struct PluginsJson {
     /// By hook, in the order in which they are asked.
     plugins: Vec<PluginJson>,
@@ -31,20 +35,26 @@ pub(super) struct PluginsJson {
 }
 
 /// How the plugins in force came to be, and what went wrong since.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Reload)]
 struct ReloadJson {
     generation: u64,
     last_success: String,
     rolled_back: bool,
+    #[schema(required)]
     last_error: Option<FailureJson>,
 }
 
-#[derive(Serialize)]
+/// Why other plugins could not be put in force.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReloadFailure)]
 struct FailureJson {
     at: String,
     message: String,
+    #[schema(required)]
     plugin: Option<String>,
+    #[schema(required)]
     path: Option<String>,
 }
 
@@ -64,8 +74,10 @@ impl From<ReloadState> for ReloadJson {
     }
 }
 
-#[derive(Serialize)]
+/// A plugin in force, and what came of asking it.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Plugin)]
 struct PluginJson {
     hook: &'static str,
     name: String,
@@ -82,18 +94,23 @@ struct PluginJson {
     breaker: BreakerJson,
 }
 
-#[derive(Serialize)]
+/// Questions of one kind that a plugin was asked.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PluginFunction)]
 struct FunctionJson {
     name: &'static str,
     /// Those that came about.
     outcomes: BTreeMap<&'static str, u64>,
     /// In microseconds; absent as long as it wasn't called.
+    #[schema(required)]
     mean_micros: Option<f64>,
 }
 
-#[derive(Serialize)]
+/// What leaves a plugin alone that keeps failing.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = PluginBreaker)]
 struct BreakerJson {
     open: bool,
     faults_in_a_row: u32,
@@ -140,13 +157,28 @@ impl From<PluginReport> for PluginJson {
     }
 }
 
-/// `GET /plugins`
+/// The plugins in force
+///
+/// For administrators: `/readyz` says less, to everybody.
+#[utoipa::path(
+    get, path = "/plugins", operation_id = "listPlugins", tag = "operators",
+    responses((status = 200, description = "The plugins.", body = Payload<PluginsJson>), Fails<(NotAdmin,)>),
+)]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
     caller.require_admin()?;
     super::answer(state(&api))
 }
 
-/// `POST /plugins/reload`: reads the configuration again and puts its plugins in force. Nothing changes where they can't be.
+/// Put the plugins of the configuration in force
+///
+/// Reads it again. For administrators. Where anything is wrong with it or its plugins, nothing changes.
+#[utoipa::path(
+    post, path = "/plugins/reload", operation_id = "reloadPlugins", tag = "operators",
+    responses(
+        (status = 200, description = "The plugins that are in force now.", body = Payload<PluginsJson>),
+        Fails<(NotReloaded, NotAdmin)>,
+    ),
+)]
 pub(super) async fn reload(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
     caller.require_admin()?;
     tracing::info!(user = %caller.identity.id, "a reload of the plugins is asked for");
@@ -154,7 +186,16 @@ pub(super) async fn reload(State(api): State<Api>, caller: Caller) -> Answer<Plu
     super::answer(state(&api))
 }
 
-/// `POST /plugins/rollback`: puts the plugins in force that were before.
+/// Put the plugins in force that were before
+///
+/// For administrators. They stay until a file changes again.
+#[utoipa::path(
+    post, path = "/plugins/rollback", operation_id = "rollBackPlugins", tag = "operators",
+    responses(
+        (status = 200, description = "The plugins that are in force now.", body = Payload<PluginsJson>),
+        Fails<(NotReloaded, NotAdmin)>,
+    ),
+)]
 pub(super) async fn rollback(State(api): State<Api>, caller: Caller) -> Answer<PluginsJson> {
     caller.require_admin()?;
     tracing::info!(user = %caller.identity.id, "a rollback of the plugins is asked for");

@@ -4,24 +4,32 @@ use std::collections::HashMap;
 
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::files::BindFileJson;
-use super::{Answer, Api, UserJson, answer, collections};
+use super::openapi::{Definition, Fails, InUse, NotFound, Nothing, Refused, TopologyNameTaken};
+use super::{Answer, Api, Payload, UserJson, answer, collections};
 use crate::labs::model::{BindFile, Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
 
-#[derive(Serialize)]
+/// A topology.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Topology)]
 pub(super) struct TopologyJson {
     id: String,
     collection_id: String,
+    /// As it was given, in YAML.
     definition: String,
+    /// Where the definition came from; empty: from nowhere in particular.
     sync_url: String,
     creator: UserJson,
+    /// What lies beside the definition when it is deployed.
     bind_files: Vec<BindFileJson>,
+    /// Whether the last attempt to deploy a lab of it failed.
     last_deploy_failed: bool,
 }
 
@@ -39,19 +47,31 @@ impl TopologyJson {
     }
 }
 
-#[derive(Deserialize)]
+/// A topology to be created.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewTopology {
     collection_id: String,
+    /// Containerlab's format, in YAML. The name in it is the topology's, and unique in the collection.
+    #[schema(
+        example = "name: pair\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n  links:\n    - endpoints: [\"r1:eth1\", \"r2:eth1\"]\n"
+    )]
     definition: String,
+    /// Where the definition came from; empty or missing: from nowhere in particular.
+    #[schema(max_length = 2000, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     sync_url: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What is to change about a topology. A field that is missing or null stays as it is.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TopologyPatch {
+    /// The collection to move it to.
     collection_id: Option<String>,
+    /// Containerlab's format, in YAML. The name in it is the topology's, and unique in the collection.
     definition: Option<String>,
+    /// Empty: from nowhere in particular.
+    #[schema(max_length = 2000, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     sync_url: Option<String>,
 }
 
@@ -79,7 +99,13 @@ impl Full {
     }
 }
 
-/// `GET /topologies`: those that the caller may see.
+/// All topologies
+///
+/// Those that the caller may see.
+#[utoipa::path(
+    get, path = "/topologies", operation_id = "listTopologies", tag = "topologies",
+    responses((status = 200, description = "The topologies.", body = Payload<Vec<TopologyJson>>)),
+)]
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<TopologyJson>> {
     let collections = api.store.collections().await?;
     let collections: HashMap<_, _> = collections.into_iter().map(|known| (known.id.clone(), known)).collect();
@@ -97,8 +123,18 @@ pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<T
     answer(seen)
 }
 
-/// `POST /topologies`: the payload is the new id.
+/// Create a topology
+///
+/// By default those may who belong to its collection, if that is `publicWrite`.
+#[utoipa::path(
+    post, path = "/topologies", operation_id = "createTopology", tag = "topologies",
+    responses(
+        (status = 200, description = "The id of the new topology.", body = Payload<String>),
+        Fails<(Definition, TopologyNameTaken, Refused, NotFound)>,
+    ),
+)]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewTopology>) -> Answer<TopologyId> {
+    let sync_url = sync_url(new.sync_url)?;
     let definition = Topology::parse(&new.definition)?;
     let collection = collections::visible(&api, &caller, &new.collection_id.as_str().into()).await?;
     let stored = StoredTopology {
@@ -106,7 +142,7 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
         name: definition.name.clone(),
         collection_id: collection.id.clone(),
         definition: new.definition,
-        sync_url: sync_url(new.sync_url)?,
+        sync_url,
         last_deploy_failed: false,
         creator: caller.user.clone(),
         file_paths: Vec::new(),
@@ -118,7 +154,17 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     answer(full.stored.id)
 }
 
-/// `PATCH /topologies/{id}`
+/// Change a topology
+///
+/// Labs of it that run stay as they are until they are deployed anew. One that has labs can't be moved to another
+/// collection.
+#[utoipa::path(
+    patch, path = "/topologies/{id}", operation_id = "updateTopology", tag = "topologies", params(Id),
+    responses(
+        (status = 200, description = "It is changed.", body = Payload<Nothing>),
+        Fails<(Definition, TopologyNameTaken, InUse, Refused)>,
+    ),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -126,6 +172,10 @@ pub(super) async fn update(
     Json(patch): Json<TopologyPatch>,
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
+    let sync_url = match patch.sync_url {
+        Some(url) => sync_url(Some(url))?,
+        None => before.stored.sync_url.clone(),
+    };
     let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
     let definition = Topology::parse_beside(&text, &before.stored.file_paths)?;
     let collection = match patch.collection_id.map(CollectionId::from) {
@@ -136,10 +186,7 @@ pub(super) async fn update(
         name: definition.name.clone(),
         collection_id: collection.id.clone(),
         definition: text,
-        sync_url: match patch.sync_url {
-            Some(url) => sync_url(Some(url))?,
-            None => before.stored.sync_url.clone(),
-        },
+        sync_url,
         ..before.stored.clone()
     };
     let after = Full { stored, collection, definition };
@@ -149,7 +196,16 @@ pub(super) async fn update(
     answer(())
 }
 
-/// `DELETE /topologies/{id}`
+/// Delete a topology
+///
+/// It must have no labs.
+#[utoipa::path(
+    delete, path = "/topologies/{id}", operation_id = "deleteTopology", tag = "topologies", params(Id),
+    responses(
+        (status = 200, description = "It is deleted.", body = Payload<Nothing>),
+        Fails<(InUse, Refused)>,
+    ),
+)]
 pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<()> {
     let full = visible(&api, &caller, &id.as_str().into()).await?;
     api.authorize(&caller, Action::DeleteTopology(full.view())).await?;
@@ -160,6 +216,10 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 /// The topology, unless there is none that the caller may see.
 pub(super) async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Result<Full, ApiError> {
     let missing = || ApiError::NotFound("topology", id.to_string());
+    // No id has this character, and PostgreSQL takes no text with it.
+    if id.as_str().contains('\0') {
+        return Err(missing());
+    }
     let stored = api.store.topology(id).await?.ok_or_else(missing)?;
     let collection = api.store.collection(&stored.collection_id).await?.ok_or_else(missing)?;
     let full = Full::of(stored, collection);
@@ -173,7 +233,7 @@ pub(super) async fn visible(api: &Api, caller: &Caller, id: &TopologyId) -> Resu
 fn sync_url(url: Option<String>) -> Result<Option<String>, ApiError> {
     const LIMIT: usize = 2_000;
     match url {
-        Some(url) if url.len() > LIMIT => {
+        Some(url) if url.chars().count() > LIMIT => {
             Err(ApiError::Invalid(format!("syncUrl: at most {LIMIT} characters are allowed")))
         }
         Some(url) if url.chars().any(char::is_control) => {

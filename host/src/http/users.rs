@@ -4,48 +4,74 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum_extra::extract::CookieJar;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::client_address::ClientAddress;
 use super::cookies::{self, ACCESS, OIDC, REFRESH, is_secure};
 use super::error::ApiError;
 use super::extract::Json;
+use super::openapi::{
+    Credentials as WrongCredentials, Fails, LogIn, NoNativeLogin, Nothing, OpenIdFailed, OtherSite, ProviderGone,
+    TooManyLogins,
+};
 use super::openid;
 use super::{Answer, Api, Payload};
 use crate::auth::{Ground, TokenError};
 use crate::labs::model::User;
 
-#[derive(Serialize)]
+/// The ways to log in.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LoginConfig)]
 pub(super) struct LoginConfigJson {
     open_id: OpenIdJson,
     native: NativeJson,
 }
 
-#[derive(Serialize)]
+/// The login by OpenID Connect.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OpenIdLogin)]
 struct OpenIdJson {
     enabled: bool,
 }
 
-#[derive(Serialize)]
+/// The login by name and password.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = NativeLogin)]
 struct NativeJson {
     enabled: bool,
+    /// Whether an empty name and password will do.
     allow_empty: bool,
 }
 
-/// `GET /users/login/config`: how one can log in. For everybody.
+/// How one can log in
+#[utoipa::path(
+    get, path = "/users/login/config", operation_id = "loginConfig", tag = "users", security(()),
+    responses((status = 200, description = "The ways to log in.", body = Payload<LoginConfigJson>)),
+)]
 pub(super) async fn login_config(State(api): State<Api>) -> Answer<LoginConfigJson> {
     let native = NativeJson { enabled: api.logins.is_enabled(), allow_empty: api.logins.allows_empty() };
     super::answer(LoginConfigJson { open_id: OpenIdJson { enabled: api.open_id.is_some() }, native })
 }
 
-#[derive(Deserialize)]
+/// Name and password.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Credentials {
     username: String,
     password: String,
 }
 
-/// `POST /users/login/native`: checks name and password, and sets both cookies.
+/// Log in by name and password
+///
+/// Sets the cookies `accessToken` and `authToken`.
+#[utoipa::path(
+    post, path = "/users/login/native", operation_id = "logIn", tag = "users", security(()),
+    responses(
+        (status = 200, description = "You are logged in: both cookies are set.", body = Payload<Nothing>),
+        Fails<(WrongCredentials, NoNativeLogin, OtherSite, TooManyLogins)>,
+    ),
+)]
 pub(super) async fn log_in(
     State(api): State<Api>,
     ClientAddress(address): ClientAddress,
@@ -70,7 +96,16 @@ pub(super) async fn log_in(
     Ok((cookies::without(cookies, OIDC, secure), Payload { payload: () }))
 }
 
-/// `GET /users/login/refresh`: another access token for the refresh token in the cookie, for the user as they are now.
+/// Get another access token
+///
+/// For the refresh token in the cookie `authToken`, and for the user as they are now. Sets the cookie `accessToken` as well.
+#[utoipa::path(
+    get, path = "/users/login/refresh", operation_id = "refresh", tag = "users", security(("refreshToken" = [])),
+    responses(
+        (status = 200, description = "The access token.", body = Payload<String>),
+        Fails<(OpenIdFailed, LogIn, ProviderGone)>,
+    ),
+)]
 pub(super) async fn refresh(
     State(api): State<Api>,
     headers: HeaderMap,
@@ -96,7 +131,17 @@ pub(super) async fn refresh(
     Ok((cookies, Payload { payload: access }))
 }
 
-/// `POST /users/logout`: clears all cookies, and ends the session if the login was by OpenID Connect.
+/// Log out
+///
+/// Clears all cookies of a login, and ends the session if the login was by OpenID Connect. Access tokens that somebody has
+/// kept stay valid until they expire.
+#[utoipa::path(
+    post, path = "/users/logout", operation_id = "logOut", tag = "users", security(()),
+    responses(
+        (status = 200, description = "The cookies are cleared.", body = Payload<Nothing>),
+        Fails<(OtherSite,)>,
+    ),
+)]
 pub(super) async fn log_out(
     State(api): State<Api>,
     headers: HeaderMap,

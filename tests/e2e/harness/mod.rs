@@ -8,6 +8,7 @@ mod left_out;
 #[allow(dead_code, reason = "it serves the tests of the store, too, and nobody uses all of it")]
 pub(crate) mod postgres;
 mod raw;
+pub(crate) mod rest;
 mod server;
 mod shell;
 mod system;

@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use super::client::Client;
-use super::contract;
 use super::postgres::{Database, Postgres};
 use super::turn::{Turn, shared};
 use super::{PATIENCE, leave_out};
+use super::{contract, rest};
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_antimony-host");
@@ -289,6 +289,7 @@ impl ServerBuilder {
             return Err(NotStarted { status, output: ready.log });
         };
         contract::watch(&url);
+        rest::watch(&url);
         Ok(Server { url, child, log, place, _turn: turn })
     }
 }
@@ -452,9 +453,14 @@ impl Drop for Server {
             let url = self.url.clone();
             eprintln!("--- log of the server at {url} ---\n{}---", self.log());
         }
-        let violations = contract::violations(&self.url);
-        if !violations.is_empty() {
-            let all = format!("not as in host/src/socket/asyncapi.yaml:\n\n{}", violations.join("\n\n"));
+        for (document, violations) in [
+            ("host/src/socket/asyncapi.yaml", contract::violations(&self.url)),
+            ("what `antimony-host openapi` prints", rest::violations(&self.url)),
+        ] {
+            if violations.is_empty() {
+                continue;
+            }
+            let all = format!("not as in {document}:\n\n{}", violations.join("\n\n"));
             // A panic while another is under way would end all tests.
             if std::thread::panicking() {
                 eprintln!("{all}");
