@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
+use super::openapi;
 use crate::labs::model::{InstanceState, LabSnapshot, LabState};
 
 /// What the query says.
@@ -27,7 +28,7 @@ pub(super) struct LabFilter {
     ends_by: Option<Timestamp>,
     /// States of labs: -2 scheduled, -1 inactive, 0 deploying, 1 running, 2 stopping, 3 failed. `stateFilter`, with
     /// commas between the numbers, does the same.
-    #[param(rename = "stateFilter[]", required = false)]
+    #[param(rename = "stateFilter[]", schema_with = openapi::states, required = false)]
     states: Vec<i32>,
     /// Ids of collections. `collectionFilter`, with commas between the ids, does the same.
     #[param(rename = "collectionFilter[]", required = false)]

@@ -1,7 +1,7 @@
 //! Values that several resources have, as the document describes them: what they are checked by in `extract` and `filter`
 //! says no type.
 
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -52,3 +52,8 @@ impl PartialSchema for Time {
 }
 
 impl ToSchema for Time {}
+
+/// A list of states of labs: those of an instance, and -2 and -1 of a lab without one.
+pub(in crate::http) fn states() -> RefOr<Schema> {
+    ArrayBuilder::new().items(of_type(Type::Integer).minimum(Some(-2)).maximum(Some(3))).into()
+}
