@@ -19,8 +19,10 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,10 +35,13 @@ use self::model::{
     Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
 };
 use self::publisher::{Notice, Publisher};
-use self::revive::Revival;
+use self::revive::{Revival, TRIES_FOR_ONE};
 use crate::history::archive::Archive;
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
+
+/// How many labs are taken up at once at the start of the server.
+const AT_ONCE: usize = 16;
 
 /// A lab that somebody wants to create.
 #[derive(Debug, Clone)]
@@ -126,7 +131,9 @@ impl From<RuntimeError> for LabCommandError {
             RuntimeError::NoNode(node) => Self::NodeNotFound(node),
             RuntimeError::NodeNotRunning(node) => Self::NodeNotRunning(node),
             RuntimeError::Unsupported(reason) => Self::Refused(reason),
-            RuntimeError::Failed(_) | RuntimeError::TimedOut(..) => Self::Runtime(error.to_string()),
+            RuntimeError::Failed(_) | RuntimeError::Unreachable(_) | RuntimeError::TimedOut(..) => {
+                Self::Runtime(error.to_string())
+            }
         }
     }
 }
@@ -186,8 +193,17 @@ impl Labs {
                 self.shared.archive.remove(&[&id]).await;
             }
         }
-        for lab in stored {
-            let revival = revive::what_became_of(&*self.shared.driver, lab.instance.as_ref(), &alive).await;
+        // An engine that takes its time to answer is not waited for once for each lab.
+        let became = async |lab: Lab| {
+            let (driver, instance) = (&*self.shared.driver, lab.instance.as_ref());
+            let revival = match &alive {
+                Ok(_) => revive::what_became_of(driver, instance, &self.shared.run_dir, TRIES_FOR_ONE).await,
+                Err(error) => revive::not_known(instance, error),
+            };
+            (lab, revival)
+        };
+        let mut revived = pin!(stream::iter(stored.into_iter().map(became)).buffer_unordered(AT_ONCE));
+        while let Some((lab, revival)) = revived.next().await {
             let (Some(stored), Some(collection)) = (
                 self.shared.store.topology(&lab.topology_id).await?,
                 self.shared.store.collection(&lab.collection_id).await?,
@@ -446,6 +462,10 @@ async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>
             Ok(RuntimeEvent::InstanceLost { instance, reason }) => {
                 let name = instance.clone();
                 (name, Command::Lost { instance, reason })
+            }
+            Ok(RuntimeEvent::Note { instance, node, text, failure }) => {
+                let name = instance.clone();
+                (name, Command::Note { instance, node, text, failure })
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "events of the runtime were missed: looking at every lab");

@@ -3,6 +3,7 @@
 //! It decides nothing about namespaces: that is the helper's, one per instance, reached through `instance`.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -192,7 +193,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         Ok(deployed.status())
     }
 
-    async fn destroy(&self, name: &str, log: LogSink) -> Result<(), RuntimeError> {
+    async fn destroy(&self, name: &str, _dir: &Path, log: LogSink) -> Result<(), RuntimeError> {
         let Ok(deployed) = self.find(name) else {
             log.line(&format!("There is no instance {name} on the embedded runtime; nothing to do"));
             return Ok(());
@@ -274,7 +275,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         self.deploys.wait().await;
         let names: Vec<String> = self.instances().keys().cloned().collect();
         let silent: LogSink = Arc::new(|_: &str| {});
-        let all = names.iter().map(|name| self.destroy(name, Arc::clone(&silent)));
+        let all = names.iter().map(|name| self.destroy(name, Path::new(""), Arc::clone(&silent)));
         futures::future::join_all(all).await;
     }
 }
