@@ -14,7 +14,7 @@ use crate::runtime::docker::Docker;
 /// How long the program may take to say whether it knows an engine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An engine, as it is noted: `docker at unix:///run/docker.sock (its id)`.
+/// An engine, as it is noted: `docker at unix:///run/docker.sock (its id in /var/lib/docker)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Engine {
     /// What containerlab is told as `--runtime`.

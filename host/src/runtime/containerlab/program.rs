@@ -292,7 +292,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_reason_of_a_failure_is_found_although_nobody_reads_the_log() {
-        let script = "echo first >&2; sleep 0.2; echo last >&2; printf '\n   ERROR  \n\n  no such image\n\n' >&2; exit 1";
+        let script =
+            "echo first >&2; sleep 0.2; echo last >&2; printf '\n   ERROR  \n\n  no such image\n\n' >&2; exit 1";
         let (result, lines) = run(script).await;
         assert!(matches!(&result, Err(RunError::Failed(reason)) if reason == "no such image"), "{result:?}");
         assert_eq!(lines.iter().filter(|line| !line.is_empty()).collect::<Vec<_>>(), ["first", "last"]);

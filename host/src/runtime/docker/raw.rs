@@ -83,15 +83,18 @@ impl Docker {
         i64::try_from(info.system_time.as_nanosecond()).map_err(|error| DockerError::Broken(error.to_string()))
     }
 
-    /// What the engine calls itself, wherever it listens; `None`: nothing.
+    /// What tells the engine from others, wherever it listens: the id that it gives itself, which several on one machine may
+    /// share, and its data folder. `None`: it doesn't say.
     pub(crate) async fn id(&self) -> Result<Option<String>, DockerError> {
         #[derive(Deserialize)]
         struct Info {
             #[serde(default, rename = "ID")]
             id: String,
+            #[serde(default, rename = "DockerRootDir")]
+            data: String,
         }
         let info: Info = json(&self.inner.address, "/info", LIMIT).await?;
-        Ok(Some(info.id).filter(|id| !id.is_empty()))
+        Ok(Some(format!("{} in {}", info.id, info.data)).filter(|_| !info.id.is_empty()))
     }
 
     /// Asks for a connection that goes both ways from then on.
