@@ -411,3 +411,26 @@ async fn an_engine_may_be_named_by_the_path_of_its_socket_alone() {
     bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
+
+/// Where the prefix is empty, nothing but the topology says what the namespaces of its nodes are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_lab_whose_containers_somebody_has_removed_goes_with_its_destroy() {
+    let Some(bench) = Bench::new().await else { return };
+    let nodes = format!("    gone-a-{0}: {{kind: linux}}\n    gone-b-{0}: {{kind: linux}}\n", std::process::id());
+    let links = format!("{{endpoints: ['gone-a-{0}:eth1', 'gone-b-{0}:eth1']}}", std::process::id());
+    let mut spec = bench.spec("cdrv-gone-", &body(&nodes, &links));
+    spec.definition.insert_str(0, "prefix: \"\"\n");
+    spec.topology = Arc::new(Topology::parse(&spec.definition).unwrap());
+    let nodes = bench.deploy(&spec).await.unwrap();
+    for node in &nodes {
+        assert_eq!(node.container_name, node.name, "the prefix is empty");
+        assert!(
+            Command::new("docker").args(["rm", "--force", &node.container_name]).output().unwrap().status.success()
+        );
+    }
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+    for node in &nodes {
+        assert!(std::fs::symlink_metadata(format!("/run/netns/{}", node.name)).is_err(), "{}", node.name);
+    }
+}

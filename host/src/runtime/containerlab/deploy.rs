@@ -82,8 +82,6 @@ impl Shared {
                     self.wait_for_late_containers(&spec.name).await;
                 }
                 let gone = self.take_down(&spec.name, &dir, elsewhere, log).await;
-                // Containerlab's own folder, which it removes only together with containers.
-                let _ = tokio::fs::remove_dir_all(dir.join(format!("clab-{}", spec.name))).await;
                 match gone {
                     Ok(()) => Err(error),
                     Err(left) => Err(RuntimeError::Failed(format!("{error}; and it could not be cleaned up: {left}"))),

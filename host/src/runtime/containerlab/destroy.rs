@@ -102,6 +102,8 @@ impl Shared {
             return Err(RuntimeError::Failed(format!("container {}{more} could not be removed", container.name)));
         }
         unseen.map_err(failed)?;
+        // Containerlab's own folder, which it removes only together with containers.
+        let _ = tokio::fs::remove_dir_all(dir.join(format!("clab-{instance}"))).await;
         log.line(&format!("Nothing is left of {instance}"));
         Ok(())
     }
