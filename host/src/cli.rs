@@ -17,7 +17,7 @@ use crate::plugins::Install;
 use crate::plugins::reload::Trigger;
 use crate::runtime::choose::RuntimeChoice;
 use crate::server::{Options, SIGNING_KEY, Server};
-use crate::{admin, demo, telemetry};
+use crate::{admin, ctl, demo, telemetry};
 
 /// Where the data is kept unless `--data` says otherwise.
 const DEFAULT_DATA: &str = "antimony-data";
@@ -74,6 +74,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
         data: PathBuf,
     },
+    /// Work with labs on a server: log in, deploy, watch logs, open terminals
+    Ctl(ctl::Arguments),
     /// Print the description of the Socket.IO API for clients, an AsyncAPI document
     Asyncapi,
     /// Work with the configuration file
@@ -144,6 +146,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             print_line(&auth.issue_access(&bearer).token);
             Ok(())
         }
+        Command::Ctl(arguments) => Ok(runtime()?.block_on(ctl::run(arguments))?),
         Command::Asyncapi => {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())

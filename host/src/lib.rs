@@ -19,7 +19,8 @@
 //! | [`http`] | the REST API | all of the above but `socket` |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
-//! | [`client`] | a Socket.IO and REST client, for `demo` and tests | nothing of the server |
+//! | `ctl` | labs from a terminal | `client` |
+//! | [`client`] | a Socket.IO and REST client, for `ctl`, `demo` and tests | nothing of the server |
 //!
 //! # Invariants
 //!
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 mod crypto;
+mod ctl;
 pub mod demo;
 pub mod history;
 pub mod http;

@@ -1,8 +1,6 @@
 //! Other people's clients drive the same flow, over each transport that they know. What they need is not installed by
 //! the tests: `tests/interop/prepare` does that, and what is missing is left out.
 
-mod flaky;
-
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,8 +8,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use self::flaky::FlakyNetwork;
-use crate::harness::{Server, User, leave_out, within};
+use crate::harness::{FlakyNetwork, Server, User, leave_out, within};
 use crate::{ONE_NODE, TWO_ROUTERS};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

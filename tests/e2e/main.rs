@@ -11,6 +11,7 @@ mod commands;
 mod connect;
 mod contract;
 mod crash;
+mod ctl;
 mod decision_log;
 mod demo;
 mod doctor;

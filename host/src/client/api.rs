@@ -94,6 +94,14 @@ impl Api {
         self.request(Method::GET, path, None).await
     }
 
+    /// `GET path` where the answer is JSON without an envelope, as health and readiness are.
+    ///
+    /// # Errors
+    /// [`ApiError::Http`], also where the answer is no JSON. Whatever its status is, the answer is an answer.
+    pub async fn get_bare(&self, path: &str) -> Result<Value, ApiError> {
+        Ok(self.http.get(format!("{}{path}", self.base_url)).send().await?.json().await?)
+    }
+
     /// Logs in by name and password.
     ///
     /// # Errors

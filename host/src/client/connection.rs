@@ -7,17 +7,25 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::ConfigVerifierExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{WebSocketStream, client_async, connect_async_with_config};
 
 use super::namespace::{AckError, AckSender, ConnectError, Event, Namespace};
 use super::packet::{Kind, Packet};
@@ -29,9 +37,12 @@ const WRITE_QUEUE: usize = 64;
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The base URL is not an `http://` one.
-    #[error("{0} is no base URL of the form http://HOST:PORT")]
+    /// The base URL is neither an `http://` nor an `https://` one.
+    #[error("{0} is no base URL of the form http://HOST:PORT or https://HOST:PORT")]
     BaseUrl(String),
+    /// There is no TLS to be had there, or not with somebody whom this machine trusts.
+    #[error("no TLS connection to {0}: {1}")]
+    Tls(String, io::Error),
     /// There is no websocket to be had there.
     #[error("no websocket connection to {0}: {1}")]
     WebSocket(String, Box<tungstenite::Error>),
@@ -76,17 +87,36 @@ impl Connection {
     /// # Errors
     /// [`OpenError`]; nothing is left open.
     pub async fn open(base_url: &str) -> Result<Self, OpenError> {
-        let host = base_url
-            .strip_prefix("http://")
-            .map(|rest| rest.trim_end_matches('/'))
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| OpenError::BaseUrl(base_url.to_owned()))?;
-        let url = format!("ws://{host}/socket.io/?EIO=4&transport=websocket");
+        let bad = || OpenError::BaseUrl(base_url.to_owned());
+        let (scheme, rest) = base_url.trim_end_matches('/').split_once("://").ok_or_else(bad)?;
+        if rest.is_empty() {
+            return Err(bad());
+        }
+        let query = "socket.io/?EIO=4&transport=websocket";
+        let fail = |error| OpenError::WebSocket(base_url.to_owned(), Box::new(error));
         // Nagle's algorithm would hold keystrokes back.
         let no_delay = true;
-        let (mut socket, _) = connect_async_with_config(&url, None, no_delay)
-            .await
-            .map_err(|error| OpenError::WebSocket(base_url.to_owned(), Box::new(error)))?;
+        match scheme {
+            "http" => {
+                let url = format!("ws://{rest}/{query}");
+                let (socket, _) = connect_async_with_config(&url, None, no_delay).await.map_err(fail)?;
+                Self::over(base_url, socket).await
+            }
+            "https" => {
+                let stream = tls(rest).await.map_err(|error| OpenError::Tls(base_url.to_owned(), error))?;
+                let url = format!("wss://{rest}/{query}");
+                let (socket, _) = client_async(&url, stream).await.map_err(fail)?;
+                Self::over(base_url, socket).await
+            }
+            _ => Err(bad()),
+        }
+    }
+
+    /// Takes up the session on a websocket that has just been opened.
+    async fn over<S>(base_url: &str, mut socket: WebSocketStream<S>) -> Result<Self, OpenError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let handshake = |problem: String| OpenError::Handshake(base_url.to_owned(), problem);
         let open = match socket.next().await {
             Some(Ok(Message::Text(text))) => text
@@ -141,6 +171,19 @@ impl Connection {
     }
 }
 
+/// A TLS connection to `HOST` or `HOST:PORT`, trusting whom this machine trusts: its own certificates, or those in the file
+/// that `SSL_CERT_FILE` names.
+async fn tls(authority: &str) -> io::Result<TlsStream<TcpStream>> {
+    crate::crypto::ready();
+    let config = ClientConfig::with_platform_verifier().map_err(io::Error::other)?;
+    let uri: http::uri::Authority = authority.parse().map_err(io::Error::other)?;
+    let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
 /// A namespace as the task sees it.
 struct Joined {
     events: mpsc::UnboundedSender<Event>,
@@ -165,7 +208,7 @@ struct Task {
 struct Ended;
 
 impl Task {
-    async fn run(mut self, socket: WebSocketStream<MaybeTlsStream<TcpStream>>) {
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut self, socket: WebSocketStream<S>) {
         let (mut sink, mut stream) = socket.split();
         let mut unflushed = false;
         let mut silent_until = Instant::now() + self.patience;

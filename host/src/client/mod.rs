@@ -1,11 +1,11 @@
-//! A client of the public API: REST, and Socket.IO over websocket. For `demo` and for tests.
+//! A client of the public API: REST, and Socket.IO over websocket. For `ctl`, `demo` and tests.
 //!
 //! Owns the client side of the wire and knows nothing of the server's modules, so that whatever it does, any other
 //! client can do. [`Api`] speaks REST, [`Connection`] speaks Socket.IO (protocol 5 on Engine.IO 4, websocket only, as
 //! Antimony's clients do) with many namespaces over one connection.
 //!
-//! It never reconnects and never retries: a person who looks at a demo, and a test, want to know. Base URLs are
-//! `http://` only.
+//! It never reconnects and never retries: a person who looks at a demo, and a test, want to know. Base URLs are `http://`
+//! or `https://`.
 
 mod api;
 mod connection;

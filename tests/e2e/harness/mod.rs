@@ -3,6 +3,7 @@
 mod client;
 pub(crate) mod contract;
 mod figures;
+mod flaky;
 mod raw;
 mod server;
 mod shell;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
 pub(crate) use self::figures::{Figures, descendants, descriptors};
+pub(crate) use self::flaky::FlakyNetwork;
 pub(crate) use self::raw::Raw;
 pub(crate) use self::server::{NotStarted, Place, Server, ServerBuilder, User, known_programs, output_of, run_program};
 pub(crate) use self::shell::Shell;

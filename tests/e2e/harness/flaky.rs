@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes connections on to a server, until they are cut.
-pub(super) struct FlakyNetwork {
+pub(crate) struct FlakyNetwork {
     url: String,
     cuts: Arc<watch::Sender<u32>>,
     accepting: tokio::task::JoinHandle<()>,
@@ -14,7 +14,7 @@ pub(super) struct FlakyNetwork {
 
 impl FlakyNetwork {
     /// The network before the server at `url`.
-    pub(super) async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
         let server = url.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -24,12 +24,12 @@ impl FlakyNetwork {
     }
 
     /// Where clients connect to.
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// Loses all connections, and the next one as well: a client that polls may have none at this moment.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 }

@@ -1,0 +1,309 @@
+//! `antimony-host ctl`: the real program, as a person at a terminal and as a script uses it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::harness::{FlakyNetwork, Server, User, eventually, within};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_antimony-host");
+const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/labs/two-routers.clab.yml");
+
+/// Somebody who uses the program: with a place for their login, and nothing else of this machine's.
+struct Person {
+    home: TempDir,
+    url: String,
+}
+
+impl Person {
+    fn new(url: &str) -> Self {
+        Self { home: tempfile::tempdir().unwrap(), url: url.to_owned() }
+    }
+
+    async fn logged_in(url: &str) -> Self {
+        let person = Self::new(url);
+        let said = person.succeeds(&["login", "--password-stdin"], "admin\n").await;
+        assert_eq!(said, format!("admin is logged in at {url}\n"));
+        person
+    }
+
+    fn session(&self) -> PathBuf {
+        self.home.path().join("state/antimony-host/session.json")
+    }
+
+    fn environment(&self) -> [(&'static str, String); 3] {
+        let state = self.home.path().join("state").display().to_string();
+        [("ANTIMONY_SERVER", self.url.clone()), ("XDG_STATE_HOME", state), ("PATH", std::env::var("PATH").unwrap())]
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.env_clear().envs(self.environment()).arg("ctl").args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    async fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.command(arguments).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let run = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+        within(&format!("ctl {arguments:?}"), run).await.unwrap()
+    }
+
+    /// The same, which has to end well; answers what it printed.
+    async fn succeeds(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(arguments, input).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "ctl {arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.succeeds(&[arguments, &["--json"]].concat(), "").await).unwrap()
+    }
+
+    /// The same, which has to fail; answers why.
+    async fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments, "").await;
+        assert!(!output.status.success(), "ctl {arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(output.stdout.is_empty(), "an error goes to standard error alone");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_takes_a_lab_from_nothing_to_a_ping_and_back_to_nothing() {
+    if !User::Myself.can_run_labs("ctl takes a lab through its life") {
+        return;
+    }
+    let server = Server::start().await;
+    let person = Person::new(&server.url);
+    let said = person.fails(&["labs"]).await;
+    assert!(said.contains("nobody is logged in") && said.contains(&server.url) && said.contains("ctl login"), "{said}");
+    let wrong = person.run(&["login", "--password-stdin"], "not admin\n").await;
+    assert!(!wrong.status.success() && !person.session().exists());
+
+    let person = Person::logged_in(&server.url).await;
+    assert_eq!(fs::metadata(person.session()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(person.json(&["labs"]).await, serde_json::json!([]));
+    let id = person.succeeds(&["create", TOPOLOGY, "--collection", "course"], "").await;
+    let listed = person.json(&["labs"]).await;
+    assert_eq!((listed[0]["id"].as_str().unwrap(), &listed[0]["name"]), (id.trim(), &"two-routers".into()));
+    assert!(person.succeeds(&["labs"], "").await.contains("inactive"));
+
+    let log = person.succeeds(&["deploy", "two-routers"], "").await;
+    assert!(log.contains("its host name is r1") && log.ends_with("two-routers is up\n"), "{log}");
+    let shown = person.succeeds(&["lab", id.trim()], "").await;
+    assert!(shown.contains("two-routers is running") && shown.contains("r2"), "{shown}");
+    // What is piped in is typed, and its end is the end of the shell.
+    let typed = "ping -c 1 -W 5 10.0.0.2; echo \"status=$?\"\n";
+    let screen = person.succeeds(&["shell", "two-routers", "r1"], typed).await;
+    assert!(screen.contains("status=0"), "{screen}");
+    assert_eq!(person.json(&["shells", "two-routers"]).await, serde_json::json!([]));
+
+    assert_eq!(person.succeeds(&["stop", "two-routers", "r2"], "").await, "r2 of two-routers has been stopped\n");
+    let node = person.json(&["lab", "two-routers"]).await["instance"]["nodes"][1].clone();
+    assert_eq!((&node["name"], &node["state"]), (&"r2".into(), &"exited".into()));
+    person.succeeds(&["start", "two-routers", "r2"], "").await;
+    let lines = person.succeeds(&["logs", "two-routers", "--json"], "").await;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["log"].as_str().unwrap().contains("its host name is r2")), "{lines:?}");
+
+    // A token that has expired is nothing that a person has to know of.
+    let mut kept: Value = serde_json::from_str(&fs::read_to_string(person.session()).unwrap()).unwrap();
+    kept["access_token"] = "a.b.c".into();
+    fs::write(person.session(), kept.to_string()).unwrap();
+    person.succeeds(&["restart", "two-routers", "r2"], "").await;
+    kept["access_token"] = "a.b.c".into();
+    fs::write(person.session(), kept.to_string()).unwrap();
+    // Here a namespace is what refuses it first.
+    assert!(person.succeeds(&["logs", id.trim()], "").await.contains("r2"));
+
+    let said = person.fails(&["shell", "two-routers", "r9"]).await;
+    assert!(said.contains("5006") && said.contains("r9"), "{said}");
+    person.succeeds(&["create", TOPOLOGY, "--collection", "course"], "").await;
+    let said = person.fails(&["destroy", "two-routers"]).await;
+    assert!(said.contains("several labs") && said.contains(id.trim()), "{said}");
+    person.succeeds(&["destroy", id.trim()], "").await;
+    let said = person.fails(&["destroy", id.trim()]).await;
+    assert!(said.contains("5003"), "{said}");
+    person.succeeds(&["delete", id.trim()], "").await;
+    person.succeeds(&["delete", "two-routers"], "").await;
+    assert_eq!(person.json(&["labs"]).await, serde_json::json!([]));
+    assert!(person.succeeds(&["status"], "").await.starts_with("the server is ready\n"));
+    person.succeeds(&["logout"], "").await;
+    assert!(!person.session().exists());
+    assert!(person.fails(&["labs"]).await.contains("nobody is logged in"));
+}
+
+/// A program at a terminal.
+struct AtTerminal {
+    child: Box<dyn portable_pty::Child + Send + Sync>,
+    terminal: Box<dyn MasterPty + Send>,
+    keyboard: Box<dyn Write + Send>,
+    screen: Arc<Mutex<String>>,
+}
+
+impl AtTerminal {
+    fn run(person: &Person, arguments: &[&str], (columns, rows): (u16, u16)) -> Self {
+        let size = PtySize { cols: columns, rows, ..PtySize::default() };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(PROGRAM);
+        command.env_clear();
+        for (name, value) in person.environment() {
+            command.env(name, value);
+        }
+        command.arg("ctl");
+        command.args(arguments);
+        let child = pair.slave.spawn_command(command).unwrap();
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (mut reader, written) = (pair.master.try_clone_reader().unwrap(), Arc::clone(&screen));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                written.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        let keyboard = pair.master.take_writer().unwrap();
+        Self { child, terminal: pair.master, keyboard, screen }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    async fn shows(&self, words: &str) {
+        eventually(async || {
+            let screen = self.screen.lock().unwrap().clone();
+            if screen.contains(words) { Ok(()) } else { Err(format!("{words:?} isn't there: {screen}")) }
+        })
+        .await;
+    }
+
+    async fn ends_well(&mut self) {
+        eventually(async || match self.child.try_wait().unwrap() {
+            Some(status) if status.success() => Ok(()),
+            other => Err(format!("{other:?}: {}", self.screen.lock().unwrap())),
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_the_size_of_the_window_gives_each_key_to_the_node_and_can_be_left_and_come_back_to() {
+    if !User::Myself.can_run_labs("a terminal of ctl") {
+        return;
+    }
+    let server = Server::start().await;
+    let person = Person::logged_in(&server.url).await;
+    person.succeeds(&["create", TOPOLOGY, "--collection", "course"], "").await;
+    person.succeeds(&["deploy", "two-routers"], "").await;
+    let mut terminal = AtTerminal::run(&person, &["shell", "two-routers", "r1"], (101, 31));
+    terminal.shows("Ctrl-]").await;
+    terminal.types("echo size is $(stty size)\r");
+    terminal.shows("size is 31 101").await;
+    terminal.terminal.resize(PtySize { cols: 77, rows: 22, ..PtySize::default() }).unwrap();
+    // The window has changed at once, and the node's terminal once the server was told.
+    eventually(async || {
+        terminal.types("echo size is $(stty size)\r");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        if terminal.screen.lock().unwrap().contains("size is 22 77") { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    // Ctrl-C ends what runs in the node, and not the program here.
+    terminal.types("echo go $((1 + 1)); sleep 1000\r");
+    terminal.shows("go 2").await;
+    terminal.types("\x03");
+    terminal.types("echo still $((40 + 2))\r");
+    terminal.shows("still 42").await;
+    terminal.types("\x1d");
+    terminal.ends_well().await;
+    terminal.shows("--attach").await;
+
+    let shells = person.json(&["shells", "two-routers"]).await;
+    let shell = shells[0]["id"].as_str().unwrap();
+    let mut again = AtTerminal::run(&person, &["shell", "two-routers", "r1", "--attach", shell], (80, 24));
+    again.shows("still 42").await;
+    again.types("exit\r");
+    again.ends_well().await;
+    assert_eq!(person.json(&["shells", "two-routers"]).await, serde_json::json!([]));
+    person.succeeds(&["destroy", "two-routers"], "").await;
+}
+
+/// Ends with the test.
+struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_and_status_messages_are_followed_over_a_loss_of_the_connection() {
+    if !User::Myself.can_run_labs("ctl logs --follow") {
+        return;
+    }
+    let server = Server::start().await;
+    let network = FlakyNetwork::before(&server.url).await;
+    let person = Person::logged_in(network.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let topology = folder.path().join("ticking.clab.yml");
+    let ticking = "sh -c 'i=0; while :; do echo tick $i; i=$((i+1)); sleep 0.05; done'";
+    fs::write(&topology, format!("name: ticking\ntopology:\n  nodes:\n    n1: {{kind: linux, cmd: \"{ticking}\"}}\n"))
+        .unwrap();
+    person.succeeds(&["create", topology.to_str().unwrap(), "--collection", "course"], "").await;
+    person.succeeds(&["deploy", "ticking"], "").await;
+
+    let mut status = Following(person.command(&["status", "--follow", "--json"]).spawn().unwrap());
+    let mut logs = Following(person.command(&["logs", "ticking", "n1", "-f", "--json"]).spawn().unwrap());
+    let lines = |child: &mut Following| {
+        let stdout = tokio::process::ChildStdout::from_std(child.0.stdout.take().unwrap()).unwrap();
+        BufReader::new(stdout).lines()
+    };
+    let (mut messages, mut log) = (lines(&mut status), lines(&mut logs));
+    let mut next = 0;
+    for round in 0..3 {
+        for _ in 0..20 {
+            let line = within("a line", log.next_line()).await.unwrap().expect("it goes on");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(line["log"], format!("tick {next}"), "each line once, in order");
+            next += 1;
+        }
+        if round < 2 {
+            network.cut();
+        }
+    }
+    // Nobody hears what was said while they were away; so something is said until it is heard.
+    let heard = async {
+        loop {
+            let line = messages.next_line().await.unwrap().expect("it goes on");
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message["update"].is_string() {
+                break;
+            }
+        }
+    };
+    let something = async {
+        loop {
+            person.succeeds(&["restart", "ticking", "n1"], "").await;
+        }
+    };
+    tokio::select! {
+        () = within("an update", heard) => {}
+        () = something => {}
+    }
+    drop((status, logs));
+    person.succeeds(&["destroy", "ticking"], "").await;
+}
