@@ -179,12 +179,12 @@ async fn a_stopped_process_gets_the_grace_period_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_that_is_missing_fails_the_deploy_with_containerlabs_reason() {
+async fn an_image_that_is_missing_fails_the_deploy_with_its_name() {
     let Some(bench) = Bench::new().await else { return };
     let nodes = "    r1: {kind: linux}\n    r2: {kind: linux, image: 'lab/missing:9'}\n";
     let spec = bench.spec("cdrv-image-", &body(nodes, ""));
     let said = bench.deploy(&spec).await.unwrap_err().to_string();
-    assert!(said.starts_with("Image lab/missing:9 not found locally"), "{said}");
+    assert!(said.starts_with("the image lab/missing:9 is not on the server's machine"), "{said}");
     bench.assert_gone(&spec.name);
 }
 
@@ -432,5 +432,36 @@ async fn what_is_left_of_a_lab_whose_containers_somebody_has_removed_goes_with_i
     bench.assert_gone(&spec.name);
     for node in &nodes {
         assert!(std::fs::symlink_metadata(format!("/run/netns/{}", node.name)).is_err(), "{}", node.name);
+    }
+}
+
+/// In a network of its own, where something else has the addresses that containerlab gives to nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_warns_where_the_addresses_of_labs_lead_elsewhere() {
+    let Some(own) = harness::OwnEngine::start("addresses that lead elsewhere").await else { return };
+    let config = ContainerlabConfig { docker_host: Some(own.host()), ..ContainerlabConfig::default() };
+    if Bench::with(config).await.is_none() {
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    for (address, overlaps) in [("172.20.5.1/16", true), ("172.21.5.1/16", false)] {
+        let script = format!(
+            "ip link set lo up && ip link add d0 type veth peer name d1 && ip address add {address} dev d0 && \
+             ip link set d0 up && ip link set d1 up && exec \"$@\""
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_antimony-host"), "doctor", "--json"]);
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(data.path()).env("DOCKER_HOST", own.host());
+        let output = command.output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(report["runtime"], "containerlab", "{report}");
+        let checks = report["checks"].as_array().unwrap();
+        let network = checks.iter().find(|check| check["check"] == "network");
+        assert_eq!(network.is_some(), overlaps, "{address}: {report}");
+        if let Some(network) = network {
+            let found = network["found"].as_str().unwrap();
+            assert_eq!(network["verdict"], "warning");
+            assert!(found.contains("172.20.20.0/24") && found.contains("(172.20.0.0/16 by d0)"), "{found}");
+        }
     }
 }

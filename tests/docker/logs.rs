@@ -98,6 +98,48 @@ async fn whoever_comes_back_with_a_position_gets_the_next_byte() {
     }
 }
 
+/// The next piece that is passed on.
+async fn piece(log: &mut mpsc::Receiver<LogChunk>) -> LogChunk {
+    tokio::time::timeout(PATIENCE, log.recv()).await.expect("in time").expect("goes on")
+}
+
+#[tokio::test]
+async fn whoever_comes_back_to_another_log_or_to_what_is_kept_no_longer_is_told() {
+    let Some(docker) = engine("logs that were replaced").await else { return };
+    for options in [&["-t"][..], &[]] {
+        let lab = Lab::new(&docker);
+        let first = lab.run("r1", options, "echo one; sleep 1000");
+        let watch = docker.watch();
+        let mut log = watch.follow_log(&lab.name, "r1", None).await.unwrap();
+        let chunk = piece(&mut log).await;
+        assert!(!chunk.elsewhere, "it is where it was to begin");
+        let position = chunk.position;
+        lab.docker(&["rm", "-f", &first]);
+        // It keeps a file of so many bytes, and throws away what doesn't fit.
+        let little = [options, &["--log-opt", "max-size=8k", "--log-opt", "max-file=2"]].concat();
+        let wait = |file: &str| format!("while [ ! -e /{file} ]; do sleep 0.05; done");
+        let script =
+            format!("echo begun; {}; echo on; {}; seq 1 3000; echo the end; sleep 1000", wait("on"), wait("further"));
+        let second = lab.run("r1", &little, &script);
+        let chunk = piece(&mut log).await;
+        assert!(chunk.elsewhere, "a container in the other's place");
+        let mut again = watch.follow_log(&lab.name, "r1", position).await.unwrap();
+        assert!(piece(&mut again).await.elsewhere, "the same for who has been away");
+        let mut known = watch.follow_log(&lab.name, "r1", chunk.position.clone()).await.unwrap();
+        lab.docker(&["exec", &second, "touch", "/on"]);
+        assert!(!piece(&mut known).await.elsewhere);
+        lab.docker(&["exec", &second, "touch", "/further"]);
+        crate::harness::until("that all is printed", async || {
+            lab.docker(&["logs", "--tail", "1", &second]).contains("the end").then_some(())
+        })
+        .await;
+        let mut gone = watch.follow_log(&lab.name, "r1", chunk.position).await.unwrap();
+        assert!(piece(&mut gone).await.elsewhere, "what came behind it is gone");
+        let mut broken = watch.follow_log(&lab.name, "r1", Some(LogPosition::new("nonsense"))).await.unwrap();
+        assert!(piece(&mut broken).await.elsewhere);
+    }
+}
+
 #[tokio::test]
 async fn a_line_without_an_end_comes_whole_and_piece_by_piece() {
     let Some(docker) = engine("long lines in logs").await else { return };

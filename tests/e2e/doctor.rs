@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::harness::{Place, Server, ServerBuilder, User, leave_out, output_of};
+use crate::harness::{Place, Server, ServerBuilder, User, eventually, leave_out, output_of};
 
 /// What a machine has of containerlab.
 struct Machine {
@@ -90,6 +90,8 @@ async fn with_nothing_installed_labs_run_on_the_embedded_runtime() {
     assert!(verdict == "missing" && said.contains("install it") && said.contains("kind linux only"), "{said}");
     let (verdict, said) = finding(&report, "engine");
     assert!(verdict == "missing" && said.contains("nowhere.sock") && said.contains("dockerHost"), "{said}");
+    let (verdict, said) = finding(&report, "runtime");
+    assert!(verdict == "ok" && said.contains("auto takes embedded: there is no containerlab"), "{said}");
     assert!(text.contains("run labs on the embedded runtime") && text.contains("\nmissing  containerlab"), "{text}");
 }
 
@@ -109,6 +111,51 @@ async fn a_containerlab_that_is_too_old_is_named_with_its_version_and_path() {
     let (verdict, said) = finding(&report, "containerlab");
     assert!(verdict == "problem" && said.contains("0.41.2") && said.contains("upgrade"), "{said}");
     assert!(said.contains(&old.path.join("containerlab").display().to_string()), "{said}");
+}
+
+/// A program in containerlab's place that is asked and never answers, as one that waits for a network does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerlab_that_hangs_is_asked_once_and_nothing_of_it_is_left() {
+    let machine = Machine::bare();
+    let (asked, mark) = (machine.path.join("asked"), format!("29{}", std::process::id()));
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n/bin/sleep {mark} & wait\n", asked.display());
+    let machine = machine.with_program(&script);
+    let output = output_of(machine.command(&["--json", "--runtime", "containerlab"])).await;
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (verdict, said) = finding(&report, "containerlab");
+    assert!(verdict == "problem" && said.contains("didn't answer within 10 s"), "{said}");
+    let mut questions: Vec<String> = fs::read_to_string(asked).unwrap().lines().map(str::to_owned).collect();
+    questions.sort();
+    assert_eq!(questions, ["--help", "version --json"]);
+    eventually(async || {
+        let commands = fs::read_dir("/proc").unwrap().flatten().map(|process| fs::read(process.path().join("cmdline")));
+        match commands.flatten().filter(|command| String::from_utf8_lossy(command).contains(&mark)).count() {
+            0 => Ok(()),
+            left => Err(format!("{left} are left")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_containerlab_that_cannot_be_used_is_told_when_the_embedded_runtime_is_taken_in_its_place() {
+    let test = "a containerlab that can't be used";
+    if !User::Myself.can_run_labs(test) {
+        return;
+    }
+    let old = Machine::bare().with_program("#!/bin/sh\necho '{\"version\":\"0.41.2\"}'\n");
+    let (report, _, status) = old.examine(&[]).await;
+    assert_eq!((status, &report["runtime"]), (0, &"embedded".into()), "{report}");
+    let (verdict, said) = finding(&report, "runtime");
+    assert!(verdict == "warning" && said.contains("auto takes embedded") && said.contains("0.41.2"), "{said}");
+    for (machine, level) in [(old, "WARN"), (Machine::bare(), "INFO")] {
+        let builder = ServerBuilder::at(&machine.place).runtime(None).env("PATH", machine.path.to_str().unwrap());
+        let mut server = builder.env("DOCKER_HOST", &machine.engine).start().await;
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("labs run on the embedded runtime")).unwrap_or_default();
+        assert!(line.contains(level), "{log}");
+        assert_eq!(line.contains("although containerlab is installed here"), level == "WARN", "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +206,7 @@ async fn with_docker_only_labs_run_on_the_embedded_runtime() {
     let (verdict, said) = finding(&report, "engine");
     assert!(verdict == "ok" && said.contains(&engine) && said.contains("without containerlab"), "{said}");
     assert_eq!(finding(&report, "containerlab").0, "missing");
+    assert_eq!(finding(&report, "runtime").0, "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +219,13 @@ async fn with_both_labs_run_on_containerlab_and_the_server_says_why() {
     let (verdict, said) = finding(&report, "containerlab");
     assert!(verdict == "ok" && said.contains("0.79.0") && said.contains("rights"), "{said}");
     assert_eq!(finding(&report, "engine").0, "ok");
+    let (verdict, said) = finding(&report, "runtime");
+    assert!(
+        verdict == "ok" && said.contains("auto takes containerlab: the program and its engine are there"),
+        "{said}"
+    );
+    let (report, _, _) = machine.examine(&["--runtime", "containerlab"]).await;
+    assert!(finding(&report, "runtime").1.contains("containerlab is taken, as it is asked for"), "{report}");
     assert!(text.contains("run labs on the containerlab runtime"), "{text}");
     let modules = Path::new("/proc/modules").exists();
     assert_eq!(text.contains("warning  kernel"), !modules, "{text}");

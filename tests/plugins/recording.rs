@@ -36,7 +36,7 @@ async fn failures(trial: &Trial, cases: &[Case]) -> Vec<(String, Difference)> {
 #[tokio::test]
 async fn the_bundled_policy_decides_its_cases_as_they_say() {
     let cases = read_cases(&root().join("plugins/auth-policy/cases.yml")).unwrap();
-    assert_eq!(cases.len(), 11);
+    assert_eq!(cases.len(), 13);
     let policy = trial(Hook::AuthPolicy, Entry::new("builtin:auth-policy")).await;
     assert_eq!(failures(&policy, &cases).await, []);
     assert!(cases[0].place.line > 10, "{}", cases[0].place);

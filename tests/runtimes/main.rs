@@ -24,6 +24,7 @@ mod proxy;
 mod revive;
 mod scale;
 mod shells;
+mod words;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -84,6 +85,10 @@ on_both_runtimes! {
         a_terminal_has_the_size_that_its_viewer_says,
         what_is_run_in_a_node_is_what_the_operator_says_for_its_kind,
         a_shell_that_ends_by_itself_is_announced_as_closed;
+    words:
+        a_node_that_has_stopped_is_not_stopped_again,
+        whoever_waits_for_a_deploy_when_the_server_ends_is_told_so,
+        a_lab_whose_end_time_passes_is_destroyed_with_that_as_the_reason;
 }
 
 /// Two routers and a link between them, as a person finds them in `examples/`, with the image that they name for containerlab.

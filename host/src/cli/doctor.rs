@@ -14,7 +14,7 @@ use super::{DEFAULT_DATA, print_line};
 use crate::config::{Config, native_login};
 use crate::plugins::PluginHost;
 use crate::runtime::choose::{self, Chosen, RuntimeChoice, WhyEmbedded};
-use crate::runtime::containerlab;
+use crate::runtime::containerlab::{self, Found, Missing};
 use crate::runtime::embedded::{self, EmbeddedOptions};
 
 /// What a server would be started with.
@@ -218,9 +218,17 @@ async fn plugins(config: &Config, config_dir: &Path, data: &Path) -> Result<Stri
 
 /// Looks at both runtimes, whichever is asked for. Answers the one that would run labs.
 async fn runtimes(config: &Config, choice: RuntimeChoice, checks: &mut Vec<Finding>) -> Option<&'static str> {
-    let program = containerlab::find_program(&config.containerlab).await;
-    let engine = containerlab::find_engine(&config.containerlab).await;
-    let chosen = choose::choose(choice, &config.containerlab).await;
+    let (program, engine) =
+        tokio::join!(containerlab::find_program(&config.containerlab), containerlab::find_engine(&config.containerlab));
+    let found = match (&program, &engine) {
+        (Ok(program), Ok(engine)) => Ok(Found { program: program.clone(), engine: engine.clone() }),
+        (Err(missing), _) | (_, Err(missing)) => Err(missing.clone()),
+    };
+    let overlap = match &found {
+        Ok(found) => containerlab::overlap(&found.engine).await,
+        Err(_) => None,
+    };
+    let chosen = choose::decide(choice, found);
     let works = embedded::preflight(&EmbeddedOptions::default());
     let embedded_works = works.is_ok();
 
@@ -259,6 +267,10 @@ async fn runtimes(config: &Config, choice: RuntimeChoice, checks: &mut Vec<Findi
     if is_there && let Some(found) = choose::kernel_problem() {
         checks.push(warning("kernel", found).meaning("Labs on the containerlab runtime may all fail to deploy."));
     }
+    if let Some(found) = overlap {
+        let means = "Deploys may fail, or what is reached by that route can't be reached while a lab runs.";
+        checks.push(warning("network", found).meaning(means));
+    }
     let said = works.map(|()| "a lab with two nodes and a link was built and taken down".to_owned());
     let finding = Finding::of("embedded", said);
     let instead = matches!(chosen, Ok(Chosen::Containerlab(_)));
@@ -268,10 +280,31 @@ async fn runtimes(config: &Config, choice: RuntimeChoice, checks: &mut Vec<Findi
         }
         _ => finding,
     });
-    match chosen {
-        Ok(Chosen::Containerlab(_)) => Some("containerlab"),
-        Ok(Chosen::Embedded(WhyEmbedded::AskedFor | WhyEmbedded::Missing(_))) if embedded_works => Some("embedded"),
-        _ => None,
+    let (finding, taken) = match chosen {
+        Ok(Chosen::Containerlab(_)) => (taken(choice, "containerlab", None), "containerlab"),
+        Ok(Chosen::Embedded(WhyEmbedded::AskedFor)) if embedded_works => (taken(choice, "embedded", None), "embedded"),
+        Ok(Chosen::Embedded(WhyEmbedded::Missing(missing))) if embedded_works => {
+            (taken(choice, "embedded", Some(&missing)), "embedded")
+        }
+        // What is missing has been said.
+        _ => return None,
+    };
+    checks.push(finding);
+    Some(taken)
+}
+
+/// Which runtime is taken, and why. `missing`: what keeps labs from running on containerlab.
+fn taken(choice: RuntimeChoice, runtime: &'static str, missing: Option<&Missing>) -> Finding {
+    let found = match (choice, missing) {
+        (RuntimeChoice::Auto, None) => format!("auto takes {runtime}: the program and its engine are there and answer"),
+        (RuntimeChoice::Auto, Some(missing)) => format!("auto takes {runtime}: {missing}"),
+        _ => format!("{runtime} is taken, as it is asked for"),
+    };
+    match missing.filter(|missing| !missing.is_absent()) {
+        Some(_) => {
+            warning("runtime", found).meaning("To run labs on containerlab or not at all, set `runtime: containerlab`.")
+        }
+        None => Finding { check: "runtime", verdict: Verdict::Ok, found, means: None },
     }
 }
 

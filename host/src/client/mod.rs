@@ -27,7 +27,7 @@ pub fn http() -> reqwest::Client {
     http_builder().build().expect("a client without settings of its own")
 }
 
-/// The same, to be told more first. Clients are made by this and [`http`] alone: without a choice of cryptography, which
+/// The same, to be told more first. Clients are made by this and [`http()`] alone: without a choice of cryptography, which
 /// happens here, they would panic.
 pub fn http_builder() -> reqwest::ClientBuilder {
     crate::crypto::ready();

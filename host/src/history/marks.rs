@@ -36,6 +36,10 @@ pub(super) struct Mark {
     /// Number of the line before which it belongs into the file.
     #[serde(skip)]
     place: u64,
+    /// What the file says so far is wrong for what comes behind it: the source is begun, or there are fewer lines than was
+    /// thought.
+    #[serde(skip)]
+    anew: bool,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -53,9 +57,14 @@ impl Mark {
         self.lines > self.place
     }
 
+    /// Whether it says no more than how far a source was read, which the mark before it says as well, if not that far.
+    fn only_saves_reading(&self) -> bool {
+        !self.is_of_stranger() && !self.anew
+    }
+
     /// Whether it only saves reading again what was read: without it, its source is gone on with at the one before it.
     pub(super) fn is_dispensable_after(&self, before: Option<&Self>) -> bool {
-        !self.is_of_stranger() && before.is_some_and(|before| before.source == self.source)
+        self.only_saves_reading() && before.is_some_and(|before| before.source == self.source)
     }
 
     /// As it stands in a file, without its line end.
@@ -103,19 +112,34 @@ impl Marks {
     /// begun, and marked as such.
     pub(super) fn resume(&self, source: &str, lines: u64) -> Resume {
         let mut state = self.lock();
-        if let Some(latest) = state.latest.as_ref().filter(|latest| *latest.source == *source) {
+        if let Some(latest) = state.latest.clone().filter(|latest| *latest.source == *source) {
             let skip = latest.skip + lines.saturating_sub(latest.lines);
-            return Resume { after: latest.position.clone(), skip };
+            let after = latest.position.clone();
+            if latest.lines > lines {
+                // A stranger's line that was lost with the server. The next line, which is the source's, would be taken for
+                // it should this server be killed too.
+                state.add(Mark { lines, place: lines, anew: true, ..latest });
+            }
+            return Resume { after, skip };
         }
-        state.add(Mark { lines, skip: 0, source: source.into(), position: None, place: lines });
+        state.add(Mark { lines, skip: 0, source: source.into(), position: None, place: lines, anew: true });
         Resume { after: None, skip: 0 }
+    }
+
+    /// Says that the source that is being read is another from the line behind so many on: what is read from its beginning
+    /// is what comes now.
+    pub(super) fn begin_again(&self, lines: u64) {
+        let mut state = self.lock();
+        if let Some(source) = state.latest.as_ref().map(|latest| Arc::clone(&latest.source)) {
+            state.add(Mark { lines, skip: 0, source, position: None, place: lines, anew: true });
+        }
     }
 
     /// Says that with so many lines the source that is being read was read so far.
     pub(super) fn reached(&self, lines: u64, position: LogPosition) {
         let mut state = self.lock();
         if let Some(source) = state.latest.as_ref().map(|latest| Arc::clone(&latest.source)) {
-            state.add(Mark { lines, skip: 0, source, position: Some(position), place: lines });
+            state.add(Mark { lines, skip: 0, source, position: Some(position), place: lines, anew: false });
         }
     }
 
@@ -125,7 +149,7 @@ impl Marks {
         let mut state = self.lock();
         if let Some(latest) = state.latest.clone() {
             let skip = latest.skip + lines.saturating_sub(latest.lines);
-            state.add(Mark { lines: lines + 1, skip, place: lines, ..latest });
+            state.add(Mark { lines: lines + 1, skip, place: lines, anew: false, ..latest });
         }
     }
 
@@ -138,7 +162,7 @@ impl Marks {
         for mark in state.waiting.drain(..count) {
             let same = marks.iter().rev().take_while(|before| before.source == mark.source).count();
             if same >= 2 {
-                marks.pop_back_if(|before| !before.is_of_stranger());
+                marks.pop_back_if(|before| before.only_saves_reading());
             }
             marks.push_back(mark);
         }
@@ -151,14 +175,20 @@ impl Marks {
 }
 
 impl State {
-    fn add(&mut self, mark: Mark) {
+    fn add(&mut self, mut mark: Mark) {
         self.latest = Some(mark.clone());
+        // Nothing has come in between, so whoever reads both goes by the second: a node that prints nothing is begun anew
+        // as often as its lab is deployed, and nobody takes these away.
+        if let Some(before) = self.waiting.pop_back_if(|before| before.place == mark.place && !before.is_of_stranger())
+        {
+            mark.anew |= before.anew;
+        }
         let last_two = self.waiting.len().checked_sub(2).map(|from| self.waiting.range(from..));
         if self.waiting.len() >= QUEUE
             && last_two.is_some_and(|mut both| both.all(|waiting| waiting.source == mark.source))
         {
             // The writer is behind. What it finds when it gets there is older than it could be, and right all the same.
-            self.waiting.pop_back_if(|before| !before.is_of_stranger());
+            self.waiting.pop_back_if(|before| before.only_saves_reading());
         }
         self.waiting.push_back(mark);
     }
@@ -193,13 +223,58 @@ mod tests {
 
     #[test]
     fn a_mark_is_told_from_a_line_and_comes_back_whatever_it_says() {
-        let mark = Mark { lines: 3, skip: 1, source: "a\n\"b\u{ff}".into(), position: Some(at("1\n2")), place: 0 };
+        let mark = Mark {
+            lines: 3,
+            skip: 1,
+            source: "a\n\"b\u{ff}".into(),
+            position: Some(at("1\n2")),
+            place: 0,
+            anew: false,
+        };
         let mut buffer = Vec::new();
         mark.write(&mut buffer);
         assert!(!buffer.contains(&b'\n'));
         assert_eq!(Mark::read(&buffer), Some(Some(mark)));
         assert_eq!(Mark::read("ÿ{}".as_bytes()), None);
         assert_eq!(Mark::read(b"\xff{\"n\":"), Some(None));
+    }
+
+    #[test]
+    fn that_a_stranger_was_lost_is_marked_before_the_next_line_takes_its_place() {
+        let found = Mark { lines: 11, skip: 3, source: "one".into(), position: Some(at("p")), place: 0, anew: false };
+        let marks = Marks::restored(Some(found.clone()));
+        assert_eq!(marks.resume("one", 10), resume(Some("p"), 3));
+        let taken = Vec::from(marks.take(10));
+        let [corrected] = &taken[..] else { panic!("{taken:?}") };
+        assert!(!corrected.is_dispensable_after(Some(&found)));
+        // As another server reads it that finds one more line.
+        assert_eq!(Marks::restored(Some(corrected.clone())).resume("one", 11), resume(Some("p"), 4));
+        let right = Marks::restored(Some(found));
+        assert_eq!(right.resume("one", 11), resume(Some("p"), 3));
+        assert!(right.take(11).is_empty());
+    }
+
+    #[test]
+    fn sources_that_never_say_anything_leave_one_mark() {
+        let marks = Marks::default();
+        marks.resume("one", 0);
+        marks.reached(5, at("p"));
+        for deploy in 0..1000 {
+            assert_eq!(marks.resume(&format!("deploy {deploy}"), 5), resume(None, 0));
+        }
+        let taken: Vec<_> = marks.take(5).iter().map(|mark| (mark.source.to_string(), mark.lines, mark.anew)).collect();
+        assert_eq!(taken, [("one".to_owned(), 0, true), ("deploy 999".to_owned(), 5, true)]);
+    }
+
+    #[test]
+    fn a_source_that_is_begun_again_is_gone_on_with_from_its_beginning() {
+        let marks = Marks::default();
+        marks.resume("one", 0);
+        marks.reached(5, at("p"));
+        marks.begin_again(7);
+        assert_eq!(marks.resume("one", 9), resume(None, 2));
+        marks.reached(9, at("q"));
+        assert_eq!(marks.resume("one", 9), resume(Some("q"), 0));
     }
 
     #[test]

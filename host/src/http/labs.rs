@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::{Answer, Api, Payload, answer, topologies, whole_milliseconds};
+use super::{Answer, Api, Payload, answer, time, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
 use crate::plugins::decision::Action;
@@ -23,7 +23,9 @@ const TOTAL: HeaderName = HeaderName::from_static("x-total-count");
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewLabJson {
     name: String,
+    #[serde(deserialize_with = "time::read")]
     start_time: Timestamp,
+    #[serde(default, deserialize_with = "time::read_if_any")]
     end_time: Option<Timestamp>,
     topology_id: String,
 }
@@ -33,7 +35,9 @@ pub(super) struct NewLabJson {
 #[serde(rename_all = "camelCase")]
 pub(super) struct LabPatchJson {
     name: Option<String>,
+    #[serde(default, deserialize_with = "time::read_if_any")]
     start_time: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time::read_if_any")]
     end_time: Option<Timestamp>,
     indefinite: Option<bool>,
     topology_id: Option<String>,
@@ -146,6 +150,22 @@ mod tests {
         let patch = patch(r#"{"name": null, "startTime": null, "endTime": null}"#);
         assert!(patch.name.is_none() && patch.start_time.is_none() && patch.end_time.is_none());
         assert!(patch.topology_id.is_none());
+    }
+
+    #[test]
+    fn what_is_no_time_is_answered_with_what_would_be_one() {
+        for (written, shown) in
+            [("\"tomorrow\"", "\"tomorrow\""), ("\"2030-01-31\"", "\"2030-01-31\""), ("5", "5"), ("{}", "{}")]
+        {
+            let body = format!(r#"{{"name": "a", "topologyId": "t", "startTime": {written}}}"#);
+            let expected = format!("startTime: {shown} is no RFC 3339 time such as 2030-01-31T10:00:00Z");
+            let new = super::super::extract::read::<NewLabJson>(body.as_bytes());
+            assert!(new.err().expect("refused").to_string().starts_with(&expected), "{written}");
+            let patch = super::super::extract::read::<LabPatchJson>(body.as_bytes());
+            assert!(patch.err().expect("refused").to_string().starts_with(&expected), "{written}");
+        }
+        let missing = super::super::extract::read::<NewLabJson>(br#"{"name": "a", "topologyId": "t"}"#);
+        assert!(missing.err().expect("refused").to_string().contains("missing field `startTime`"));
     }
 
     #[test]

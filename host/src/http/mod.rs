@@ -19,6 +19,7 @@ mod labs;
 pub mod local;
 mod metrics;
 mod plugins;
+mod time;
 mod topologies;
 mod users;
 

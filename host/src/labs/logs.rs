@@ -307,7 +307,13 @@ impl NodeFollower {
             None => log.append(Line::from(line)),
         };
         let mut goes_on = false;
-        while let Some(LogChunk { data, position }) = chunks.recv().await {
+        while let Some(LogChunk { data, position, elsewhere }) = chunks.recv().await {
+            if elsewhere {
+                // None of these lines has been there, and what was cut short before them isn't gone on with.
+                known = 0;
+                lines.finish(|line| append(line, &mut known));
+                kept.begin_again();
+            }
             lines.push(&data, |line| append(line, &mut known));
             goes_on = position.is_some();
             if let Some(position) = position.filter(|_| known == 0 && lines.is_complete()) {

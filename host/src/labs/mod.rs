@@ -89,10 +89,16 @@ pub enum LabError {
     /// What was judged is no longer what would be.
     #[error("the topology has been changed this very moment: try again")]
     Overtaken,
+    /// The server ends, and begins nothing any more.
+    #[error("{SHUTTING_DOWN}")]
+    ShuttingDown,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// What is answered to whatever is asked while the server ends.
+const SHUTTING_DOWN: &str = "the server is shutting down: try again when it is back";
 
 /// Why a command on a lab didn't do what it should.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -118,6 +124,9 @@ pub enum LabCommandError {
     /// The runtime failed.
     #[error("{0}")]
     Runtime(String),
+    /// The server ends. What was under way ends with it, or is found by the next one.
+    #[error("{SHUTTING_DOWN}")]
+    ShuttingDown,
     /// The server failed, not the runtime.
     #[error("the server could not do it: {0}")]
     Internal(String),
@@ -419,11 +428,13 @@ impl Labs {
 
     async fn order(&self, id: &LabId, command: impl FnOnce(lab_task::Reply) -> Command) -> Result<(), LabCommandError> {
         let gone = || LabCommandError::NotFound(id.clone());
+        let or_ending = |error| if self.shared.closing.is_cancelled() { LabCommandError::ShuttingDown } else { error };
         let handle = self.handle(id).ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
-        handle.commands.send(command(reply)).await.map_err(|_| gone())?;
-        // A job that broke answers nobody; neither does a server that ends.
-        answer.await.unwrap_or_else(|_| Err(LabCommandError::Internal("see the server's log".into())))
+        handle.commands.send(command(reply)).await.map_err(|_| or_ending(gone()))?;
+        // A job that broke answers nobody; neither does a lab when the server ends.
+        let broke = |_| Err(or_ending(LabCommandError::Internal("see the server's log".into())));
+        answer.await.unwrap_or_else(broke)
     }
 
     async fn ask<T>(
@@ -431,7 +442,8 @@ impl Labs {
         id: &LabId,
         command: impl FnOnce(oneshot::Sender<Result<T, LabError>>) -> Command,
     ) -> Result<T, LabError> {
-        let gone = || LabError::NotFound(id.clone());
+        let ending = || self.shared.closing.is_cancelled();
+        let gone = || if ending() { LabError::ShuttingDown } else { LabError::NotFound(id.clone()) };
         let handle = self.handle(id).ok_or_else(gone)?;
         let (reply, answer) = oneshot::channel();
         handle.commands.send(command(reply)).await.map_err(|_| gone())?;

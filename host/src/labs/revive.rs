@@ -101,13 +101,13 @@ pub(super) fn out_of_reach(driver: &dyn RuntimeDriver, place: &str) -> Option<St
     let here = here.split_once(' ').map_or("another engine", |(_, engine)| engine);
     Some(if runtime == driver.name() {
         format!(
-            "it was deployed with {engine} and may run there still, but this server runs labs with {here}: start the server \
-             with containerlab.runtime and containerlab.dockerHost as they were to go on with it or destroy it"
+            "the lab was deployed with {engine}, where it may run still, but this server runs labs with {here}: start the server \
+             with containerlab.runtime and containerlab.dockerHost as they were to go on with the lab or to destroy it"
         )
     } else {
         format!(
-            "it was deployed on the runtime {runtime} and may run there still, but this server runs labs on the runtime {}: \
-             start the server with --runtime {runtime} to go on with it or destroy it",
+            "the lab was deployed on the runtime {runtime}, where it may run still, but this server runs labs on the runtime {}: \
+             start the server with `--runtime {runtime}` to go on with the lab or to destroy it",
             driver.name()
         )
     })
@@ -134,7 +134,7 @@ pub(super) async fn what_became_of(
         (Ok(others), Err(RuntimeError::NoInstance(_))) => (others, Vec::new()),
         _ if instance.state == InstanceState::Failed => return Revival::Failed { left: Vec::new() },
         (Err(error), _) | (_, Err(error)) => {
-            return Revival::Unknown(format!("the runtime can't say what became of it: {error}"));
+            return Revival::Unknown(format!("the runtime can't say at present what became of it: {error}"));
         }
     };
     match instance.state {
@@ -159,7 +159,7 @@ pub(super) fn not_known(instance: Option<&StoredInstance>, error: &RuntimeError)
     match instance.map(|instance| instance.state) {
         None => Revival::None,
         Some(InstanceState::Failed) => Revival::Failed { left: Vec::new() },
-        Some(_) => Revival::Unknown(format!("the runtime can't say what became of it: {error}")),
+        Some(_) => Revival::Unknown(format!("the runtime can't say at present what became of it: {error}")),
     }
 }
 

@@ -32,6 +32,8 @@ struct Scripted {
     nodes: Mutex<Vec<NodeStatus>>,
     /// What its nodes have written, and the place after which each log was asked for.
     log: Mutex<(String, Vec<Option<LogPosition>>)>,
+    /// The log is another than the one that was followed before.
+    replaced: Mutex<bool>,
     /// The instances whose logs have been handed out, in this order.
     followed: Mutex<Vec<String>>,
     /// Told when the next log is asked for, and holds up whoever asks, thread and all, until the other side says so.
@@ -49,6 +51,7 @@ impl Scripted {
             instances: Mutex::default(),
             nodes: Mutex::default(),
             log: Mutex::default(),
+            replaced: Mutex::default(),
             followed: Mutex::default(),
             busy: Mutex::default(),
             events: broadcast::channel(16).0,
@@ -114,7 +117,7 @@ impl RuntimeDriver for Scripted {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 
-    /// Positions are numbers of bytes, one for each line.
+    /// Positions are numbers of bytes, one for each line but those that say that they are nowhere.
     async fn follow_log(
         &self,
         instance: &str,
@@ -130,10 +133,16 @@ impl RuntimeDriver for Scripted {
         let mut log = self.log.lock().unwrap();
         let mut at: usize = after.as_ref().map_or(0, |after| after.as_str().parse().unwrap());
         log.1.push(after);
+        let mut elsewhere = std::mem::take(&mut *self.replaced.lock().unwrap());
+        if elsewhere {
+            at = 0;
+        }
         let (sender, receiver) = mpsc::channel(1000);
         for line in log.0[at..].split_inclusive('\n') {
             at += line.len();
-            let chunk = LogChunk { data: line.to_owned().into(), position: Some(LogPosition::new(&at.to_string())) };
+            let position = (!line.starts_with("nowhere")).then(|| LogPosition::new(&at.to_string()));
+            let elsewhere = std::mem::take(&mut elsewhere);
+            let chunk = LogChunk { data: line.to_owned().into(), position, elsewhere };
             sender.try_send(chunk).unwrap();
         }
         // It goes on for as long as the instance does.
@@ -567,6 +576,51 @@ async fn the_log_of_a_node_that_is_not_up_yet_is_kept_by_a_redeploy() {
     redeploy.await.unwrap().unwrap();
     // Whoever read it reads on.
     assert_eq!(reader.next(1).await.unwrap()[0].text(), "one");
+}
+
+#[tokio::test]
+async fn of_a_log_that_was_replaced_while_no_server_was_there_no_line_is_taken_for_one_that_is_known() {
+    let running = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Running));
+    let (driver, dir) = (where_it_runs(&["r1"]), tempfile::tempdir().unwrap());
+    driver.log.lock().unwrap().0 = "one\nnowhere\n".to_owned();
+    let f = Fixture::on(driver.clone(), TWO_NODES, running).await;
+    let mut labs = f.labs.clone();
+    let id = labs.list()[0].lab.id.clone();
+    let lines = async |labs: &Labs, count: usize| {
+        let log = loop {
+            match labs.node_log(&id, "r1").await {
+                Some(log) => break log,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let (mut lines, mut more) = log.follow();
+        while lines.len() < count {
+            let batch = more.next(10).await.unwrap();
+            more.advance(batch.len());
+            lines.extend(batch);
+        }
+        lines.iter().map(|line| line.text().to_owned()).collect::<Vec<_>>()
+    };
+    let mut expected = vec!["one", "nowhere"];
+    assert_eq!(lines(&labs, 2).await, expected);
+    for (replaced, new) in [(true, &["new", "nowhere"][..]), (false, &["newer"])] {
+        labs.close();
+        labs.shared.archive.close().await;
+        expected.extend(new);
+        let whole = new.join("\n") + "\n";
+        {
+            let log = &mut driver.log.lock().unwrap().0;
+            if replaced {
+                log.clear();
+            }
+            log.push_str(&whole);
+        }
+        *driver.replaced.lock().unwrap() = replaced;
+        let runtime: Arc<dyn RuntimeDriver> = driver.clone();
+        let (store, kept) = (f.store.clone(), archive(f._dir.path()));
+        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept).await.unwrap();
+        assert_eq!(lines(&labs, expected.len()).await, expected);
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@
 //! queue.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ use super::record::{Answer, InForce, Input, Kind, Line, Outcome, PluginRef, Reco
 
 /// Decisions that may wait to be written.
 const QUEUE: usize = 1024;
+/// Bytes of lines that are held before they are handed to the system, unless one line alone is longer.
+const HELD: usize = 64 << 10;
 
 /// `decision-log:` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, schemars::JsonSchema)]
@@ -291,7 +293,11 @@ struct Files {
     path: PathBuf,
     max_bytes: u64,
     keep: u32,
-    file: BufWriter<File>,
+    file: File,
+    /// Lines that the system has not taken yet, and what is left of one that it took in part: written on when it takes more,
+    /// so that no line is ever half written while the server lives.
+    held: Vec<u8>,
+    /// Bytes of the file and of what is held for it.
     size: u64,
 }
 
@@ -307,7 +313,7 @@ impl Files {
                 (file, size) = open(&path)?;
             }
         }
-        Ok(Self { path, max_bytes, keep, file: BufWriter::with_capacity(64 << 10, file), size })
+        Ok(Self { path, max_bytes, keep, file, held: Vec::new(), size })
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
@@ -315,19 +321,35 @@ impl Files {
         bytes.push(b'\n');
         let length = bytes.len() as u64;
         if self.size > 0 && self.size + length > self.max_bytes {
-            self.file.flush()?;
+            self.flush()?;
             rotate(&self.path, self.keep)?;
-            let (file, size) = open(&self.path)?;
-            self.file = BufWriter::with_capacity(64 << 10, file);
-            self.size = size;
+            (self.file, self.size) = open(&self.path)?;
         }
-        self.file.write_all(&bytes)?;
+        if !self.held.is_empty() && self.held.len() + bytes.len() > HELD {
+            self.flush()?;
+        }
+        self.held.append(&mut bytes);
         self.size += length;
         Ok(())
     }
 
+    /// Hands what is held to the system. What it doesn't take stays.
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        let mut taken = 0;
+        let result = loop {
+            match self.held.get(taken..) {
+                None | Some([]) => break Ok(()),
+                Some(rest) => match self.file.write(rest) {
+                    Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                    Ok(count) => taken += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        self.held.drain(..taken);
+        self.held.shrink_to(2 * HELD);
+        result
     }
 }
 
@@ -466,7 +488,7 @@ mod tests {
         let path = dir.path().join("decisions.log");
         let mut files = Files::open(path.clone(), config.max_bytes, config.keep).unwrap();
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let real = std::mem::replace(&mut files.file, BufWriter::with_capacity(64 << 10, full));
+        let real = std::mem::replace(&mut files.file, full);
         let mut writer = Writer { files, shared: &log.shared, noted: 0, trouble: false };
         let said = Said::default();
         let mut number = 0;
@@ -478,7 +500,7 @@ mod tests {
             };
             (0..20).for_each(|_| decide(&mut writer));
             assert_eq!(log.dropped(), 0);
-            let held = String::from_utf8(writer.files.file.buffer().to_vec()).unwrap();
+            let held = String::from_utf8(writer.files.held.clone()).unwrap();
             assert!(held.lines().count() == 20 && !held.contains("dropped"), "{held}");
             // Until there is no room in memory either.
             while log.dropped() < 5 {
@@ -486,8 +508,7 @@ mod tests {
             }
             assert_eq!(said.0.load(Ordering::Relaxed), 1);
             // The disk has room again.
-            let held = std::mem::replace(&mut writer.files.file, real).into_parts().1.unwrap();
-            writer.files.file.write_all(&held).unwrap();
+            writer.files.file = real;
             decide(&mut writer);
             assert!(!writer.trouble);
         });
@@ -505,6 +526,32 @@ mod tests {
         fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_took_in_part_is_ended_when_there_is_room_again_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("decisions.log");
+        let mut files = Files::open(path.clone(), 1 << 30, 0).unwrap();
+        // A pipe that nobody reads takes so much and no more, as a disk does.
+        let (mut reader, writer) = io::pipe().unwrap();
+        nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+        let file = std::mem::replace(&mut files.file, File::from(std::os::fd::OwnedFd::from(writer)));
+        let mut long = sample(1);
+        long.plugin.name = "p".repeat(1 << 20);
+        for record in [sample(0), long, sample(2)] {
+            // The third is told that there is no room, and is lost; no part of it is there.
+            let _ = files.write(&Line::Decision(record));
+        }
+        assert!(files.flush().is_err());
+        let mut taken = vec![0; 1 << 20];
+        let count = reader.read(&mut taken).unwrap();
+        std::fs::write(&path, &taken[..count]).unwrap();
+        files.file = file;
+        files.write(&Line::Decision(sample(3))).unwrap();
+        files.flush().unwrap();
+        assert_eq!(questions(&path), [0, 1, 3]);
+        assert!(files.held.capacity() <= 2 * HELD);
     }
 
     #[test]

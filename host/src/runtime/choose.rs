@@ -66,20 +66,25 @@ pub enum NoRuntime {
     },
 }
 
-/// Finds out which runtime is to be used. Whether the embedded one works is found out when it is opened.
+/// Which runtime is to be used, given what was found of containerlab and its engine. Whether the embedded one works is found
+/// out when it is opened.
 ///
 /// # Errors
 /// [`NoRuntime::Containerlab`].
-pub async fn choose(choice: RuntimeChoice, config: &ContainerlabConfig) -> Result<Chosen, NoRuntime> {
+pub fn decide(choice: RuntimeChoice, found: Result<Found, Missing>) -> Result<Chosen, NoRuntime> {
+    match (choice, found) {
+        (RuntimeChoice::Embedded, _) => Ok(Chosen::Embedded(WhyEmbedded::AskedFor)),
+        (_, Ok(found)) => Ok(Chosen::Containerlab(found)),
+        (RuntimeChoice::Containerlab, Err(missing)) => Err(NoRuntime::Containerlab(missing)),
+        (RuntimeChoice::Auto, Err(missing)) => Ok(Chosen::Embedded(WhyEmbedded::Missing(missing))),
+    }
+}
+
+async fn choose(choice: RuntimeChoice, config: &ContainerlabConfig) -> Result<Chosen, NoRuntime> {
     match choice {
+        // Nothing of containerlab is to be run where nobody wants it.
         RuntimeChoice::Embedded => Ok(Chosen::Embedded(WhyEmbedded::AskedFor)),
-        RuntimeChoice::Containerlab => {
-            containerlab::probe(config).await.map(Chosen::Containerlab).map_err(NoRuntime::Containerlab)
-        }
-        RuntimeChoice::Auto => Ok(match containerlab::probe(config).await {
-            Ok(found) => Chosen::Containerlab(found),
-            Err(missing) => Chosen::Embedded(WhyEmbedded::Missing(missing)),
-        }),
+        choice => decide(choice, containerlab::probe(config).await),
     }
 }
 
@@ -109,7 +114,14 @@ pub async fn open(
     };
     match opened {
         Ok(runtime) => {
-            tracing::info!("labs run on the embedded runtime: {reason}");
+            if reason.is_absent() {
+                tracing::info!("labs run on the embedded runtime: {reason}");
+            } else {
+                tracing::warn!(
+                    "labs run on the embedded runtime, although containerlab is installed here: {reason}. To have them run on \
+                     containerlab or not at all, set `runtime: containerlab`"
+                );
+            }
             Ok(Arc::new(runtime))
         }
         Err(embedded) => Err(NoRuntime::Neither { containerlab: reason, embedded }),

@@ -8,6 +8,7 @@ pub mod containerlab;
 pub mod docker;
 pub mod embedded;
 mod sessions;
+mod sys;
 mod terminal;
 
 use std::path::{Path, PathBuf};
@@ -117,6 +118,10 @@ pub struct LogChunk {
     /// Where whoever has dealt with this piece goes on: what is followed after it begins with the byte that comes next.
     /// `None`: the runtime can't say.
     pub position: Option<LogPosition>,
+    /// It isn't what comes behind the piece before it, or, being the first, behind the position that was asked for: the
+    /// log has been replaced by another, or the runtime no longer keeps what was there. Whoever has counted what is known
+    /// from that position on begins to count anew.
+    pub elsewhere: bool,
 }
 
 /// What shall be done to one node.

@@ -19,6 +19,7 @@ use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, Wir
 use super::message::{Answers, Argument, Message};
 use super::{Hub, message, pump, shells};
 use crate::auth::Identity;
+use crate::labs::LabCommandError;
 use crate::labs::model::{LabId, ShellId};
 use crate::metrics::kind_name;
 use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
@@ -55,7 +56,7 @@ fn accept_commands(socket: &SocketRef, connected: &Connected) {
                 _ if session.is_over() => {
                     Err(WireError::new(DENIED, "your access token has expired: connect again with a new one"))
                 }
-                _ if hub.stop.is_cancelled() => Err(WireError::new(GENERIC, "the server is shutting down")),
+                _ if hub.stop.is_cancelled() => Err(LabCommandError::ShuttingDown.into()),
                 None => Err(WireError::new(INVALID, "the event carries no command")),
                 Some(argument) => match read(&argument) {
                     Ok(command) => {

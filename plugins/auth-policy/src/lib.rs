@@ -59,8 +59,7 @@ impl Guest for Plugin {
     }
 
     fn authorize(user: Identity, action: Action, _circumstances: Circumstances) -> Result<(), Denial> {
-        let settings = SETTINGS.get().copied().unwrap_or_default();
-        rules::authorize(&user, &action, settings)
+        rules::authorize(&user, &action, SETTINGS.get_or_init(Settings::default))
     }
 }
 

@@ -10,10 +10,10 @@ use crate::bindings::antimony::plugin::types::{
 };
 use crate::bindings::exports::antimony::plugin::policy::{Action, CommandRequest, Denial, Namespace};
 use crate::deny;
-use crate::settings::Settings;
+use crate::settings::{Ports, Settings};
 
 /// Decides whether `user` may do `action`.
-pub(crate) fn authorize(user: &Identity, action: &Action, settings: Settings) -> Result<(), Denial> {
+pub(crate) fn authorize(user: &Identity, action: &Action, settings: &Settings) -> Result<(), Denial> {
     if user.admin {
         return Ok(());
     }
@@ -62,7 +62,7 @@ fn connect(user: &Identity, namespace: &Namespace) -> Result<(), Denial> {
     }
 }
 
-fn command(user: &Identity, request: &CommandRequest, settings: Settings) -> Result<(), Denial> {
+fn command(user: &Identity, request: &CommandRequest, settings: &Settings) -> Result<(), Denial> {
     let lab = &request.lab;
     match request.kind {
         CommandKind::Deploy => {
@@ -112,7 +112,7 @@ fn creator(user: &Identity, creator: &str, what: impl FnOnce() -> String) -> Res
     Err(deny("creator-only", message))
 }
 
-fn create_lab(user: &Identity, lab: &Lab, settings: Settings) -> Result<(), Denial> {
+fn create_lab(user: &Identity, lab: &Lab, settings: &Settings) -> Result<(), Denial> {
     member(user, &lab.collection)?;
     if !lab.collection.public_deploy {
         let message = format!("Members may not create labs in the collection {}", lab.collection.name);
@@ -138,26 +138,50 @@ fn own_shell(user: &Identity, shell: &Shell) -> Result<(), Denial> {
     Err(deny("own-shells-only", "This shell belongs to somebody else"))
 }
 
-/// Refuses nodes that reach out of their container into the machine that runs them. Published ports are fine.
-fn host_access(nodes: &[Node], settings: Settings) -> Result<(), Denial> {
+/// Refuses nodes that reach out of their container into the machine that runs them.
+fn host_access(nodes: &[Node], settings: &Settings) -> Result<(), Denial> {
     if settings.allow_host_access {
         return Ok(());
     }
     for node in nodes {
-        let demand = node.demands.iter().find_map(|demand| match demand {
-            HostDemand::Bind(bind) => Some(format!("the host's files (bind {bind})")),
-            HostDemand::Privileged => Some("privileged mode".into()),
-            HostDemand::Capability(name) => Some(format!("the capability {name}")),
-            HostDemand::Device(device) => Some(format!("the host's device {device}")),
-            HostDemand::NetworkMode(mode) => Some(format!("the network mode {mode}")),
-            HostDemand::Port(_) => None,
-        });
-        if let Some(demand) = demand {
-            let message = format!("Node {} asks for {demand}, which only an administrator may run", node.name);
-            return Err(deny("host-access", message));
+        for demand in &node.demands {
+            let (rule, what) = match demand {
+                HostDemand::Bind(bind) => ("host-access", format!("the host's files (bind {bind})")),
+                HostDemand::Privileged => ("host-access", "privileged mode".into()),
+                HostDemand::Capability(name) => ("host-access", format!("the capability {name}")),
+                HostDemand::Device(device) => ("host-access", format!("the host's device {device}")),
+                HostDemand::NetworkMode(mode) => ("host-access", network(mode)),
+                HostDemand::Port(port)
+                    if Ports::published_by(port).is_some_and(|ports| settings.may_publish(ports)) =>
+                {
+                    continue;
+                }
+                HostDemand::Port(port) => ("host-ports", published(port, settings)),
+            };
+            let message = format!("Node {} asks for {what}, which only an administrator may run", node.name);
+            return Err(deny(rule, message));
         }
     }
     Ok(())
+}
+
+/// What a network of the host is, by the way in which it is asked for.
+fn network(mode: &str) -> String {
+    match mode.split_once(' ') {
+        Some(("network", name)) => format!("a management network of its own (network {name})"),
+        Some(("bridge", name)) => format!("a bridge of the host (bridge {name})"),
+        Some(("mgmt", setting)) => format!("a management network of its own making (mgmt {setting})"),
+        Some(("link", end)) => format!("a link out of the lab (link {end})"),
+        _ => format!("the network mode {mode}"),
+    }
+}
+
+fn published(port: &str, settings: &Settings) -> String {
+    let allowed: Vec<String> = settings.allow_ports.iter().map(ToString::to_string).collect();
+    match &allowed[..] {
+        [] => format!("a port of the host (ports: {port})"),
+        allowed => format!("a port of the host (ports: {port}) that is none of {}", allowed.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +247,7 @@ mod tests {
 
     /// `None`: allowed; otherwise the rule that spoke.
     fn rule(user: &Identity, action: Action) -> Option<String> {
-        authorize(user, &action, Settings::default()).err().map(|denial| denial.rule)
+        authorize(user, &action, &Settings::default()).err().map(|denial| denial.rule)
     }
 
     fn assert_rule(user: &Identity, action: Action, expected: &str) {
@@ -378,7 +402,7 @@ mod tests {
             HostDemand::NetworkMode("host".into()),
         ];
         for demand in demands {
-            let nodes = vec![node(vec![HostDemand::Port("80:80".into()), demand])];
+            let nodes = vec![node(vec![]), node(vec![demand])];
             let asking = || Lab { nodes: nodes.clone(), ..lab("ada", collection("course")) };
             let retopologised = || LabChange {
                 before: lab("ada", collection("course")),
@@ -396,15 +420,42 @@ mod tests {
             assert_rule(&ada, Action::UpdateTopology(edited()), "host-access");
             assert_eq!(rule(&ada, run(CommandKind::Destroy, asking(), None)), None);
 
-            let open = Settings { allow_host_access: true };
-            assert_eq!(authorize(&ada, &run(CommandKind::Deploy, asking(), None), open), Ok(()));
+            let open = Settings { allow_host_access: true, ..Settings::default() };
+            assert_eq!(authorize(&ada, &run(CommandKind::Deploy, asking(), None), &open), Ok(()));
         }
     }
 
     #[test]
-    fn published_ports_are_fine() {
-        let mut lab = lab("ada", collection("course"));
-        lab.nodes = vec![node(vec![HostDemand::Port("8080:80".into())])];
-        assert_eq!(rule(&user("ada", &["course"]), run(CommandKind::Deploy, lab, None)), None);
+    fn ports_of_the_host_are_for_administrators_but_for_those_that_the_operator_lists() {
+        let asking = |port: &str| {
+            let nodes = vec![node(vec![]), node(vec![HostDemand::Port(port.into())])];
+            run(CommandKind::Deploy, Lab { nodes, ..lab("ada", collection("course")) }, None)
+        };
+        let ada = user("ada", &["course"]);
+        assert_rule(&ada, asking("8080:80"), "host-ports");
+        assert_eq!(rule(&admin(), asking("80:80")), None);
+        let listed = Settings::parse(r#"{"allow-ports": ["8000-8999"]}"#).unwrap();
+        assert_eq!(authorize(&ada, &asking("8080:80"), &listed), Ok(()));
+        let denial = authorize(&ada, &asking("80:80"), &listed).unwrap_err();
+        assert_eq!(denial.rule, "host-ports");
+        assert!(denial.message.contains("(ports: 80:80) that is none of 8000-8999"), "{}", denial.message);
+        let open = Settings { allow_host_access: true, ..Settings::default() };
+        assert_eq!(authorize(&ada, &asking("80:80"), &open), Ok(()));
+    }
+
+    #[test]
+    fn networks_are_named_by_what_they_are() {
+        for (mode, words) in [
+            ("network other", "a management network of its own (network other)"),
+            ("bridge br0", "a bridge of the host (bridge br0)"),
+            (
+                "mgmt ipv4-subnet: \"10.0.0.0/8\"",
+                "a management network of its own making (mgmt ipv4-subnet: \"10.0.0.0/8\")",
+            ),
+            ("link host:eth1", "a link out of the lab (link host:eth1)"),
+            ("container:x", "the network mode container:x"),
+        ] {
+            assert_eq!(network(mode), words);
+        }
     }
 }

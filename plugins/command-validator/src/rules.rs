@@ -10,7 +10,12 @@ use crate::bindings::exports::antimony::plugin::validator::{Command, Context, Re
 pub(crate) fn check(command: &Command, context: &Context) -> Result<(), Rejection> {
     match command.kind {
         CommandKind::Deploy | CommandKind::Destroy | CommandKind::ListShells => Ok(()),
-        CommandKind::StopNode | CommandKind::StartNode | CommandKind::RestartNode => {
+        CommandKind::StopNode => {
+            let node = node(command, &context.lab)?;
+            running(&context.lab)?;
+            not_stopped(node)
+        }
+        CommandKind::StartNode | CommandKind::RestartNode => {
             node(command, &context.lab)?;
             running(&context.lab)
         }
@@ -70,9 +75,18 @@ fn node_running(node: &Node) -> Result<(), Rejection> {
         NodeState::Running => return Ok(()),
         NodeState::Starting => "is still starting",
         NodeState::Exited => "has stopped; start it first",
-        NodeState::Absent => "is not there",
+        NodeState::Absent => "is gone; deploy the lab anew to have it back",
     };
     let message = format!("node {} {state}", node.name);
+    Err(reject(RejectionCode::NodeNotRunning, "node-running", message))
+}
+
+/// What has stopped can't be stopped. One that is gone is for the host to tell, which knows more.
+fn not_stopped(node: &Node) -> Result<(), Rejection> {
+    if node.state != NodeState::Exited {
+        return Ok(());
+    }
+    let message = format!("node {} is not running: it has stopped already", node.name);
     Err(reject(RejectionCode::NodeNotRunning, "node-running", message))
 }
 
@@ -194,6 +208,18 @@ mod tests {
             let context = context(lab(LabState::Running, &[("r1", state)]), None);
             assert_eq!(rejected(CommandKind::OpenShell, Some("r1"), None, &context), RejectionCode::NodeNotRunning);
         }
+    }
+
+    #[test]
+    fn a_node_that_has_stopped_is_not_stopped_again() {
+        let context = |state| context(lab(LabState::Running, &[("r1", state)]), None);
+        let code = rejected(CommandKind::StopNode, Some("r1"), None, &context(NodeState::Exited));
+        assert_eq!(code, RejectionCode::NodeNotRunning);
+        for state in [NodeState::Starting, NodeState::Running, NodeState::Absent] {
+            assert_eq!(check(&command(CommandKind::StopNode, Some("r1"), None), &context(state)), Ok(()));
+        }
+        let restart = command(CommandKind::RestartNode, Some("r1"), None);
+        assert_eq!(check(&restart, &context(NodeState::Exited)), Ok(()));
     }
 
     #[test]

@@ -13,10 +13,17 @@ const SHELLS: &str = "Shell Manager";
 pub(crate) fn word(event: &Event) -> Status {
     use Severity::{Error, Info, Success, Warning};
     match &event.what {
+        // Nobody asked for it, so its schedule did.
+        Occurrence::LabDeploying(e) if e.by.is_none() && e.lab.start_time <= event.at => {
+            lab(e, "is being deployed, since its start time has come", Info)
+        }
         Occurrence::LabDeploying(e) => lab(e, "is being deployed", Info),
         Occurrence::LabDeployed(e) => lab(e, "has been deployed", Success),
         Occurrence::LabDeployFailed(e) => lab_failure(e, "could not be deployed", Error),
         Occurrence::LabDeployCancelled(e) => lab(e, "is not deployed after all: that was cancelled", Warning),
+        Occurrence::LabDestroying(e) if e.by.is_none() && e.lab.end_time.is_some_and(|end| end <= event.at) => {
+            lab(e, "is being destroyed, since its end time has passed", Info)
+        }
         Occurrence::LabDestroying(e) => lab(e, "is being destroyed", Info),
         Occurrence::LabDestroyed(e) => lab(e, "has been destroyed", Success),
         Occurrence::LabDestroyFailed(e) => lab_failure(e, "could not be destroyed entirely", Error),
@@ -24,7 +31,7 @@ pub(crate) fn word(event: &Event) -> Status {
             lab(e, "was not deployed: its time came and went while the server was down", Warning)
         }
         Occurrence::LabRecovered(e) => lab(e, "went on running while the server was restarted", Info),
-        Occurrence::LabLost(e) => lab_failure(e, "is no longer running", Error),
+        Occurrence::LabLost(e) => lab_failure(e, "is lost", Error),
         Occurrence::NodeStarted(e) => node(e, "has been started", Success),
         Occurrence::NodeStopped(e) => node(e, "has been stopped", Success),
         Occurrence::NodeRestarted(e) => node(e, "has been restarted", Success),
@@ -176,6 +183,20 @@ mod tests {
         let status = word(&Event { at: 0, what });
         assert_eq!(status.content, "Lab ospf could not be deployed: no space left");
         assert!(status.log_content.ends_with("line 1\nline 2"));
+    }
+
+    #[test]
+    fn what_the_schedule_does_is_told_with_its_reason() {
+        let said = |what: Occurrence, at| word(&Event { at, what }).content;
+        let event =
+            |by: Option<&str>| LabEvent { lab: Lab { end_time: Some(5), ..a_lab() }, by: by.map(str::to_owned) };
+        let over = "Lab ospf is being destroyed, since its end time has passed";
+        assert_eq!(said(Occurrence::LabDestroying(event(None)), 5), over);
+        assert_eq!(said(Occurrence::LabDestroying(event(None)), 4), "Lab ospf is being destroyed");
+        assert_eq!(said(Occurrence::LabDestroying(event(Some("bob"))), 9), "Lab ospf is being destroyed");
+        let begun = "Lab ospf is being deployed, since its start time has come";
+        assert_eq!(said(Occurrence::LabDeploying(event(None)), 5), begun);
+        assert_eq!(said(Occurrence::LabDeploying(event(Some("bob"))), 5), "Lab ospf is being deployed");
     }
 
     #[test]

@@ -75,7 +75,7 @@ async fn what_is_given_with_a_connect_decides_whether_it_is_let_in() {
         ("{}".to_owned(), refused("Unauthorized")),
         ("[]".to_owned(), refused("Unauthorized")),
         ("{".to_owned(), refused("Unauthorized")),
-        (r#"{"token":""}"#.to_owned(), refused("Unauthorized")),
+        (r#"{"token":""}"#.to_owned(), refused("Invalid Token")),
         (r#"{"token":7}"#.to_owned(), refused("Invalid Token")),
         (r#"{"token":{"token":"x"}}"#.to_owned(), refused("Invalid Token")),
         (r#"{"token":"nonsense"}"#.to_owned(), refused("Invalid Token")),

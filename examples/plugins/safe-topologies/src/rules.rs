@@ -55,11 +55,21 @@ fn allowed(settings: &Settings, node: &Node, demand: &HostDemand) -> Result<(), 
             ("devices", any(&settings.devices, device), format!("the host's device {device}"))
         }
         HostDemand::NetworkMode(mode) => {
-            ("network-modes", any(&settings.network_modes, mode), format!("the network mode {mode}"))
+            ("network-modes", any(&settings.network_modes, mode), network(mode))
         }
         HostDemand::Port(port) => ("ports", any(&settings.ports, port), format!("the host's port {port}")),
     };
     if fits { Ok(()) } else { Err(refuse(rule, node, &format!("asks for {wants}"))) }
+}
+
+/// What a network of the host is, by the way in which it is asked for.
+fn network(mode: &str) -> String {
+    match mode.split_once(' ') {
+        Some(("network" | "mgmt", _)) => format!("a management network of its own ({mode})"),
+        Some(("bridge", _)) => format!("a bridge of the host ({mode})"),
+        Some(("link", _)) => format!("a link out of the lab ({mode})"),
+        _ => format!("the network mode {mode}"),
+    }
 }
 
 /// Whether a bind is allowed. One that climbs out of a folder is elsewhere than it looks, and fits nothing.

@@ -36,8 +36,7 @@ impl LabTask {
             }
             // What is stored stays as it is: a server that can look will know better.
             Revival::Unknown(reason) => {
-                let note = format!("It is not known whether the instance still runs: {reason}");
-                let reason = format!("as far as can be told at present: {reason}");
+                let note = format!("This server can't go on with the instance: {reason}");
                 self.ended_before(note, Occurrence::LabLost { reason, detail: String::new() }).await;
             }
         }

@@ -1,17 +1,16 @@
 //! Bringing an instance up, and taking away what a deploy leaves that failed.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::check;
 use super::definition;
-use super::driver::{Shared, failed, words};
+use super::driver::{Shared, words};
 use super::networks;
 use super::program::{Run, RunError};
 use super::runs::topology_file;
-use crate::labs::model::NodeStatus;
+use crate::labs::model::{NodeState, NodeStatus};
 use crate::runtime::{InstanceSpec, LogSink, RuntimeError};
 
 /// How long after a run that was cut short the engine may show a container that it was still making: containerlab drops its
@@ -58,7 +57,7 @@ impl Shared {
         *cut_short = matches!(deployed, Err(RunError::Cancelled | RunError::TimedOut(_) | RunError::Killed(_)));
         let result = match deployed {
             Ok(_) => self.nodes(&spec.name).await,
-            Err(error) => Err(explain(error, &dir)),
+            Err(error) => Err(self.explain(error, &spec.name, &dir).await),
         };
         let elsewhere = result.as_ref().is_ok_and(Vec::is_empty) && spec.topology.nodes.iter().any(check::is_made);
         let result = if elsewhere {
@@ -74,6 +73,9 @@ impl Shared {
                 expected.stays();
                 let place = |name: &str| spec.topology.nodes.iter().position(|node| node.name == name);
                 nodes.sort_by_key(|node| place(&node.name).unwrap_or(usize::MAX));
+                if nodes.iter().any(|node| node.state == NodeState::Exited) {
+                    self.tell_of_ended(&spec.name, log).await;
+                }
                 log.line(&format!("{} is up after {:.1} s", spec.name, begun.elapsed().as_secs_f64()));
                 Ok(nodes)
             }
@@ -120,16 +122,5 @@ impl Shared {
                 let _ = self.take_down(&spec.name, &spec.dir, false, log).await;
             }
         }
-    }
-}
-
-/// The failure of a deploy, with a hint where containerlab's words alone would puzzle its users.
-fn explain(error: RunError, dir: &Path) -> RuntimeError {
-    let missing_file = |reason: &str| reason.contains("bind path") && reason.contains(&*dir.to_string_lossy());
-    match error {
-        RunError::Failed(reason) if missing_file(&reason) => RuntimeError::Failed(format!(
-            "{reason} Binds with a relative path mean files beside the topology, and this server has none: write an absolute path"
-        )),
-        error => failed(error),
     }
 }

@@ -12,7 +12,7 @@ use super::driver::{Shared, failed, words};
 use super::life::Life;
 use super::program::Run;
 use crate::labs::model::NodeStatus;
-use crate::runtime::docker::{Container, DockerError};
+use crate::runtime::docker::{Container, DockerError, Phase};
 use crate::runtime::{LogSink, NodeAction, RuntimeError};
 
 /// How long starting a node may take, and stopping it beyond its grace period. Some kinds prepare a lot.
@@ -50,7 +50,10 @@ impl Shared {
         if matches!(action, NodeAction::Stop | NodeAction::Restart) {
             self.change(life, &container, "stop").await?;
         }
-        if matches!(action, NodeAction::Start | NodeAction::Restart) {
+        if action == NodeAction::Start && container.phase == Phase::Paused {
+            // Somebody has frozen it. It has its links still, and goes on; containerlab would refuse to start it.
+            self.docker().start(&container.id).await?;
+        } else if matches!(action, NodeAction::Start | NodeAction::Restart) {
             self.change(life, &container, "start").await?;
             self.mend_links(life, &container).await;
         }

@@ -5,6 +5,10 @@ use crate::history::lines::Lines;
 
 /// Longest reason of a failure, in bytes. More is for the log.
 const LONGEST_REASON: usize = 4096;
+/// Longest part of what a crash says of itself, in characters.
+const LONGEST_PANIC: usize = 300;
+/// What containerlab says after each deploy because it is told not to look for newer versions of itself.
+const NO_NEWS: &str = " INFO Failed fetching latest version information";
 
 /// Reads a standard error as it comes.
 #[derive(Debug, Default)]
@@ -22,6 +26,10 @@ struct Reading {
     boxed: Option<Vec<String>>,
     /// The last line that was marked as an error.
     last_error: Option<String>,
+    /// The image that could not be pulled last.
+    unpulled: Option<String>,
+    /// What containerlab said when it crashed.
+    panic: Option<String>,
 }
 
 impl ErrorOutput {
@@ -36,8 +44,15 @@ impl ErrorOutput {
     pub(super) fn finish(&mut self, mut line: impl FnMut(&str)) -> Option<String> {
         let reading = &mut self.reading;
         self.lines.finish(|text| reading.line(text, &mut line));
+        if let Some(panic) = reading.panic.take() {
+            return Some(format!(
+                "containerlab crashed ({panic}), which is a fault of its own: where it did is in the lab's log, and another \
+                 version of it may do better"
+            ));
+        }
         let boxed = reading.boxed.take().map(|lines| unwrap(&lines)).filter(|reason| !reason.is_empty());
-        boxed.or_else(|| reading.last_error.take())
+        let reason = boxed.or_else(|| reading.last_error.take())?;
+        Some(missing_image(&reason, reading.unpulled.take()).unwrap_or(reason))
     }
 }
 
@@ -60,8 +75,16 @@ impl Reading {
         if content.is_empty() {
             return;
         }
+        if let Some(panic) = text.strip_prefix("panic: ").or_else(|| text.strip_prefix("fatal error: ")) {
+            // The first: what panics while it is dealt with has its own.
+            self.panic.get_or_insert_with(|| panic.trim().chars().take(LONGEST_PANIC).collect());
+        }
         if let Some(error) = marked_as_error(text) {
             self.last_error = Some(error.chars().take(LONGEST_REASON).collect());
+            let image = error.strip_prefix("Failed to pull image image=").and_then(|rest| rest.split(' ').next());
+            self.unpulled = image.map(str::to_owned).or(self.unpulled.take());
+        } else if text.ends_with(NO_NEWS) {
+            return;
         }
         emit(text.trim_end());
     }
@@ -76,6 +99,26 @@ fn marked_as_error(line: &str) -> Option<&str> {
     let is_time = time.len() == 8 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
     let message = rest.strip_prefix("ERRO ").or_else(|| rest.strip_prefix("FATA "))?;
     is_time.then(|| message.trim())
+}
+
+/// A failure for lack of an image, such that whoever reads it knows what to do. `unpulled`: the one that could not be pulled.
+fn missing_image(reason: &str, unpulled: Option<String>) -> Option<String> {
+    let never = reason.strip_prefix("Image ").and_then(|rest| {
+        let (image, rest) = rest.split_once(' ')?;
+        rest.starts_with("not found locally").then_some(image)
+    });
+    let (image, why) = match (never, unpulled) {
+        (Some(image), _) => (image.to_owned(), "`image-pull-policy: never` keeps it from being pulled".to_owned()),
+        (None, Some(image)) => {
+            let why = reason.trim_start_matches("Error response from daemon: ").trim_end_matches('.');
+            (image, format!("it could not be pulled: {why}"))
+        }
+        (None, None) => return None,
+    };
+    Some(format!(
+        "the image {image} is not on the server's machine, and {why}. Pull it there (docker pull {image}) or load it (docker \
+         load), or name another one"
+    ))
 }
 
 /// The text of a box as one line. Each line of it is filled up with blanks to the width of the box: where the next word would
@@ -181,8 +224,44 @@ mod tests {
     fn the_box_at_the_end_is_the_reason_and_no_part_of_the_log() {
         let (lines, reason) = read(&[MISSING_IMAGE.as_bytes()]);
         assert_eq!(lines.len(), 2, "{lines:?}");
-        let expected = "Image lab/nosuchimage:1 not found locally, and image-pull-policy=Never prevents containerlab from pulling it.";
+        let expected = "the image lab/nosuchimage:1 is not on the server's machine, and `image-pull-policy: never` keeps it from \
+            being pulled. Pull it there (docker pull lab/nosuchimage:1) or load it (docker load), or name another one";
         assert_eq!(reason.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn an_image_that_can_not_be_pulled_is_named_with_the_reason() {
+        let printed = "15:23:56 INFO Pulling image image=docker.io/lab/nothere:1\n\
+            15:23:56 ERRO Failed to pull image image=docker.io/lab/nothere:1 err=\"Error response from daemon: Get \\\"https://r.example/v2/\\\": dial tcp: lookup r.example on 10.0.0.1:53: no such host\"\n          \n   ERROR  \n          \n  \
+            Error response from daemon: Get \"https://r.example/v2/\": dial tcp: lookup r.example on        \n  \
+            10.0.0.1:53: no such host.                                                                                     \n\n";
+        let expected = "the image docker.io/lab/nothere:1 is not on the server's machine, and it could not be pulled: Get \
+            \"https://r.example/v2/\": dial tcp: lookup r.example on 10.0.0.1:53: no such host. Pull it there (docker pull \
+            docker.io/lab/nothere:1) or load it (docker load), or name another one";
+        let (_, reason) = read(&[printed.as_bytes()]);
+        assert_eq!(reason.unwrap().replace("on; 10", "on 10"), expected);
+    }
+
+    #[test]
+    fn of_a_crash_the_reason_is_one_sentence_and_the_log_has_the_trace() {
+        let trace = "11:55:40 INFO Creating container name=r1\npanic: runtime error: index out of range [3] with length 3 [recovered]\n\n\
+            goroutine 1 [running]:\nmain.main()\n\t/src/main.go:7 +0x1d\npanic: another\n";
+        let (lines, reason) = read(&[trace.as_bytes()]);
+        let reason = reason.unwrap();
+        assert!(
+            reason.starts_with("containerlab crashed (runtime error: index out of range [3] with length 3"),
+            "{reason}"
+        );
+        assert!(!reason.contains("goroutine") && !reason.contains("another)"), "{reason}");
+        assert!(lines.iter().any(|line| line.contains("/src/main.go:7")), "{lines:?}");
+        assert!(read(&[b"fatal error: all goroutines are asleep - deadlock!\n"]).1.unwrap().contains("deadlock"));
+    }
+
+    #[test]
+    fn that_nobody_looked_for_a_newer_version_is_no_news() {
+        let (lines, reason) =
+            read(&[b"11:55:47 INFO Failed fetching latest version information\n11:55:48 INFO done\n"]);
+        assert_eq!((lines, reason), (vec!["11:55:48 INFO done".to_owned()], None));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::process::Command;
 
 use super::config::ContainerlabConfig;
@@ -164,12 +166,21 @@ pub enum Missing {
     EngineRights(String),
 }
 
+impl Missing {
+    /// Whether containerlab isn't there at all, rather than there and of no use: the operator of a machine without it
+    /// hasn't made a mistake.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Program(_))
+    }
+}
+
 /// Looks for everything that the driver needs.
 ///
 /// # Errors
 /// The first thing that is missing; [`find_program`] and [`find_engine`] tell of each by itself.
 pub async fn probe(config: &ContainerlabConfig) -> Result<Found, Missing> {
-    Ok(Found { program: find_program(config).await?, engine: find_engine(config).await? })
+    let (program, engine) = tokio::join!(find_program(config), find_engine(config));
+    Ok(Found { program: program?, engine: engine? })
 }
 
 /// Looks for the program, its version and its rights.
@@ -178,7 +189,9 @@ pub async fn probe(config: &ContainerlabConfig) -> Result<Found, Missing> {
 /// [`Missing`], one of the program's.
 pub async fn find_program(config: &ContainerlabConfig) -> Result<FoundProgram, Missing> {
     let path = locate(&config.program, std::env::var_os("PATH")).ok_or(Missing::Program(config.program.clone()))?;
-    let said = ask(&path, &["version", "--json"]).await?;
+    // At once: one that hangs is to be waited for once.
+    let (said, help) = tokio::join!(ask(&path, &["version", "--json"]), ask(&path, &["--help"]));
+    let said = said?;
     let version = parse_version(&said).ok_or_else(|| Missing::Unusable {
         path: path.clone(),
         problem: format!("it doesn't say its version, but: {}", said.trim().chars().take(200).collect::<String>()),
@@ -194,7 +207,7 @@ pub async fn find_program(config: &ContainerlabConfig) -> Result<FoundProgram, M
     {
         return Err(Missing::Runtime { path, runtime });
     }
-    let lifecycle = has_lifecycle(&ask(&path, &["--help"]).await?);
+    let lifecycle = has_lifecycle(&help?);
     Ok(FoundProgram { path, version: Some(version).filter(|version| *version != Version::UNKNOWN), lifecycle })
 }
 
@@ -243,8 +256,12 @@ async fn ask(path: &Path, arguments: &[&str]) -> Result<String, Missing> {
     let unusable = |problem: String| Missing::Unusable { path: path.to_owned(), problem };
     let mut command = Command::new(path);
     command.args(arguments).env_clear().env("CLAB_VERSION_CHECK", "disable");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE, command.output()).await {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // A group of its own, which is ended as a whole: a script in the program's place may have started others.
+    command.process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(|error| unusable(error.to_string()))?;
+    let _group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+    let output = match tokio::time::timeout(PATIENCE, child.wait_with_output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(unusable(error.to_string())),
         Err(_) => return Err(unusable(format!("it didn't answer within {} s", PATIENCE.as_secs()))),
@@ -253,6 +270,18 @@ async fn ask(path: &Path, arguments: &[&str]) -> Result<String, Missing> {
         return Err(unusable(format!("`{}` ended with {}", arguments.join(" "), output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A group of processes that ends when it is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Most of the time there is none of it left. Its number is nobody else's: it names what was begun a moment ago.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
 }
 
 /// The version in the answer to `version --json`, or in that of programs which don't know `--json`.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::entries::{Decoder, Entry, Item, Output};
 use super::events::{KnownNode, View, Watch};
-use super::{DockerError, Phase, raw};
+use super::{Docker, DockerError, LIMIT, Phase, raw};
+use crate::history::lines::Lines;
 use crate::runtime::{LogChunk, LogPosition, RuntimeError};
 
 /// Chunks that may wait for the follower.
@@ -56,17 +57,44 @@ impl Watch {
             }
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
+        let cursor = after.as_ref().map(|position| Cursor::parse(position.as_str()));
         let follower = Follower {
             watch: self.clone(),
             instance: instance.to_owned(),
             node: node.to_owned(),
             sender,
-            cursor: after.and_then(|position| Cursor::parse(position.as_str())).unwrap_or_default(),
+            elsewhere: matches!(cursor, Some(None)),
+            cursor: cursor.flatten().unwrap_or_default(),
             tty: None,
             pause: FIRST_PAUSE,
         };
         tokio::spawn(follower.run());
         Ok(receiver)
+    }
+}
+
+impl Docker {
+    /// What a container has printed last, as text: so many lines at most. For messages, where something has gone wrong, so
+    /// that an engine which doesn't tell is no error.
+    pub async fn last_lines(&self, id: &str, count: usize) -> Vec<String> {
+        let read = async {
+            let tty = self.details(id).await?.tty;
+            let mut stream = self.open(&format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1&tail={count}"));
+            let (mut decoder, mut items) = (Decoder::new(tty), Vec::new());
+            while !fill(&mut stream, &mut decoder, &mut items).await? {}
+            let mut lines = Lines::default();
+            let mut printed = Vec::new();
+            for item in items {
+                if let Item::Entry(entry) = item {
+                    lines.push(&entry.data, |line| printed.push(line.trim_end().to_owned()));
+                }
+            }
+            lines.finish(|line| printed.push(line.trim_end().to_owned()));
+            Ok::<_, DockerError>(printed)
+        };
+        let mut lines = tokio::time::timeout(LIMIT, read).await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+        lines.retain(|line| !line.is_empty());
+        lines.split_off(lines.len().saturating_sub(count))
     }
 }
 
@@ -76,6 +104,8 @@ struct Follower {
     node: String,
     sender: mpsc::Sender<LogChunk>,
     cursor: Cursor,
+    /// What comes next isn't what comes behind the cursor as it was.
+    elsewhere: bool,
     /// The container whose log is read, and whether that has a terminal.
     tty: Option<(String, bool)>,
     pause: Duration,
@@ -173,12 +203,13 @@ impl Follower {
             _ => docker.details(id).await?.tty,
         };
         self.tty = Some((id.clone(), tty));
-        self.cursor.be_at(id);
-        let since = self.cursor.since(tty).map(seconds).unwrap_or_default();
-        let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&since={since}");
+        self.elsewhere |= self.cursor.be_at(id);
+        let since = self.cursor.since(tty);
+        let from = since.map(seconds).unwrap_or_default();
+        let path = format!("/containers/{id}/logs?follow=1&stdout=1&stderr=1&timestamps=1&since={from}");
         let mut stream = docker.open(&path);
         let mut decoder = Decoder::new(tty);
-        let mut resume = Resume::at(&self.cursor);
+        let mut resume = Resume::at(&self.cursor, since);
         let mut something = false;
         let mut items = Vec::new();
         loop {
@@ -195,8 +226,9 @@ impl Follower {
                     Item::Complaint(text) => complaint = Some(text),
                 }
             }
-            if let Some(chunk) = batch.chunk(&self.cursor) {
-                something = true;
+            self.elsewhere |= std::mem::take(&mut resume.lost);
+            if let Some(chunk) = batch.chunk(&self.cursor, self.elsewhere) {
+                (something, self.elsewhere) = (true, false);
                 if self.sender.send(chunk).await.is_err() {
                     return Ok(End::Unwanted);
                 }
@@ -241,9 +273,9 @@ impl Batch {
         cursor.pass(entry);
     }
 
-    fn chunk(self, cursor: &Cursor) -> Option<LogChunk> {
+    fn chunk(self, cursor: &Cursor, elsewhere: bool) -> Option<LogChunk> {
         let position = (!self.inside).then(|| LogPosition::new(&cursor.text()));
-        (!self.data.is_empty()).then(|| LogChunk { data: self.data.freeze(), position })
+        (!self.data.is_empty()).then(|| LogChunk { data: self.data.freeze(), position, elsewhere })
     }
 }
 
@@ -304,12 +336,14 @@ impl Cursor {
         Some(Self { container: container.to_owned(), out, err: err.flatten() })
     }
 
-    /// Begins anew if this is another container than before.
-    fn be_at(&mut self, id: &str) {
+    /// Begins anew if this is another container than before, and answers whether it is.
+    fn be_at(&mut self, id: &str) -> bool {
         let short = &id[..id.len().min(12)];
-        if self.container != short {
-            *self = Self { container: short.to_owned(), out: None, err: None };
+        if self.container == short {
+            return false;
         }
+        let before = std::mem::replace(self, Self { container: short.to_owned(), out: None, err: None });
+        !before.container.is_empty()
     }
 
     fn pass(&mut self, entry: &Entry) {
@@ -342,6 +376,8 @@ impl Cursor {
 struct Resume {
     out: Seen,
     err: Seen,
+    /// What was passed on last isn't there any more: the engine keeps so much and no more, and the rest has gone.
+    lost: bool,
 }
 
 struct Seen {
@@ -349,12 +385,19 @@ struct Seen {
     mark: Option<Mark>,
     /// Entries with the timestamp of the mark so far.
     count: u32,
+    /// The entry of the mark has been asked for, and nothing of that time or from before has come yet.
+    due: bool,
 }
 
 impl Resume {
-    fn at(cursor: &Cursor) -> Self {
-        let seen = |mark| Seen { mark, count: 0 };
-        Self { out: seen(cursor.out), err: seen(cursor.err) }
+    /// `since`: from when on the engine is asked.
+    fn at(cursor: &Cursor, since: Option<i64>) -> Self {
+        let seen = |mark: Option<Mark>| Seen {
+            due: mark.is_some_and(|mark| since.is_some_and(|since| since <= mark.time)),
+            mark,
+            count: 0,
+        };
+        Self { out: seen(cursor.out), err: seen(cursor.err), lost: false }
     }
 
     fn has_seen(&mut self, entry: &Entry) -> bool {
@@ -366,9 +409,13 @@ impl Resume {
         if entry.time == mark.time && entry.begins {
             seen.count += 1;
         }
+        if entry.time <= mark.time {
+            seen.due = false;
+        }
         let is_old = entry.time < mark.time || (entry.time == mark.time && seen.count <= mark.count);
         if !is_old {
             seen.mark = None;
+            self.lost |= seen.due;
         }
         is_old
     }
@@ -406,10 +453,11 @@ mod tests {
     fn a_position_of_another_container_counts_as_none() {
         let mut cursor = cursor();
         cursor.pass(&entry(Output::Out, 5, "x\n"));
-        cursor.be_at("0123456789abzzzz");
+        assert!(!cursor.be_at("0123456789abzzzz"));
         assert_eq!(cursor.since(true), Some(5), "twelve digits tell containers apart");
-        cursor.be_at("another container");
+        assert!(cursor.be_at("another container"));
         assert_eq!(cursor.since(true), None);
+        assert!(!Cursor::default().be_at("the first one"), "there was nothing before");
     }
 
     /// Cuts the same log after each entry, goes on from there, and looks at what comes twice or never.
@@ -419,10 +467,11 @@ mod tests {
             log[..cut].iter().for_each(|entry| cursor.pass(entry));
             let cursor = Cursor::parse(&cursor.text()).expect("was written by us");
             let since = cursor.since(tty).unwrap_or(i64::MIN);
-            let mut resume = Resume::at(&cursor);
+            let mut resume = Resume::at(&cursor, cursor.since(tty));
             let again = log.iter().filter(|entry| entry.time >= since);
             let new: Vec<_> = again.filter(|entry| !resume.has_seen(entry)).collect();
             assert_eq!(new, log[cut..].iter().collect::<Vec<_>>(), "cut after {cut}");
+            assert!(!resume.lost, "cut after {cut}");
         }
     }
 
@@ -430,6 +479,19 @@ mod tests {
     fn entries_of_one_timestamp_are_told_apart_by_their_number() {
         let line = |time, data| entry(Output::Out, time, data);
         assert_resumes(&[line(1, "a\n"), line(2, "b\n"), line(2, "b\n"), line(2, "b\n"), line(3, "c\n")], true);
+    }
+
+    #[test]
+    fn a_log_whose_older_part_has_gone_is_not_gone_on_with_as_if_it_were_there() {
+        let mut cursor = cursor();
+        cursor.pass(&entry(Output::Out, 5, "five\n"));
+        let lost = |times: &[i64]| {
+            let mut resume = Resume::at(&cursor, cursor.since(true));
+            times.iter().for_each(|time| _ = resume.has_seen(&entry(Output::Out, *time, "x\n")));
+            resume.lost
+        };
+        assert!(!lost(&[5, 6]) && !lost(&[5, 5]) && !lost(&[5]) && !lost(&[]));
+        assert!(lost(&[6]) && lost(&[7, 8]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Container, process};
-use crate::runtime::embedded::sys;
+use crate::runtime::sys;
 use crate::runtime::terminal::{self, pty_size};
 use crate::runtime::{Pty, PtyControl};
 

@@ -99,7 +99,7 @@ impl Log {
                 changed.borrow_and_update();
                 match reader.log.read(&mut reader.position) {
                     Read::Chunk(data) => {
-                        if sender.send(LogChunk { data, position: None }).await.is_err() {
+                        if sender.send(LogChunk { data, position: None, elsewhere: false }).await.is_err() {
                             return;
                         }
                         reader.log.change(|ring| reader.log.pass(ring, reader.position));

@@ -14,7 +14,9 @@
 //! | `preflight` | whether this machine allows it, and if not, what to switch on |
 //! | `protocol` | what goes over the socket |
 //! | `helper` | everything on the other side of it |
-//! | `cgroup`, `sys` | limits; the system calls that need `unsafe` |
+//! | `cgroup` | limits |
+//!
+//! The system calls that need `unsafe` are in `sys`, beside it.
 
 mod cgroup;
 pub mod driver;
@@ -24,7 +26,6 @@ mod logs;
 mod plan;
 mod preflight;
 mod protocol;
-pub(super) mod sys;
 mod terminal;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::instance::Instance;
 use super::protocol::{Op, Refusal};
-use super::sys;
+use crate::runtime::sys;
 use crate::runtime::terminal::{self, pty_size};
 use crate::runtime::{Pty, PtyControl, PtyRequest, RuntimeError};
 

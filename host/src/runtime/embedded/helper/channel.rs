@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::embedded::sys;
+use crate::runtime::sys;
 
 /// What a child reports, and what it is told.
 #[derive(Debug, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Pid, Uid, dup2_stdin, execve, getegid, geteuid, pipe2, se
 use super::{lab, rootfs};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{Frame, IdMap, LabPlan, MAX_FRAME, Message};
-use crate::runtime::embedded::sys::{self, SingleThreaded};
+use crate::runtime::sys::{self, SingleThreaded};
 
 /// Starts this program again from a mount that is read-only and the keeper's own.
 pub(super) fn step_apart(name: impl Iterator<Item = OsString>) -> ExitCode {

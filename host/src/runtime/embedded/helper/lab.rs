@@ -28,8 +28,8 @@ use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{
     Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request, WINDOW,
 };
-use crate::runtime::embedded::sys::SingleThreaded;
 use crate::runtime::sessions;
+use crate::runtime::sys::SingleThreaded;
 
 /// How long making a node's namespaces, or starting a process in one, may take.
 const PATIENCE: Duration = Duration::from_secs(15);

@@ -9,7 +9,7 @@ use nix::unistd::{Pid, setsid};
 use super::channel::Channel;
 use super::spawn;
 use crate::runtime::embedded::protocol::NodePlan;
-use crate::runtime::embedded::sys::{self, SingleThreaded};
+use crate::runtime::sys::{self, SingleThreaded};
 
 /// Runs until the node's command has ended; answers the exit code that stands for how it did.
 pub(super) fn run(single: SingleThreaded, node: &NodePlan, channel: &Channel) -> i32 {

@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
 use crate::runtime::embedded::protocol::{LabPlan, NodePlan, TOOLS};
-use crate::runtime::embedded::sys;
+use crate::runtime::sys;
 
 /// Where the helper keeps what it needs itself: a tmpfs over a folder that every machine has, in its own view only.
 pub(super) const STAGING: &str = "/tmp";

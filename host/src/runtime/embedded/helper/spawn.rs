@@ -25,7 +25,7 @@ use super::confine::{Confinement, limit};
 use super::{node_init, rootfs};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{IdMap, LabPlan, NodePlan, PATH};
-use crate::runtime::embedded::sys::{self, SingleThreaded};
+use crate::runtime::sys::{self, SingleThreaded};
 
 /// The namespaces of a node that outlive its processes.
 #[derive(Debug)]

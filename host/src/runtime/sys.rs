@@ -1,7 +1,8 @@
 //! The few system calls that no safe wrapper offers, each behind a safe function of ours.
 //!
-//! This is the one module of the crate with `unsafe` in it. Everything here is called by the helper processes (see
-//! `helper`), which run one thread only, and by those who hold terminals, where a file descriptor has to be duplicated.
+//! This is the one module of the crate with `unsafe` in it. Everything here is called by the helper processes of the
+//! embedded runtime, which run one thread only, and by those of both runtimes who hold terminals, where a file descriptor
+//! has to be duplicated.
 
 #![expect(unsafe_code, reason = "clone, mount_setattr, fsopen and terminal ioctls have no safe wrapper")]
 
@@ -65,7 +66,7 @@ pub(super) fn adopt(fd: RawFd) -> OwnedFd {
 }
 
 /// Duplicates a descriptor known by its number only; the copy is closed on exec.
-pub(in crate::runtime) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the borrow ends with this call, and an invalid number is an error of the call, not undefined behaviour.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     borrowed.try_clone_to_owned()
@@ -171,7 +172,7 @@ fn descriptor(answer: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 /// Lets tokio tell when a non-blocking descriptor can be read or written.
-pub(in crate::runtime) fn watch(descriptor: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+pub(super) fn watch(descriptor: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` answers the same number all its life, and it stays open as long as it lives.
     let watched = unsafe { tokio::io::unix::AsyncFd::register(descriptor) };
     Ok(watched?)
