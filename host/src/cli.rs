@@ -1,7 +1,9 @@
 //! The command line: what can be said on it, and what each command does.
 
 mod author;
+mod config;
 mod doctor;
+mod import;
 mod replay;
 
 use std::io::Write as _;
@@ -12,15 +14,12 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::auth::{Authenticator, Bearer, SigningKey};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_DATA, Folders, environment_findings};
 use crate::plugins::Install;
 use crate::plugins::reload::Trigger;
 use crate::runtime::choose::RuntimeChoice;
 use crate::server::{Options, SIGNING_KEY, Server};
 use crate::{admin, ctl, demo, telemetry};
-
-/// Where the data is kept unless `--data` says otherwise.
-const DEFAULT_DATA: &str = "antimony-data";
 
 /// A server for network labs with policy in WebAssembly.
 #[derive(Debug, Parser)]
@@ -38,9 +37,9 @@ enum Command {
         /// configuration, or 127.0.0.1:3000]
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
-        /// Folder that everything is kept in
-        #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
-        data: PathBuf,
+        /// Folder that everything is kept in [default: what `fileSystem` of the configuration says, or antimony-data]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// Configuration file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -80,16 +79,12 @@ enum Command {
     Asyncapi,
     /// Work with the configuration file
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(config::Command),
+    /// Take over users, collections, topologies and labs of another Antimony server
+    Import(import::Arguments),
     /// Work with plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
-}
-
-#[derive(Debug, Subcommand)]
-enum ConfigCommand {
-    /// Print the JSON schema of the configuration file, for editors and checks
-    Schema,
 }
 
 #[derive(Debug, Subcommand)]
@@ -125,11 +120,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             telemetry::init("info");
             let (mut config, config_dir) = read_config(config.as_deref())?;
             config.runtime = chosen.unwrap_or(config.runtime);
-            for key in config.unused() {
-                tracing::warn!(key, "this key of the configuration is not used yet");
-            }
+            warn_of(&config);
+            let folders = config.folders(data.as_deref(), &config_dir);
             let listen = listen.map_or_else(|| config.server.address(), Ok)?;
-            runtime()?.block_on(serve(Options { listen, data, config, config_dir }))
+            runtime()?.block_on(serve(Options { listen, folders, config, config_dir }))
         }
         Command::Doctor(arguments) => doctor::run(arguments, &runtime()?),
         Command::Demo { exit, listen } => {
@@ -151,10 +145,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             print_line(crate::socket::contract::DOCUMENT.trim_end());
             Ok(())
         }
-        Command::Config(ConfigCommand::Schema) => {
-            print_line(&format!("{:#}", Config::schema()));
-            Ok(())
+        Command::Import(arguments) => {
+            telemetry::init("warn");
+            runtime()?.block_on(import::run(arguments))
         }
+        Command::Config(command) => config::run(command, &runtime()?),
         Command::Plugin(PluginCommand::Reload(server)) => {
             print_line(&runtime()?.block_on(admin::reload(&server))?);
             Ok(())
@@ -188,21 +183,38 @@ fn read_config(path: Option<&Path>) -> anyhow::Result<(Config, PathBuf)> {
     Ok((Config::read(path)?, dir.to_owned()))
 }
 
+/// Says in the log what is to be said about a configuration that can be used.
+fn warn_of(config: &Config) {
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let of_environment = environment_findings(variables, Path::new("."));
+    for warning in config.warnings().into_iter().chain(of_environment.iter().map(ToString::to_string)) {
+        tracing::warn!("{warning}");
+    }
+}
+
 async fn serve(options: Options) -> anyhow::Result<()> {
-    let asked_to_stop = stop_signals()?;
+    let mut asked_to_stop = std::pin::pin!(stop_signals()?);
     // From here on, so that a SIGHUP while the server starts doesn't end it.
     let mut hangups =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).context("SIGHUP can't be handled")?;
-    let server = Server::start(options).await?;
+    let server = tokio::select! {
+        started = Server::start(options) => started?,
+        // It may be waiting for its database.
+        () = &mut asked_to_stop => anyhow::bail!("asked to stop before it was up"),
+    };
     let reloader = server.reloader().clone();
+    let certificate = server.certificate().cloned();
     let on_hangup = tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            if let Some(certificate) = &certificate {
+                certificate.reload();
+            }
             // What came of it is in the log.
             let _ = reloader.reload(Trigger::Signal).await;
         }
     });
     // Scripts and tests wait for this line; with port 0 it is where they learn the port.
-    print_line(&format!("listening on http://{}", server.address()));
+    print_line(&format!("listening on {}", server.url()));
     asked_to_stop.await;
     on_hangup.abort();
     end(server).await
@@ -223,7 +235,7 @@ async fn show(listen: SocketAddr, exit: bool) -> anyhow::Result<()> {
     // Its labs have no images.
     let mut config = Config::default();
     config.runtime = RuntimeChoice::Embedded;
-    let options = Options { listen, data: data.path().to_owned(), config, config_dir: PathBuf::from(".") };
+    let options = Options { listen, folders: Folders::within(data.path()), config, config_dir: PathBuf::from(".") };
     let server = Server::start(options).await?;
     let url = format!("http://{}", server.address());
     let login = server.login().cloned().context("the demo needs the native login")?;

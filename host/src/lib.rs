@@ -9,7 +9,8 @@
 //! | [`config`] | the configuration file and its defaults | |
 //! | [`auth`] | keys, tokens, identities | |
 //! | [`topology`] | containerlab's topology format | |
-//! | [`store`] | what survives a restart (SQLite) | `labs::model` |
+//! | [`guide`] | what helps people write topologies: kinds of nodes, JSON schema | `topology`, `config` |
+//! | [`store`] | what survives a restart, in SQLite or PostgreSQL | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
 //! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
@@ -17,6 +18,8 @@
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
+//! | [`import`] | takes over what another Antimony server has | `store`, `topology` |
+//! | [`edge`] | connections, TLS, limits, what browsers are told, the web client's files | `socket`'s connections, `http`'s refusals |
 //! | [`metrics`] | histograms and counters, the figures of commands | |
 //! | `crypto` | which cryptography TLS uses | |
 //! | `ctl` | labs from a terminal | `client` |
@@ -40,8 +43,11 @@ pub mod config;
 mod crypto;
 mod ctl;
 pub mod demo;
+pub mod edge;
+pub mod guide;
 pub mod history;
 pub mod http;
+pub mod import;
 pub mod labs;
 pub mod metrics;
 pub mod plugins;

@@ -18,7 +18,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, KeyError, NativeLogin, SigningKey};
-use crate::config::{Config, ConfigError, Login, native_login};
+use crate::config::{Config, ConfigError, Folders, Login, native_login};
+use crate::edge::{CertificateReloader, Edge, EdgeError};
+use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::{self, Api, Observed};
 use crate::labs::Labs;
@@ -31,7 +33,8 @@ use crate::runtime::choose::{self, NoRuntime};
 use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
-use crate::socket::transport::{self, Connection, Listener, Transports};
+use crate::socket::transport::{self, Transports};
+use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
 /// The file in the data folder that holds the key which tokens are signed with.
@@ -53,6 +56,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// The certificate or the web client can't be used.
+    #[error(transparent)]
+    Edge(#[from] EdgeError),
     /// The data folder can't be used.
     #[error("the data folder {path} can't be used: {error}")]
     Data {
@@ -67,6 +73,9 @@ pub enum StartError {
     /// The key that tokens are signed with can't be had.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The configuration says nothing sensible about the database.
+    #[error(transparent)]
+    Database(#[from] DatabaseConfigError),
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,7 +108,7 @@ pub struct Options {
     /// Where to listen; port 0: any free one.
     pub listen: SocketAddr,
     /// Where everything is kept.
-    pub data: PathBuf,
+    pub folders: Folders,
     /// The configuration.
     pub config: Config,
     /// The folder that relative paths in the configuration start from.
@@ -120,7 +129,9 @@ pub struct Server {
     decisions: Option<DecisionLog>,
     /// Cancelled first: from then on nobody gets in and no command is begun.
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<io::Result<()>>,
+    serving: tokio::task::JoinHandle<()>,
+    speaks_tls: bool,
+    certificate: Option<CertificateReloader>,
     /// Keeps others out of the data folder for as long as the server runs.
     lock: File,
 }
@@ -131,19 +142,25 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { listen, data, config, config_dir } = options;
+        let Options { listen, folders: Folders { data, run }, config, config_dir } = options;
         allow_many_files();
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok())?;
-        let listener =
-            TcpListener::bind(listen).await.map_err(|error| StartError::Listen { address: listen, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { address: listen, error })?;
+        let edge = Edge::open(&config.server, &config.ui, &config_dir, |address| address.to_canonical().is_loopback())?;
+        let (listener, address) = listen_on(listen).await?;
+        let redirected = match config.server.tls.as_ref().and_then(|tls| tls.redirect_from) {
+            Some(plain) => Some(listen_on(plain).await?.0),
+            None => None,
+        };
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
-        let run_dir = data.join("run");
-        std::fs::create_dir_all(&run_dir).map_err(unusable)?;
+        make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let auth = Arc::new(Authenticator::new(&SigningKey::load_or_create(&data.join(SIGNING_KEY))?));
-        let store = Store::open(&data.join("antimony.db")).await?;
+        let database = config.database.choose(&data, &config_dir, |name| std::env::var(name).ok()).await?;
+        for notice in &database.notices {
+            tracing::warn!("{notice}");
+        }
+        let store = Store::open(&database.location).await?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
         let plugins =
@@ -156,16 +173,20 @@ impl Server {
         }
         // By its real name: the default is relative.
         let real = data.canonicalize().map_err(unusable)?;
-        let embedded = EmbeddedOptions { hidden: vec![real.clone()], ..EmbeddedOptions::default() };
+        let real_run = run.canonicalize().map_err(|error| StartError::Data { path: run.clone(), error })?;
+        // Neither is for the eyes of nodes.
+        let hidden = if real_run.starts_with(&real) { vec![real.clone()] } else { vec![real.clone(), real_run] };
+        let embedded = EmbeddedOptions { hidden, ..EmbeddedOptions::default() };
         let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run_dir, archive.clone()).await?;
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();
+        let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
         let commands = Arc::<CommandCounts>::default();
         let socket = socket::layer(
@@ -191,6 +212,7 @@ impl Server {
             sessions: Arc::new(move || sessions.count()),
             shells: Arc::new(move || all_shells.total()),
             runtime: Arc::clone(&driver),
+            edge: edge.figures(),
         };
         let api = Api {
             store: store.clone(),
@@ -199,20 +221,18 @@ impl Server {
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),
             native,
+            guide,
             open_shells,
             observed,
         };
-        let routes = http::router(api).merge(socket::contract::routes());
-        let app = routes.layer(socket).layer(from_fn_with_state(transports, transport::watch));
-
-        let stopped = stop.clone();
+        let routes = http::router(api, config.server.limits.body_bytes).merge(socket::contract::routes());
+        let app = edge.around_routes(routes).layer(socket).layer(from_fn_with_state(transports, transport::watch));
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
         let app = if login_is_known { app.layer(from_fn(http::local::only)) } else { app };
-        let app = app.into_make_service_with_connect_info::<Connection>();
-        let serving = tokio::spawn(
-            axum::serve(Listener::new(listener), app).with_graceful_shutdown(stopped.cancelled_owned()).into_future(),
-        );
-        tracing::info!(%address, data = %data.display(), runtime = driver.name(), "the server is up");
+        let app = edge.around_all(app);
+        let (speaks_tls, certificate) = (edge.speaks_tls(), edge.certificate());
+        let serving = tokio::spawn(edge.serve(listener, redirected, app, stop.clone()));
+        tracing::info!(%address, data = %data.display(), database = %database.location, runtime = driver.name(), "the server is up");
         Ok(Self {
             address,
             login,
@@ -226,6 +246,8 @@ impl Server {
             decisions,
             stop,
             serving,
+            speaks_tls,
+            certificate,
             lock,
         })
     }
@@ -233,6 +255,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens, as clients write it.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.speaks_tls { "https" } else { "http" }, self.address)
+    }
+
+    /// Has certificate and key read again; `None`: there are none.
+    pub fn certificate(&self) -> Option<&CertificateReloader> {
+        self.certificate.as_ref()
     }
 
     /// The native login, if there is one.
@@ -274,6 +306,13 @@ impl Server {
     }
 }
 
+async fn listen_on(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { address: listen, error };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
 /// Lets this process have as many open files as it may. Each client is one, and services are often started with a soft
 /// limit that is made for programs of another kind.
 fn allow_many_files() {
@@ -298,10 +337,15 @@ fn sources(running: Config, base_dir: PathBuf) -> Sources {
     Sources { config_file, base_dir, read: Box::new(read) }
 }
 
+/// Makes a folder that nobody else can read, unless it is there.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.
-fn take_data_dir(data: &Path) -> Result<File, StartError> {
+pub(crate) fn take_data_dir(data: &Path) -> Result<File, StartError> {
     let unusable = |error| StartError::Data { path: data.to_owned(), error };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(unusable)?;
+    make_private(data).map_err(unusable)?;
     let lock = File::options()
         .create(true)
         .truncate(false)

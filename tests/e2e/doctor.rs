@@ -179,10 +179,13 @@ async fn a_port_a_folder_a_plugin_and_a_configuration_that_cannot_be_used_are_pr
         let (verdict, said) = finding(&report, check);
         assert!(verdict == "problem" && said.contains(word), "{check}: {said}");
     }
-    fs::write(&config, "serverr: {}\n").unwrap();
+    fs::write(&config, "logs: {size: 1}\n").unwrap();
     let (report, _, status) = machine.examine(&["--config", config.to_str().unwrap()]).await;
     let (verdict, said) = finding(&report, "configuration");
-    assert!(status == 1 && verdict == "problem" && said.contains("serverr"), "{said}");
+    assert!(status == 1 && verdict == "problem" && said.contains("logs.size"), "{said}");
+    fs::write(&config, "serverr: {}\n").unwrap();
+    let (_, said, _) = machine.examine(&["--config", config.to_str().unwrap()]).await;
+    assert!(said.lines().any(|line| line.starts_with("warning ") && line.contains("serverr")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,7 +34,10 @@ async fn a_port_that_is_taken_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_configuration_is_named_with_file_line_and_key() {
     for (text, words) in [
-        ("shell:\n  userLimit: 20\n  timeoutt: 5\n", &["timeoutt", "3"][..]),
+        (
+            "logs:\n  firstBytes: 20\n  latestBites: 5\n",
+            &["config.yml:3:3: logs.latestBites", "`logs.latestBytes`"][..],
+        ),
         ("server:\n  port: many\n", &["port", "2"]),
         ("server:\n  host: 127.0.0.1\n port: 1\n", &["3"]),
         ("auth: [\n", &["1"]),

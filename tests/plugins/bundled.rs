@@ -115,6 +115,7 @@ async fn every_kind_of_action_crosses_over() {
         sync_url: None,
         last_deploy_failed: false,
         creator: lab.lab.creator.clone(),
+        file_paths: Vec::new(),
     };
     let topology = TopologyView { stored: &stored, collection: &lab.collection, definition: &lab.topology };
     let close = command(CommandKind::CloseShell);

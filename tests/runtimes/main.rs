@@ -13,6 +13,7 @@ mod bench;
 mod deploys;
 mod engine;
 mod faults;
+mod files;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "it is made for other suites, and this one doesn't use all of it")]
 mod harness;
@@ -64,6 +65,8 @@ on_both_runtimes! {
         a_node_that_cannot_start_fails_the_deploy_with_the_reason_and_the_lab_can_be_mended,
         what_defaults_kinds_and_groups_say_counts_for_their_nodes,
         what_reaches_for_the_host_is_refused_to_members_by_policy_and_nothing_is_begun;
+    files:
+        files_of_a_topology_are_seen_by_its_nodes_as_they_were_when_it_was_deployed;
     nodes:
         stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_and_its_links_work_again,
         stopping_a_node_gives_its_process_the_time_to_end_by_itself,

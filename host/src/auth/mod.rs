@@ -16,6 +16,16 @@ pub use self::native::NativeLogin;
 pub use self::token::{ACCESS_LIFETIME, AccessToken, Authenticator, Issued, REFRESH_LIFETIME, TokenError};
 use crate::labs::model::UserId;
 
+/// The id of whoever logs in natively by this name.
+pub fn native_user_id(name: &str) -> UserId {
+    format!("native:{name}").into()
+}
+
+/// The id of whom an OpenID provider calls by this subject.
+pub fn openid_user_id(subject: &str) -> UserId {
+    format!("openid:{subject}").into()
+}
+
 /// What a token says about its bearer. What that makes of them is up to the auth policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{DEFAULT_DATA, print_line};
+use super::print_line;
 use crate::config::{Config, native_login};
 use crate::plugins::PluginHost;
 use crate::runtime::choose::{self, Chosen, RuntimeChoice, WhyEmbedded};
 use crate::runtime::containerlab::{self, Found, Missing};
 use crate::runtime::embedded::{self, EmbeddedOptions};
+use crate::store::Store;
 
 /// What a server would be started with.
 #[derive(Debug, Args)]
@@ -23,9 +24,9 @@ pub(super) struct Arguments {
     /// Address and port that a server would listen on [default: as for serve]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Folder that everything would be kept in
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
-    data: PathBuf,
+    /// Folder that everything would be kept in [default: as for serve]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -124,14 +125,17 @@ fn line(finding: &Finding) -> String {
 async fn examine(arguments: &Arguments) -> Report {
     let (config, config_dir, read) = read_config(arguments.config.as_deref());
     let mut checks = vec![Finding::of("configuration", read)];
+    checks.extend(config.warnings().into_iter().map(|found| warning("configuration", found)));
     let listen = arguments.listen.map_or_else(|| config.server.address(), Ok);
-    checks.push(Finding::of("data", data(&arguments.data)));
+    let folder = config.folders(arguments.data.as_deref(), &config_dir).data;
+    checks.push(Finding::of("data", data(&folder)));
+    database(&config, &config_dir, &folder, &mut checks).await;
     checks.push(Finding::of("address", listen.as_ref().map_err(ToString::to_string).and_then(|at| address(*at))));
     if let Ok(listen) = listen {
         let login = native_login(&config.auth, listen, |name| std::env::var(name).ok());
         checks.push(Finding::of("login", login.map(|login| wording(login.map(|login| login.is_default)))));
     }
-    checks.push(Finding::of("plugins", plugins(&config, &config_dir, &arguments.data).await));
+    checks.push(Finding::of("plugins", plugins(&config, &config_dir, &folder).await));
     let runtime = runtimes(&config, arguments.runtime.unwrap_or(config.runtime), &mut checks).await;
     let problems: Vec<&str> =
         checks.iter().filter(|finding| finding.verdict == Verdict::Problem).map(|finding| finding.check).collect();
@@ -157,19 +161,25 @@ fn read_config(path: Option<&Path>) -> (Config, PathBuf, Result<String, String>)
     }
 }
 
-/// Whether the data folder can be used, or made.
-fn data(folder: &Path) -> Result<String, String> {
+/// Whether a folder can be written, or made.
+pub(super) fn writable(folder: &Path) -> Result<(), String> {
     let shown = folder.display();
-    let unusable = |error: io::Error| format!("the data folder {shown} can't be used: {error}");
-    let existing = std::path::absolute(folder).map_err(unusable)?;
+    let existing = std::path::absolute(folder).map_err(|error| format!("the folder {shown} can't be used: {error}"))?;
     let existing = existing.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
     // A file without a name, which is gone as soon as it is closed.
-    tempfile::tempfile_in(existing).map_err(|error| {
+    tempfile::tempfile_in(existing).map(drop).map_err(|error| {
         let what = if existing.ends_with(folder) { String::new() } else { format!(" in {}", existing.display()) };
         format!(
-            "the data folder {shown} can't be used: nothing can be written{what}: {error}; give it to the server's user, or choose another with --data"
+            "the folder {shown} can't be used: nothing can be written{what}: {error}; give it to the server's user, or choose another with --data"
         )
-    })?;
+    })
+}
+
+/// Whether the data folder can be used, or made.
+pub(super) fn data(folder: &Path) -> Result<String, String> {
+    let shown = folder.display();
+    let unusable = |error: io::Error| format!("the data folder {shown} can't be used: {error}");
+    writable(folder)?;
     if !folder.exists() {
         return Ok(format!("{shown} isn't there yet and can be made"));
     }
@@ -187,7 +197,17 @@ fn data(folder: &Path) -> Result<String, String> {
     Ok(format!("{shown} can be written"))
 }
 
-fn address(address: SocketAddr) -> Result<String, String> {
+/// Which database a server would use, and whether it could.
+async fn database(config: &Config, config_dir: &Path, data: &Path, checks: &mut Vec<Finding>) {
+    let choice = match config.database.choose(data, config_dir, |name| std::env::var(name).ok()).await {
+        Ok(choice) => choice,
+        Err(error) => return checks.push(Finding::of("database", Err::<String, _>(error))),
+    };
+    checks.extend(choice.notices.into_iter().map(|notice| warning("database", notice)));
+    checks.push(Finding::of("database", Store::probe(&choice.location).await));
+}
+
+pub(super) fn address(address: SocketAddr) -> Result<String, String> {
     match TcpListener::bind(address) {
         Ok(_) if address.port() == 0 => Ok(format!("{} can be listened on, on any free port", address.ip())),
         Ok(_) => Ok(format!("{address} is free")),
@@ -195,7 +215,7 @@ fn address(address: SocketAddr) -> Result<String, String> {
     }
 }
 
-fn wording(login_is_default: Option<bool>) -> String {
+pub(super) fn wording(login_is_default: Option<bool>) -> String {
     match login_is_default {
         None => "nobody logs in with a password",
         Some(true) => "admin with the password admin, from this machine only",
@@ -206,7 +226,7 @@ fn wording(login_is_default: Option<bool>) -> String {
 
 /// Loads the plugins as a server would. What that compiles is kept where a server would look for it, if there is such a
 /// place already.
-async fn plugins(config: &Config, config_dir: &Path, data: &Path) -> Result<String, String> {
+pub(super) async fn plugins(config: &Config, config_dir: &Path, data: &Path) -> Result<String, String> {
     let kept = data.join("plugin-cache");
     let aside = tempfile::Builder::new().prefix("antimony-doctor-").tempdir();
     let aside = aside.map_err(|error| format!("there is no place to compile plugins in: {error}"))?;

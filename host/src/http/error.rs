@@ -1,7 +1,7 @@
 //! What can go wrong with a request, and the one mapping of it to HTTP statuses and error codes.
 //!
 //! Clients act on the status: 498 refreshes the token and retries, 401 logs in again, and 504 retries for ever, which is
-//! why it is never sent. The codes from 1001 to 3003 are those that clients show beside a field; the others are those
+//! why it is never sent. The codes from 1001 to 4002 are those that clients show beside a field; the others are those
 //! of the Socket.IO API.
 
 use axum::http::{Method, StatusCode};
@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::auth::TokenError;
+use crate::edge::TooSlow;
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
 use crate::store::StoreError;
-use crate::topology::TopologyError;
+use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
 const INVALID_TOKEN: u16 = 498;
@@ -70,11 +71,23 @@ pub(super) enum ApiError {
     )]
     NotLocal,
     /// The body is too long.
-    #[error("the body of the request is longer than {} bytes", super::MAX_BODY)]
+    #[error("the body of the request is longer than this server takes (server.limits.bodyBytes)")]
     TooLarge,
+    /// The body came too slowly.
+    #[error("{0}")]
+    TooSlow(TooSlow),
+    /// The path is too long.
+    #[error("the path of the request, with its query, is longer than {0} bytes")]
+    UriTooLong(usize),
+    /// A page of another site asks for a socket.
+    #[error("this server takes no sockets from pages of other sites; server.cors.origins names those that may")]
+    ForeignOrigin,
     /// The definition of a topology can't be used; says where and why.
     #[error("{0}")]
     Definition(#[from] TopologyError),
+    /// A bind file can't have this path.
+    #[error(transparent)]
+    Path(#[from] BadPath),
     /// The plugins that the configuration names can't be put in force.
     #[error("the plugins stay as they were: {0}")]
     Reload(#[from] ReloadFailure),
@@ -129,14 +142,22 @@ impl ApiError {
             Self::NoMethod(..) => (405, 5000),
             Self::Invalid(_) => (422, 5422),
             Self::TooLarge => (413, 5422),
+            Self::TooSlow(_) => (408, 5422),
+            Self::UriTooLong(_) => (414, 5422),
+            Self::ForeignOrigin => (403, 5403),
             Self::NotJson => (415, 5422),
             Self::NotLocal | Self::NotAdmin => (403, 5403),
             Self::Reload(_) | Self::Rollback(_) => (400, 5000),
             Self::Definition(_) => (400, 3003),
+            Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
+            Self::Store(StoreError::PathTaken(_)) => (400, 4001),
+            Self::Store(StoreError::TooMuch(_)) => (422, 5422),
             Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
+            Self::Store(StoreError::Null(_)) => (422, 5422),
+            Self::Store(StoreError::Away(_) | StoreError::Unknown) => (503, 5000),
             Self::Store(_) => (500, 5000),
         }
     }
@@ -147,6 +168,22 @@ impl ApiError {
             Self::Store(StoreError::Database(_) | StoreError::Nonsense { .. } | StoreError::Open { .. }) => {
                 "the server's database failed; its log says more".to_owned()
             }
+            Self::Store(StoreError::Away(_)) => {
+                "the server's database can't be reached at the moment, and nothing was done: try again in a moment"
+                    .to_owned()
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+impl ApiError {
+    /// The same for the log. What is wrong with a body is said by quoting it, and it may be a password or a licence: that is
+    /// for its sender alone.
+    fn for_log(&self) -> String {
+        match self {
+            Self::Invalid(_) => "something in it is wrong".to_owned(),
+            Self::Definition(_) => "the definition of a topology can't be used".to_owned(),
             error => error.to_string(),
         }
     }
@@ -164,7 +201,7 @@ impl IntoResponse for ApiError {
         if status >= 500 {
             tracing::error!(error = %self, "a request failed");
         } else {
-            tracing::debug!(error = %self, status, "a request was refused");
+            tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, axum::Json(ErrorJson { code, message: self.message() })).into_response()
@@ -206,6 +243,10 @@ mod tests {
             (taken("collection"), (400, 2001)),
             (taken("topology"), (400, 3001)),
             (TopologyError::TooLarge(5).into(), (400, 3003)),
+            (StoreError::PathTaken("a".to_owned()).into(), (400, 4001)),
+            (StoreError::PathInUse { path: "a".to_owned(), other: "a/b".to_owned() }.into(), (400, 4002)),
+            (BadPath("…".to_owned()).into(), (400, 4002)),
+            (StoreError::TooMuch("content: …".to_owned()).into(), (422, 5422)),
             (StoreError::InUse { what: "topology", users: "labs" }.into(), (400, 5000)),
             (StoreError::NotFound { what: "lab", id: "x".to_owned() }.into(), (404, 5005)),
             (LabError::NotFound("x".into()).into(), (404, 5005)),
@@ -214,6 +255,9 @@ mod tests {
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
+            (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),
+            (ApiError::UriTooLong(1), (414, 5422)),
+            (ApiError::ForeignOrigin, (403, 5403)),
             (ApiError::NotLocal, (403, 5403)),
             (RollbackError::NothingBefore.into(), (400, 5000)),
             (ApiError::NotAdmin, (403, 5403)),

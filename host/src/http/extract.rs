@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::{Api, users};
 use crate::auth::Identity;
+use crate::edge::TooSlow;
 use crate::labs::model::User;
 use crate::plugins::decision::Circumstances;
 
@@ -64,6 +65,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The ids in the path, in order.
+pub(super) struct Ids<const N: usize>(pub(super) [String; N]);
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ids<N> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let nowhere = || ApiError::NoRoute(parts.uri.path().to_owned());
+        let ids = Path::<Vec<String>>::from_request_parts(&mut parts.clone(), state).await;
+        let ids = ids.ok().and_then(|Path(ids)| ids.try_into().ok());
+        ids.map(Self).ok_or_else(nowhere)
+    }
+}
+
 /// A body of JSON, which its content type has to say: other sites can make a browser send any body, but not this type
 /// without having asked.
 pub(super) struct Json<T>(pub(super) T);
@@ -80,6 +95,8 @@ where
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge
+            } else if let Some(slow) = TooSlow::within(&rejection) {
+                ApiError::TooSlow(slow)
             } else {
                 ApiError::Invalid("the body of the request could not be read".to_owned())
             }

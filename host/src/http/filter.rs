@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::error::ApiError;
-use crate::labs::model::LabSnapshot;
+use crate::labs::model::{InstanceState, LabSnapshot, LabState};
 
 /// What the query says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl LabFilter {
                 "endDate" => filter.ends_by = Some(time(key, value)?),
                 "stateFilter" | "stateFilter[]" => {
                     for state in value.split(',') {
-                        filter.states.push(number(key, state.trim())?);
+                        filter.states.push(self::state(key, state.trim())?);
                     }
                 }
                 "collectionFilter" | "collectionFilter[]" => {
@@ -75,6 +75,16 @@ fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, ApiError> {
     value.parse().map_err(|_| ApiError::Invalid(format!("{key}: {value:?} is not a number that is possible here")))
 }
 
+/// The number of a state of labs.
+fn state(key: &str, value: &str) -> Result<i32, ApiError> {
+    let state = number(key, value)?;
+    if (LabState::Scheduled.code()..=InstanceState::Failed as i32).contains(&state) {
+        Ok(state)
+    } else {
+        Err(ApiError::Invalid(format!("{key}: {value:?} is no state; -2 to 3 are")))
+    }
+}
+
 /// A time of RFC 3339. Clients that don't encode the plus of an offset have sent a space.
 fn time(key: &str, value: &str) -> Result<Timestamp, ApiError> {
     let read = value.parse().or_else(|_| value.replace(' ', "+").parse());
@@ -87,7 +97,6 @@ mod tests {
 
     use super::super::lab_json::tests::snapshot;
     use super::*;
-    use crate::labs::model::{InstanceState, LabState};
 
     fn filter(query: &[(&str, &str)]) -> LabFilter {
         let pairs: Vec<_> = query.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -157,6 +166,8 @@ mod tests {
             ("startDate", "tomorrow"),
             ("endDate", "2030"),
             ("stateFilter[]", "running"),
+            ("stateFilter", "4"),
+            ("stateFilter", "-3"),
         ] {
             let refused = LabFilter::read(&[(key.to_owned(), value.to_owned())]).expect_err("refused").to_string();
             assert!(refused.starts_with(key) && refused.contains(value), "{refused}");

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::metrics::mode_name;
 use super::{Answer, Api};
+use crate::edge::TlsReport;
 use crate::plugins::{PluginHost, ReloadFailure};
 
 /// How long a part of the server may take to answer before it counts as not there.
@@ -50,6 +51,19 @@ struct ReadyJson {
     checks: Vec<CheckJson>,
     plugins: Vec<PluginJson>,
     reload: Reloads,
+    /// Left out where a proxy speaks TLS, or nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsJson>,
+}
+
+/// How things stand with the certificate. A new one that can't be used makes no server unready: the old one is in force.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TlsJson {
+    not_after: String,
+    days_left: i64,
+    /// Why the files aren't what is in force, if they aren't.
+    last_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -75,8 +89,10 @@ struct PluginJson {
 /// `GET /readyz`: 200 when store, plugins and runtime are there, or else 503, with details.
 pub(super) async fn ready(State(api): State<Api>) -> Response {
     let runtime = &api.observed.runtime;
-    let (store, runtime) =
-        tokio::join!(check("store", "sqlite", api.store.ping()), check("runtime", runtime.name(), runtime.list()));
+    let (store, runtime) = tokio::join!(
+        check("store", api.store.kind().name(), api.store.ping()),
+        check("runtime", runtime.name(), runtime.list())
+    );
     let reports = api.plugins.reports();
     let plugins =
         CheckJson { name: "plugins", ok: !reports.is_empty(), detail: format!("{} are in use", reports.len()) };
@@ -90,8 +106,17 @@ pub(super) async fn ready(State(api): State<Api>) -> Response {
         mode: mode_name(report.info.mode),
         breaker_open: report.breaker.open,
     });
-    let json = ReadyJson { ready, checks, plugins: plugins.collect(), reload: reloads(&api.plugins) };
+    let tls = api.observed.edge.tls.as_ref().map(|tls| of_tls(tls.report()));
+    let json = ReadyJson { ready, checks, plugins: plugins.collect(), reload: reloads(&api.plugins), tls };
     (status, axum::Json(json)).into_response()
+}
+
+/// What exactly went wrong names files, and is for the log alone.
+fn of_tls(report: TlsReport) -> TlsJson {
+    let error = |at| format!("the certificate or its key could not be used at {at}; the server's log says more");
+    #[expect(clippy::cast_possible_truncation, reason = "whole days are what people want")]
+    let days_left = report.days_left().floor() as i64;
+    TlsJson { not_after: report.not_after.to_string(), days_left, last_error: report.failed_at.map(error) }
 }
 
 /// Whether a part of the server answers in time. What exactly went wrong is for the log alone.

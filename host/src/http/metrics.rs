@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use super::Api;
 use super::exposition::{CONTENT_TYPE, Exposition, Labels, Unit};
 use super::health::reloads;
+use crate::edge::{EdgeFigures, Tls};
 use crate::labs::Labs;
 use crate::labs::model::{InstanceState, LabState};
 use crate::plugins::config::Mode;
@@ -113,6 +114,8 @@ fn of_server(text: &mut Exposition, api: &Api) {
     text.gauges("antimony_sessions", "Socket.IO sessions that clients have").sample(&[], (api.observed.sessions)());
     text.gauges("antimony_shells_open", "Shells that users have open").sample(&[], (api.observed.shells)());
 
+    of_edge(text, &api.observed.edge);
+
     let commands = api.observed.commands.now();
     let help = "Commands that were answered, by what they asked for and the code of the answer, 0 for success";
     let mut family = text.counters("antimony_commands_total", help);
@@ -125,6 +128,27 @@ fn of_server(text: &mut Exposition, api: &Api) {
     for report in &commands {
         family.durations(&[("kind", report.kind)], &report.times, Unit::Seconds);
     }
+}
+
+fn of_edge(text: &mut Exposition, edge: &EdgeFigures) {
+    text.gauges("antimony_connections", "Connections that are open, web sockets included")
+        .sample(&[], edge.admission.open());
+    let help = "Connections that were turned away, since there were too many in all, or too many of one address";
+    let mut family = text.counters("antimony_connections_refused_total", help);
+    for (reason, count) in edge.admission.refused() {
+        family.sample(&[("reason", reason.name())], count);
+    }
+    let Some(tls) = edge.tls.as_ref().map(Tls::report) else { return };
+    let help = "How many days the certificate of TLS counts still";
+    text.gauges("antimony_tls_certificate_days_left", help).sample(&[], tls.days_left());
+    let help = "When the certificate of TLS expires, in seconds since 1970";
+    text.gauges("antimony_tls_certificate_not_after_seconds", help).sample(&[], tls.not_after.as_second());
+    let help = "How often another certificate was put in force";
+    text.counters("antimony_tls_certificate_reloads_total", help).sample(&[], tls.reloads);
+    let help = "Whether the files of certificate and key can't be used, so that earlier ones are in force: 1 if so";
+    text.gauges("antimony_tls_certificate_reload_failed", help).sample(&[], u8::from(tls.failed_at.is_some()));
+    let help = "TLS handshakes that failed or took too long";
+    text.counters("antimony_tls_handshakes_failed_total", help).sample(&[], tls.failures);
 }
 
 fn of_labs(text: &mut Exposition, labs: &Labs) {

@@ -1,4 +1,4 @@
-//! The REST API: who somebody is, collections, topologies, labs.
+//! The REST API: who somebody is, collections, topologies and their files, labs.
 //!
 //! One file per resource; each translates between JSON and the server's own types, asks the auth policy, and leaves the
 //! work to `labs` and `store`. No rule about who may do what is in here: every object that is shown, and every write, is
@@ -12,13 +12,16 @@ mod collections;
 mod error;
 mod exposition;
 mod extract;
+mod files;
 mod filter;
+mod guide;
 mod health;
 pub(crate) mod lab_json;
 mod labs;
 pub mod local;
 mod metrics;
 mod plugins;
+pub(crate) mod refusals;
 mod time;
 mod topologies;
 mod users;
@@ -27,9 +30,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use jiff::Timestamp;
@@ -38,6 +41,8 @@ use tower_http::trace::TraceLayer;
 
 use self::error::ApiError;
 use crate::auth::{Authenticator, NativeLogin};
+use crate::edge::EdgeFigures;
+use crate::guide::Guide;
 use crate::labs::Labs;
 use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
@@ -45,8 +50,10 @@ use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::store::Store;
 
-/// Longest body of a request, in bytes. The largest that is sent is the definition of a topology.
-const MAX_BODY: usize = 1 << 20;
+/// First parts of those paths of the table below at which a web client may have pages of its own. Browsers that go to a
+/// page there get that page, if a web client is served. A resource that is added for programs belongs here; what browsers
+/// are sent to on purpose, and what operators look at, does not.
+pub const RESOURCES: [&str; 6] = ["clab-schema", "collections", "devices", "labs", "plugins", "topologies"];
 
 /// What the REST API needs of the server. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +70,8 @@ pub struct Api {
     pub auth: Arc<Authenticator>,
     /// The native login.
     pub native: NativeLogin,
+    /// What helps people write topologies.
+    pub guide: Guide,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
     /// What else operators look at.
@@ -80,10 +89,15 @@ pub struct Observed {
     pub shells: Arc<dyn Fn() -> u32 + Send + Sync>,
     /// What runs the labs.
     pub runtime: Arc<dyn RuntimeDriver>,
+    /// Connections and TLS.
+    pub edge: EdgeFigures,
 }
 
-/// All routes.
-pub fn router(api: Api) -> Router {
+/// All routes. Bodies may have `max_body` bytes; the largest that is sent is the definition of a topology.
+pub fn router(api: Api, max_body: usize) -> Router {
+    let files = Router::new()
+        .route("/topologies/{id}/files", post(files::create))
+        .route("/topologies/{id}/files/{file}", patch(files::update).put(files::update).delete(files::delete));
     let routes = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -97,10 +111,13 @@ pub fn router(api: Api) -> Router {
         .route("/collections/{id}", patch(collections::update).delete(collections::delete))
         .route("/topologies", get(topologies::list).post(topologies::create))
         .route("/topologies/{id}", patch(topologies::update).delete(topologies::delete))
+        .route("/devices", get(guide::devices))
+        .route("/clab-schema", get(guide::schema))
         .route("/plugins/reload", post(plugins::reload))
         .route("/plugins/rollback", post(plugins::rollback))
         .route("/labs", get(labs::list).post(labs::create))
         .route("/labs/{id}", get(labs::show).patch(labs::update).delete(labs::delete));
+    let routes = bodies_up_to(max_body, routes).merge(bodies_up_to(max_body.max(files::MAX_BODY), files));
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)
@@ -109,8 +126,27 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
         .layer(from_fn(to_the_end))
         .layer(map_response(uncached))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
+}
+
+/// The same routes, with bodies of no more than so many bytes.
+fn bodies_up_to(most: usize, routes: Router<Api>) -> Router<Api> {
+    routes.layer(from_fn_with_state(most, not_too_long)).layer(DefaultBodyLimit::max(most))
+}
+
+/// Refuses a body that says itself that it is too long. Those that don't say are refused once they are.
+async fn not_too_long(State(most): State<usize>, request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
+        return ApiError::TooLarge.into_response();
+    }
+    next.run(request).await
+}
+
+/// What a request is called in the log. Without its query, in which people put tokens.
+fn span(request: &Request) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// Runs a request in a task of its own, which goes on when the client hangs up: nothing is left half done.

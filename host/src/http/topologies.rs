@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
+use super::files::BindFileJson;
 use super::{Answer, Api, UserJson, answer, collections};
-use crate::labs::model::{Collection, CollectionId, StoredTopology, TopologyId};
+use crate::labs::model::{BindFile, Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
 
@@ -20,19 +21,19 @@ pub(super) struct TopologyJson {
     definition: String,
     sync_url: String,
     creator: UserJson,
-    bind_files: [(); 0],
+    bind_files: Vec<BindFileJson>,
     last_deploy_failed: bool,
 }
 
-impl From<&StoredTopology> for TopologyJson {
-    fn from(topology: &StoredTopology) -> Self {
+impl TopologyJson {
+    fn new(topology: &StoredTopology, files: &[BindFile]) -> Self {
         Self {
             id: topology.id.to_string(),
             collection_id: topology.collection_id.to_string(),
             definition: topology.definition.clone(),
             sync_url: topology.sync_url.clone().unwrap_or_default(),
             creator: UserJson::from(&topology.creator),
-            bind_files: [],
+            bind_files: files.iter().map(BindFileJson::from).collect(),
             last_deploy_failed: topology.last_deploy_failed,
         }
     }
@@ -56,24 +57,24 @@ pub(super) struct TopologyPatch {
 
 /// A topology with everything that is decided by.
 pub(super) struct Full {
-    stored: StoredTopology,
-    collection: Collection,
+    pub(super) stored: StoredTopology,
+    pub(super) collection: Collection,
     definition: Topology,
 }
 
 impl Full {
     /// Of something that is stored.
-    fn of(stored: StoredTopology, collection: Collection) -> Self {
+    pub(super) fn of(stored: StoredTopology, collection: Collection) -> Self {
         // It was read before it was stored: it can be unreadable only if this server is stricter than the one that
         // stored it. Then it has no nodes until somebody mends it.
-        let definition = Topology::parse(&stored.definition).unwrap_or_else(|error| {
+        let definition = Topology::parse_beside(&stored.definition, &stored.file_paths).unwrap_or_else(|error| {
             tracing::warn!(topology = %stored.id, %error, "a stored topology can't be read");
             Topology { name: stored.name.clone(), prefix: None, nodes: Vec::new(), links: Vec::new() }
         });
         Self { stored, collection, definition }
     }
 
-    fn view(&self) -> TopologyView<'_> {
+    pub(super) fn view(&self) -> TopologyView<'_> {
         TopologyView { stored: &self.stored, collection: &self.collection, definition: &self.definition }
     }
 }
@@ -82,13 +83,15 @@ impl Full {
 pub(super) async fn list(State(api): State<Api>, caller: Caller) -> Answer<Vec<TopologyJson>> {
     let collections = api.store.collections().await?;
     let collections: HashMap<_, _> = collections.into_iter().map(|known| (known.id.clone(), known)).collect();
+    let files = api.store.all_bind_files().await?;
     let mut seen = Vec::new();
     for stored in api.store.topologies().await? {
         // One that was deleted between the two questions had no topologies any more.
         let Some(collection) = collections.get(&stored.collection_id) else { continue };
         let full = Full::of(stored, collection.clone());
         if api.may_see(&caller, Action::ViewTopology(full.view())).await? {
-            seen.push(TopologyJson::from(&full.stored));
+            let files = files.get(&full.stored.id).map(Vec::as_slice).unwrap_or_default();
+            seen.push(TopologyJson::new(&full.stored, files));
         }
     }
     answer(seen)
@@ -106,6 +109,7 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
         sync_url: sync_url(new.sync_url)?,
         last_deploy_failed: false,
         creator: caller.user.clone(),
+        file_paths: Vec::new(),
     };
     let mut full = Full { stored, collection, definition };
     api.authorize(&caller, Action::CreateTopology(full.view())).await?;
@@ -123,7 +127,7 @@ pub(super) async fn update(
 ) -> Answer<()> {
     let before = visible(&api, &caller, &id.as_str().into()).await?;
     let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
-    let definition = Topology::parse(&text)?;
+    let definition = Topology::parse_beside(&text, &before.stored.file_paths)?;
     let collection = match patch.collection_id.map(CollectionId::from) {
         Some(other) if other != before.collection.id => collections::visible(&api, &caller, &other).await?,
         _ => before.collection.clone(),
@@ -171,6 +175,9 @@ fn sync_url(url: Option<String>) -> Result<Option<String>, ApiError> {
     match url {
         Some(url) if url.len() > LIMIT => {
             Err(ApiError::Invalid(format!("syncUrl: at most {LIMIT} characters are allowed")))
+        }
+        Some(url) if url.chars().any(char::is_control) => {
+            Err(ApiError::Invalid("syncUrl: control characters are not allowed".to_owned()))
         }
         url => Ok(url.filter(|url| !url.is_empty())),
     }

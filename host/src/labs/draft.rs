@@ -65,14 +65,17 @@ pub(super) async fn changed(store: &Store, before: &LabSnapshot, patch: &LabPatc
 
 /// Refuses a draft that isn't what was judged: the topology or its collection has been changed in between.
 pub(super) fn check_judged(draft: &LabSnapshot, judged: &LabSnapshot) -> Result<(), LabError> {
-    let same = draft.definition == judged.definition && draft.collection == judged.collection;
+    // The topology by itself too: with other files beside it, the same text may reach for the host.
+    let same = draft.definition == judged.definition
+        && draft.topology == judged.topology
+        && draft.collection == judged.collection;
     if same { Ok(()) } else { Err(LabError::Overtaken) }
 }
 
 async fn complete(store: &Store, lab: Lab, stored: StoredTopology) -> Result<Draft, LabError> {
     let collection = store.collection(&stored.collection_id).await?;
     let collection = collection.ok_or_else(|| LabError::TopologyNotFound(stored.id.clone()))?;
-    let topology = Topology::parse(&stored.definition)
+    let topology = Topology::parse_beside(&stored.definition, &stored.file_paths)
         .map_err(|error| LabError::Invalid(format!("topology {}: {error}", stored.name)))?;
     let snapshot = LabSnapshot {
         state: LabState::derive(None, lab.start_time, Timestamp::now()),
@@ -93,6 +96,9 @@ async fn stored_topology(store: &Store, id: &TopologyId) -> Result<StoredTopolog
 fn check_name(name: &str) -> Result<(), LabError> {
     if name.trim().is_empty() {
         return Err(LabError::Invalid("name: a lab needs a name".into()));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(LabError::Invalid("name: control characters are not allowed".into()));
     }
     if name.chars().count() > NAME_LIMIT {
         return Err(LabError::Invalid(format!("name: at most {NAME_LIMIT} characters are allowed")));

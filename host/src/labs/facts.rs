@@ -69,7 +69,7 @@ impl Facts {
             lab: self.lab.clone(),
             collection: self.collection.clone(),
             instance,
-            next: (current.text != self.next.text).then(|| Arc::clone(&self.next)),
+            next: (**current != *self.next).then(|| Arc::clone(&self.next)),
         }
     }
 
@@ -88,8 +88,9 @@ impl Facts {
 
     /// Takes over what is stored of the topology and its collection.
     pub(super) fn reread(&mut self, stored: StoredTopology, collection: Collection) {
-        if stored.definition != self.next.text {
-            self.next = read(&stored.definition, &stored);
+        let next = read(&stored.definition, &stored);
+        if next != self.next {
+            self.next = next;
         }
         self.lab.topology_id = stored.id.clone();
         self.lab.collection_id = collection.id.clone();
@@ -157,10 +158,11 @@ impl Facts {
     }
 }
 
-/// Reads a definition. It was read before it was stored, so that it can only be unreadable when a newer server has become
+/// Reads a definition, beside the files that are stored now: what an instance was deployed with may have been others, but all
+/// that is decided by that is whether it may be deployed. It was read before it was stored, so that it can only be unreadable when a newer server has become
 /// stricter; then the lab shows no nodes, and a deploy says what is wrong.
 fn read(text: &str, stored: &StoredTopology) -> Arc<Definition> {
-    let topology = Topology::parse(text).unwrap_or_else(|error| {
+    let topology = Topology::parse_beside(text, &stored.file_paths).unwrap_or_else(|error| {
         tracing::warn!(topology = %stored.id, %error, "a stored topology can't be read");
         Topology { name: stored.name.clone(), prefix: None, nodes: Vec::new(), links: Vec::new() }
     });

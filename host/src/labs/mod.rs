@@ -12,6 +12,7 @@ mod logs;
 pub mod model;
 pub mod publisher;
 mod revive;
+mod run_folder;
 mod running;
 mod scheduler;
 #[cfg(test)]
@@ -202,6 +203,10 @@ impl Labs {
                 self.shared.archive.remove(&[&id]).await;
             }
         }
+        // All at once: a query for each lab would be thousands.
+        let (topologies, collections) = (self.shared.store.topologies().await?, self.shared.store.collections().await?);
+        let topologies: HashMap<_, _> = topologies.into_iter().map(|one| (one.id.clone(), one)).collect();
+        let collections: HashMap<_, _> = collections.into_iter().map(|one| (one.id.clone(), one)).collect();
         // An engine that takes its time to answer is not waited for once for each lab.
         let became = async |lab: Lab| {
             let (driver, instance) = (&*self.shared.driver, lab.instance.as_ref());
@@ -213,10 +218,8 @@ impl Labs {
         };
         let mut revived = pin!(stream::iter(stored.into_iter().map(became)).buffer_unordered(AT_ONCE));
         while let Some((lab, revival)) = revived.next().await {
-            let (Some(stored), Some(collection)) = (
-                self.shared.store.topology(&lab.topology_id).await?,
-                self.shared.store.collection(&lab.collection_id).await?,
-            ) else {
+            let found = (topologies.get(&lab.topology_id).cloned(), collections.get(&lab.collection_id).cloned());
+            let (Some(stored), Some(collection)) = found else {
                 tracing::error!(lab = %lab.id, "the topology of this lab is gone from the store; the lab is left out");
                 continue;
             };

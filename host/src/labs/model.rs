@@ -63,6 +63,10 @@ id!(
     TopologyId
 );
 id!(
+    /// Identifies a bind file of a topology.
+    BindFileId
+);
+id!(
     /// Identifies a lab.
     LabId
 );
@@ -116,6 +120,21 @@ pub struct StoredTopology {
     pub last_deploy_failed: bool,
     /// Who created it.
     pub creator: User,
+    /// Paths of its bind files, in order. They are written one by one, never with the topology.
+    pub file_paths: Vec<String>,
+}
+
+/// A file that lies beside the definition of a topology when it is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindFile {
+    /// Its id.
+    pub id: BindFileId,
+    /// The topology that it belongs to.
+    pub topology_id: TopologyId,
+    /// Path beside the definition, unique within the topology, as [`crate::topology::file_path`] answers it.
+    pub path: String,
+    /// What is in it.
+    pub content: String,
 }
 
 /// A stored lab.
@@ -263,7 +282,7 @@ pub struct LabSnapshot {
     pub state: LabState,
     /// The definition that counts: the instance's, or the topology's where there is no instance.
     pub definition: String,
-    /// The same, read.
+    /// The same, read: with the files that lie beside it, which decide what of it reaches for the host.
     pub topology: Arc<crate::topology::Topology>,
     /// Its instance, if it has one.
     pub instance: Option<Instance>,
@@ -272,7 +291,7 @@ pub struct LabSnapshot {
 }
 
 /// A topology definition, as text and read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Definition {
     /// As its author wrote it.
     pub text: String,

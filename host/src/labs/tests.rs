@@ -211,6 +211,7 @@ impl Fixture {
             sync_url: None,
             last_deploy_failed: false,
             creator: user(),
+            file_paths: Vec::new(),
         };
         store.insert_topology(&topology).await.unwrap();
         if let Some(lab) = stored(&topology) {

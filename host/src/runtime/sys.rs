@@ -145,7 +145,18 @@ pub(super) fn new_proc() -> io::Result<OwnedFd> {
     descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
-/// Mounts what [`new_proc`] made at `target`.
+/// A mount of a file or folder that is mounted already, once more and nowhere yet.
+pub(super) fn copy_mount(path: &Path) -> io::Result<OwnedFd> {
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC.unsigned_abs();
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a C string that lives over the call; the kernel answers a new descriptor or an error.
+    descriptor(unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+    })
+}
+
+/// Mounts what [`new_proc`] or [`copy_mount`] made at `target`.
 pub(super) fn attach_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
     let target = CString::new(target.as_os_str().as_bytes())?;

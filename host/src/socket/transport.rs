@@ -3,14 +3,14 @@
 //! Leaving a namespace is a packet, which a client that has stopped reading never gets, and after which clients don't
 //! come back by themselves. Losing the transport is what they expect of a network: they connect anew and, where their
 //! token has expired, get another one first. The Socket.IO library has no way to end a transport, so this is done on both
-//! sides of it: below, each accepted connection can be made to fail ([`Listener`]); above, each request of a session
+//! sides of it: below, each accepted connection can be made to fail ([`killable`]); above, each request of a session
 //! passes [`watch`], which knows the connection of its web socket and ends its polling.
 //!
 //! The library deals with each event in a task of its own and reads on meanwhile, as fast as it can: a client that sends
 //! faster than events are dealt with would fill the memory with such tasks. So events that are being dealt with are
 //! counted ([`Transport::begin_event`]), and while there are too many the client is not read.
 //!
-//! `server` puts the listener under and [`watch`] around the layer; `access`, `pump` and `message` call
+//! `edge` makes each connection killable, `server` puts [`watch`] around the layer; `access`, `pump` and `message` call
 //! [`Transport::kill`].
 
 use std::collections::HashMap;
@@ -20,26 +20,20 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::access::Bearer;
 
 /// Where the layer answers.
 const PATH: &str = "/socket.io";
-/// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
-/// noticed by pings; this is what ends its connection.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// So many events of one session may be being dealt with before it is read no further. More than there are commands that
 /// may take long at once, so that waiting for those never keeps a client from typing.
@@ -244,6 +238,8 @@ pub struct Connection(Arc<Line>);
 
 #[derive(Debug, Default)]
 struct Line {
+    /// The client's end, of a connection over a network.
+    peer: Option<SocketAddr>,
     killed: CancellationToken,
     /// The session that it carries and nothing else; kept from being forgotten by this.
     carries: Mutex<Option<Arc<Transport>>>,
@@ -262,40 +258,18 @@ impl Line {
     }
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        Self(Arc::clone(&stream.io().line))
+impl Connection {
+    /// The address at the other end, which may be that of a proxy.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
     }
 }
 
-/// Accepts connections that can be ended from outside.
-#[derive(Debug)]
-pub struct Listener(TcpListener);
-
-impl Listener {
-    /// Accepts those of `listener`.
-    pub fn new(listener: TcpListener) -> Self {
-        Self(listener)
-    }
-}
-
-impl axum::serve::Listener for Listener {
-    type Io = Killable<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        let options = socket2::SockRef::from(&stream);
-        // Terminals feel every delayed packet. Neither option can fail on a TCP socket of Linux; if one did, the
-        // connection would still work.
-        let _ = options.set_tcp_nodelay(true);
-        let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        (Killable::new(stream), address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
+/// Makes a stream that can be ended from outside, by what requests know it as.
+pub fn killable<S>(stream: S, peer: SocketAddr) -> (Killable<S>, Connection) {
+    let stream = Killable::new(stream, Some(peer));
+    let connection = Connection(Arc::clone(&stream.line));
+    (stream, connection)
 }
 
 /// A stream that fails, for whoever reads or writes it, once it has been killed.
@@ -309,8 +283,8 @@ pub struct Killable<S> {
 }
 
 impl<S> Killable<S> {
-    fn new(stream: S) -> Self {
-        let line = Arc::<Line>::default();
+    fn new(stream: S, peer: Option<SocketAddr>) -> Self {
+        let line = Arc::new(Line { peer, ..Line::default() });
         let end = || Box::pin(line.killed.clone().cancelled_owned());
         Self { stream, read_end: end(), write_end: end(), line }
     }
@@ -395,7 +369,7 @@ mod tests {
     async fn killing_a_connection_wakes_who_reads_it_and_who_writes_it() {
         // Nobody reads the other end, so that writing waits after 16 bytes.
         let (near, mut far) = tokio::io::duplex(16);
-        let stream = Killable::new(near);
+        let stream = Killable::new(near, None);
         let killed = stream.line.killed.clone();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let reading = tokio::spawn(async move { reader.read_u8().await.map(drop) });
@@ -411,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_not_read_while_too_many_of_its_events_are_being_dealt_with() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut stream = Killable::new(near);
+        let mut stream = Killable::new(near, None);
         let transport = Transports::default().of("a");
         transport.carried_by(&Connection(Arc::clone(&stream.line)));
         let mut events: Vec<_> = (0..EVENTS).map(|_| transport.begin_event()).collect();

@@ -1,7 +1,14 @@
 //! Collections.
 
-use super::{Store, StoreError, found, users, write_error};
+use sqlx::AnyConnection;
+
+use super::{Store, StoreError, found, no_null, users, write_error};
 use crate::labs::model::{Collection, CollectionId, User};
+
+const ALL: &str = "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
+                   FROM collections c JOIN users u ON u.id = c.creator_id";
+const ONE: &str = "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
+                   FROM collections c JOIN users u ON u.id = c.creator_id WHERE c.id = $1";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -39,13 +46,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn collections(&self) -> Result<Vec<Collection>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
-             FROM collections c JOIN users u ON u.id = c.creator_id ORDER BY c.name, c.id",
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        Ok(rows.into_iter().map(Collection::from).collect())
+        let rows: Vec<Row> = self.read(&(), |db, ()| Box::pin(sqlx::query_as(ALL).fetch_all(db))).await?;
+        let mut collections: Vec<Collection> = rows.into_iter().map(Collection::from).collect();
+        collections.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok(collections)
     }
 
     /// The collection of that id.
@@ -53,13 +57,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn collection(&self, id: &CollectionId) -> Result<Option<Collection>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT c.id, c.name, c.public_write, c.public_deploy, c.creator_id, u.name AS creator_name \
-             FROM collections c JOIN users u ON u.id = c.creator_id WHERE c.id = $1",
-        )
-        .bind(id.as_str())
-        .fetch_optional(&self.reads)
-        .await?;
+        let query = self.read(id, |db, id| Box::pin(sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(db)));
+        let row: Option<Row> = query.await?;
         Ok(row.map(Collection::from))
     }
 
@@ -68,21 +67,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NameTaken`], [`StoreError::Database`].
     pub async fn insert_collection(&self, collection: &Collection) -> Result<(), StoreError> {
-        let mut transaction = self.writes.begin().await?;
-        users::ensure(&mut transaction, &collection.creator).await?;
-        sqlx::query(
-            "INSERT INTO collections (id, name, public_write, public_deploy, creator_id) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(collection.id.as_str())
-        .bind(&collection.name)
-        .bind(i32::from(collection.public_write))
-        .bind(i32::from(collection.public_deploy))
-        .bind(collection.creator.id.as_str())
-        .execute(&mut *transaction)
-        .await
-        .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
-        transaction.commit().await?;
-        Ok(())
+        self.write(collection, |db, collection| Box::pin(insert(db, collection))).await
     }
 
     /// Changes everything about a collection but its creator.
@@ -90,15 +75,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::NameTaken`], [`StoreError::Database`].
     pub async fn update_collection(&self, collection: &Collection) -> Result<(), StoreError> {
-        let done = sqlx::query("UPDATE collections SET name = $2, public_write = $3, public_deploy = $4 WHERE id = $1")
-            .bind(collection.id.as_str())
-            .bind(&collection.name)
-            .bind(i32::from(collection.public_write))
-            .bind(i32::from(collection.public_deploy))
-            .execute(&self.writes)
-            .await
-            .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
-        found(done.rows_affected(), "collection", collection.id.as_str())
+        self.write(collection, |db, collection| Box::pin(update(db, collection))).await
     }
 
     /// Deletes a collection that has no topologies.
@@ -106,12 +83,46 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::InUse`], [`StoreError::Database`].
     pub async fn delete_collection(&self, id: &CollectionId) -> Result<(), StoreError> {
-        let in_use = || StoreError::InUse { what: "collection", users: "topologies" };
-        let done = sqlx::query("DELETE FROM collections WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&self.writes)
-            .await
-            .map_err(|error| write_error(error, in_use, in_use))?;
-        found(done.rows_affected(), "collection", id.as_str())
+        self.write(id, |db, id| Box::pin(delete(db, id))).await
     }
+}
+
+pub(super) async fn insert(db: &mut AnyConnection, collection: &Collection) -> Result<(), StoreError> {
+    no_null("collection", &[&collection.name])?;
+    users::ensure(db, &collection.creator).await?;
+    sqlx::query(
+        "INSERT INTO collections (id, name, public_write, public_deploy, creator_id) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(collection.id.as_str())
+    .bind(&collection.name)
+    .bind(i32::from(collection.public_write))
+    .bind(i32::from(collection.public_deploy))
+    .bind(collection.creator.id.as_str())
+    .execute(db)
+    .await
+    .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
+    Ok(())
+}
+
+async fn update(db: &mut AnyConnection, collection: &Collection) -> Result<(), StoreError> {
+    no_null("collection", &[&collection.name])?;
+    let done = sqlx::query("UPDATE collections SET name = $2, public_write = $3, public_deploy = $4 WHERE id = $1")
+        .bind(collection.id.as_str())
+        .bind(&collection.name)
+        .bind(i32::from(collection.public_write))
+        .bind(i32::from(collection.public_deploy))
+        .execute(db)
+        .await
+        .map_err(|error| write_error(error, || taken(collection), || missing(collection.id.as_str())))?;
+    found(done.rows_affected(), "collection", collection.id.as_str())
+}
+
+async fn delete(db: &mut AnyConnection, id: &CollectionId) -> Result<(), StoreError> {
+    let in_use = || StoreError::InUse { what: "collection", users: "topologies" };
+    let done = sqlx::query("DELETE FROM collections WHERE id = $1")
+        .bind(id.as_str())
+        .execute(db)
+        .await
+        .map_err(|error| write_error(error, in_use, in_use))?;
+    found(done.rows_affected(), "collection", id.as_str())
 }

@@ -1,13 +1,24 @@
 //! Labs, and the part of their instances that survives a restart.
 
+use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments};
+use sqlx::{Any, AnyConnection};
 
-use super::{Store, StoreError, found, time, users, write_error};
+use super::{Store, StoreError, found, no_null, time, users, write_error};
 use crate::labs::model::{InstanceState, Lab, LabId, StoredInstance, User};
 
 /// The runtime of instances that were stored without one.
 const BEFORE_THERE_WAS_A_CHOICE: &str = "embedded";
+
+const ALL: &str = "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
+                   u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, \
+                   l.instance_deployed, l.instance_state, l.instance_since, l.instance_runtime \
+                   FROM labs l JOIN topologies t ON t.id = l.topology_id JOIN users u ON u.id = l.creator_id";
+const ONE: &str = "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
+                   u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, \
+                   l.instance_deployed, l.instance_state, l.instance_since, l.instance_runtime \
+                   FROM labs l JOIN topologies t ON t.id = l.topology_id JOIN users u ON u.id = l.creator_id \
+                   WHERE l.id = $1";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -64,7 +75,7 @@ fn state_of(number: i32) -> Option<InstanceState> {
     [Deploying, Running, Stopping, Failed].into_iter().find(|&state| state as i32 == number)
 }
 
-type Statement = Query<'static, Sqlite, SqliteArguments>;
+type Statement = Query<'static, Any, AnyArguments>;
 
 fn bind_instance(statement: Statement, instance: Option<&StoredInstance>) -> Statement {
     statement
@@ -92,15 +103,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Nonsense`].
     pub async fn labs(&self) -> Result<Vec<Lab>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
-             l.instance_state, l.instance_since, l.instance_runtime FROM labs l JOIN topologies t ON t.id = l.topology_id \
-             JOIN users u ON u.id = l.creator_id ORDER BY l.start_time, l.id",
-        )
-        .fetch_all(&self.reads)
-        .await?;
-        rows.into_iter().map(Lab::try_from).collect()
+        let rows: Vec<Row> = self.read(&(), |db, ()| Box::pin(sqlx::query_as(ALL).fetch_all(db))).await?;
+        let mut labs = rows.into_iter().map(Lab::try_from).collect::<Result<Vec<_>, _>>()?;
+        labs.sort_by(|a, b| (a.start_time, &a.id).cmp(&(b.start_time, &b.id)));
+        Ok(labs)
     }
 
     /// The lab of that id.
@@ -108,15 +114,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Nonsense`].
     pub async fn lab(&self, id: &LabId) -> Result<Option<Lab>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
-            "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-             u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, l.instance_deployed, \
-             l.instance_state, l.instance_since, l.instance_runtime FROM labs l JOIN topologies t ON t.id = l.topology_id \
-             JOIN users u ON u.id = l.creator_id WHERE l.id = $1",
-        )
-        .bind(id.as_str())
-        .fetch_optional(&self.reads)
-        .await?;
+        let query = self.read(id, |db, id| Box::pin(sqlx::query_as(ONE).bind(id.as_str()).fetch_optional(db)));
+        let row: Option<Row> = query.await?;
         row.map(Lab::try_from).transpose()
     }
 
@@ -126,26 +125,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] when there is no such topology, [`StoreError::Database`].
     pub async fn insert_lab(&self, lab: &Lab) -> Result<(), StoreError> {
-        let mut transaction = self.writes.begin().await?;
-        users::ensure(&mut transaction, &lab.creator).await?;
-        let statement = sqlx::query(
-            "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
-             instance_name, instance_definition, instance_deployed, instance_state, instance_since, \
-             instance_runtime) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind(lab.id.as_str().to_owned())
-        .bind(lab.name.clone())
-        .bind(lab.start_time.as_millisecond())
-        .bind(lab.end_time.map(|end| end.as_millisecond()))
-        .bind(lab.topology_id.as_str().to_owned())
-        .bind(lab.creator.id.as_str().to_owned())
-        .bind(i32::from(lab.start_pending));
-        bind_instance(statement, lab.instance.as_ref())
-            .execute(&mut *transaction)
-            .await
-            .map_err(|error| write_error(error, || instance_taken(lab.instance.as_ref()), || no_topology(lab)))?;
-        transaction.commit().await?;
-        Ok(())
+        self.write(lab, |db, lab| Box::pin(insert(db, lab))).await
     }
 
     /// Changes everything about a lab but its creator and its instance.
@@ -153,20 +133,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] for the lab or its new topology, [`StoreError::Database`].
     pub async fn update_lab(&self, lab: &Lab) -> Result<(), StoreError> {
-        let done = sqlx::query(
-            "UPDATE labs SET name = $2, start_time = $3, end_time = $4, topology_id = $5, start_pending = $6 \
-             WHERE id = $1",
-        )
-        .bind(lab.id.as_str())
-        .bind(&lab.name)
-        .bind(lab.start_time.as_millisecond())
-        .bind(lab.end_time.map(|end| end.as_millisecond()))
-        .bind(lab.topology_id.as_str())
-        .bind(i32::from(lab.start_pending))
-        .execute(&self.writes)
-        .await
-        .map_err(|error| write_error(error, || no_topology(lab), || no_topology(lab)))?;
-        found(done.rows_affected(), "lab", lab.id.as_str())
+        self.write(lab, |db, lab| Box::pin(update(db, lab))).await
     }
 
     /// Notes that a lab has this instance in this state, or none.
@@ -175,16 +142,7 @@ impl Store {
     /// [`StoreError::NotFound`], [`StoreError::NameTaken`] when another lab has an instance of that name,
     /// [`StoreError::Database`].
     pub async fn set_lab_instance(&self, id: &LabId, instance: Option<&StoredInstance>) -> Result<(), StoreError> {
-        let statement = sqlx::query(
-            "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_deployed = $4, \
-             instance_state = $5, instance_since = $6, instance_runtime = $7 WHERE id = $1",
-        )
-        .bind(id.as_str().to_owned());
-        let done = bind_instance(statement, instance)
-            .execute(&self.writes)
-            .await
-            .map_err(|error| write_error(error, || instance_taken(instance), || instance_taken(instance)))?;
-        found(done.rows_affected(), "lab", id.as_str())
+        self.write(&(id, instance), |db, (id, instance)| Box::pin(set_instance(db, id, *instance))).await
     }
 
     /// Notes whether the schedule still has to start a lab.
@@ -192,12 +150,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Database`].
     pub async fn set_lab_start_pending(&self, id: &LabId, pending: bool) -> Result<(), StoreError> {
-        let done = sqlx::query("UPDATE labs SET start_pending = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(i32::from(pending))
-            .execute(&self.writes)
-            .await?;
-        found(done.rows_affected(), "lab", id.as_str())
+        self.write(&(id, pending), |db, (id, pending)| Box::pin(set_start_pending(db, id, *pending))).await
     }
 
     /// Deletes a lab, whether it has an instance or not.
@@ -205,7 +158,69 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Database`].
     pub async fn delete_lab(&self, id: &LabId) -> Result<(), StoreError> {
-        let done = sqlx::query("DELETE FROM labs WHERE id = $1").bind(id.as_str()).execute(&self.writes).await?;
-        found(done.rows_affected(), "lab", id.as_str())
+        self.write(id, |db, id| Box::pin(delete(db, id))).await
     }
+}
+
+pub(super) async fn insert(db: &mut AnyConnection, lab: &Lab) -> Result<(), StoreError> {
+    no_null("lab", &[&lab.name])?;
+    users::ensure(db, &lab.creator).await?;
+    let statement = sqlx::query(
+        "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
+         instance_name, instance_definition, instance_deployed, instance_state, instance_since, \
+         instance_runtime) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(lab.id.as_str().to_owned())
+    .bind(lab.name.clone())
+    .bind(lab.start_time.as_millisecond())
+    .bind(lab.end_time.map(|end| end.as_millisecond()))
+    .bind(lab.topology_id.as_str().to_owned())
+    .bind(lab.creator.id.as_str().to_owned())
+    .bind(i32::from(lab.start_pending));
+    bind_instance(statement, lab.instance.as_ref())
+        .execute(db)
+        .await
+        .map_err(|error| write_error(error, || instance_taken(lab.instance.as_ref()), || no_topology(lab)))?;
+    Ok(())
+}
+
+async fn update(db: &mut AnyConnection, lab: &Lab) -> Result<(), StoreError> {
+    no_null("lab", &[&lab.name])?;
+    let done = sqlx::query(
+        "UPDATE labs SET name = $2, start_time = $3, end_time = $4, topology_id = $5, start_pending = $6 WHERE id = $1",
+    )
+    .bind(lab.id.as_str())
+    .bind(&lab.name)
+    .bind(lab.start_time.as_millisecond())
+    .bind(lab.end_time.map(|end| end.as_millisecond()))
+    .bind(lab.topology_id.as_str())
+    .bind(i32::from(lab.start_pending))
+    .execute(db)
+    .await
+    .map_err(|error| write_error(error, || no_topology(lab), || no_topology(lab)))?;
+    found(done.rows_affected(), "lab", lab.id.as_str())
+}
+
+async fn set_instance(db: &mut AnyConnection, id: &LabId, instance: Option<&StoredInstance>) -> Result<(), StoreError> {
+    let statement = sqlx::query(
+        "UPDATE labs SET instance_name = $2, instance_definition = $3, instance_deployed = $4, \
+         instance_state = $5, instance_since = $6, instance_runtime = $7 WHERE id = $1",
+    )
+    .bind(id.as_str().to_owned());
+    let done = bind_instance(statement, instance)
+        .execute(db)
+        .await
+        .map_err(|error| write_error(error, || instance_taken(instance), || instance_taken(instance)))?;
+    found(done.rows_affected(), "lab", id.as_str())
+}
+
+async fn set_start_pending(db: &mut AnyConnection, id: &LabId, pending: bool) -> Result<(), StoreError> {
+    let change = sqlx::query("UPDATE labs SET start_pending = $2 WHERE id = $1");
+    let done = change.bind(id.as_str()).bind(i32::from(pending)).execute(db).await?;
+    found(done.rows_affected(), "lab", id.as_str())
+}
+
+async fn delete(db: &mut AnyConnection, id: &LabId) -> Result<(), StoreError> {
+    let done = sqlx::query("DELETE FROM labs WHERE id = $1").bind(id.as_str()).execute(db).await?;
+    found(done.rows_affected(), "lab", id.as_str())
 }

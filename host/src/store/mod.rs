@@ -1,45 +1,63 @@
-//! What survives a restart: users, collections, topologies, labs, and which labs have an instance.
+//! What survives a restart: users, collections, topologies and their files, labs, and which labs have an instance.
 //!
 //! `labs` keeps its labs and instances here, `http` its collections and topologies. The store checks what the data need
 //! to hold together (names taken, things in use), and no rule beyond that.
 //!
-//! The database is SQLite in one file of the data folder. The SQL keeps to what PostgreSQL takes as well.
+//! Everything is kept in one of two databases, SQLite or PostgreSQL ([`config`] says how it is decided which), by the same
+//! SQL through the same code: identifiers and texts are TEXT, flags and states INTEGER, times BIGINT in milliseconds since
+//! 1970, and lists are sorted here, as each database would do it in its own way. What differs is in [`sqlite`] and
+//! [`postgres`]: how a database is opened, and what its errors mean.
+//!
+//! Queries go through [`Store::read`], changes through [`Store::write`], which knows what to do when the database is away or
+//! something is in the way: what it answers with an error has not been done, not even half of it.
 
 mod collections;
+pub mod config;
+mod files;
 mod labs;
+mod migrations;
+mod owner;
+mod postgres;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod topologies;
 mod users;
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use jiff::Timestamp;
+use sqlx::Connection as _;
 use sqlx::error::ErrorKind;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool};
+use tokio::time::{Instant, sleep, timeout};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+use self::config::{DatabaseKind, Location};
+use self::owner::{Owner, State, Watch};
+use self::sqlite::Pools;
+use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
 
-/// How long a connection waits for another program that has locked the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
 
-/// How long a query waits for its turn before the disk counts as broken.
-const TURN_TIMEOUT: Duration = Duration::from_secs(60);
-/// How many queries read at once.
-const READERS: u32 = 4;
+/// How often something is begun that the database is in the way of.
+const TRIES: u32 = 4;
+/// How long PostgreSQL may take for one request. Its own limit for one query is lower.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long to find out whether something was done, when the connection broke at that very moment.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database can't be used.
-    #[error("the database {path} can't be used: {reason}")]
+    #[error("the database {place} can't be used: {reason}")]
     Open {
-        /// Its path.
-        path: String,
+        /// Its path, or its name and where it is.
+        place: String,
         /// Why, and what helps.
         reason: String,
     },
@@ -67,6 +85,20 @@ pub enum StoreError {
         /// The id.
         id: String,
     },
+    /// The topology has a file of this path already.
+    #[error("filePath: the topology has a file {0} already")]
+    PathTaken(String),
+    /// One of two paths would have to be a file and a folder at once.
+    #[error("filePath: {path} can't be a file beside {other}: one would be a folder of the other")]
+    PathInUse {
+        /// The new path.
+        path: String,
+        /// That of another file of the topology.
+        other: String,
+    },
+    /// A topology would have more files, or larger ones, than it may; says what and how many.
+    #[error("{0}")]
+    TooMuch(String),
     /// Something in the database makes no sense.
     #[error("the database holds a {what} that makes no sense: {problem}")]
     Nonsense {
@@ -75,6 +107,15 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The database can't be reached at the moment. Nothing was done.
+    #[error("the database can't be reached at the moment, and nothing was done ({0}); try again in a moment")]
+    Away(String),
+    /// The connection broke while the database was told to keep a change, and it can't be asked what became of that.
+    #[error("the connection to the database broke: look whether it was done before you try again")]
+    Unknown,
+    /// A text that can't be kept, in either database.
+    #[error("the {0} contains a null character: leave it out")]
+    Null(&'static str),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
@@ -83,40 +124,61 @@ pub enum StoreError {
 /// Handle to the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reads: SqlitePool,
+    reads: AnyPool,
     /// One connection: writers wait for their turn here. Left to SQLite they would try their luck again and again, and on
-    /// a busy machine one would go without it for as long as it may take.
-    writes: SqlitePool,
+    /// a busy machine one would go without it for as long as it may take. And no two of them are ever in each other's way.
+    writes: AnyPool,
+    /// Of PostgreSQL.
+    remote: Option<Remote>,
+}
+
+/// What there is to know about a database that isn't a file.
+#[derive(Clone, Debug)]
+struct Remote {
+    watch: Watch,
+    owner: Arc<Owner>,
+}
+
+/// Things that are added together.
+#[derive(Debug, Clone, Default)]
+pub struct Everything {
+    /// Users who needn't have created anything.
+    pub users: Vec<User>,
+    /// Collections.
+    pub collections: Vec<Collection>,
+    /// Topologies, of these collections or others that are there.
+    pub topologies: Vec<StoredTopology>,
+    /// Files, of these topologies or others that are there.
+    pub files: Vec<BindFile>,
+    /// Labs, of these topologies or others that are there.
+    pub labs: Vec<Lab>,
 }
 
 impl Store {
-    /// Opens the database at `path`, makes it if it isn't there, and brings its schema up to date. Only the user that
-    /// runs the server may read it.
+    /// Opens the database, makes its file if it isn't there, and brings its schema up to date. Only the user that runs the
+    /// server may read a file; no other server may open a PostgreSQL database at the same time. One that can't be reached
+    /// is waited for, as long as its `start_timeout`.
     ///
     /// # Errors
-    /// [`StoreError::Open`] when the file can't be made or written, is damaged, or belongs to a newer version.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let fail = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
-        make_private(path).map_err(|error| fail(sentence(&error)))?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let connect = async |connections| {
-            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(TURN_TIMEOUT);
-            pool.connect_with(options.clone()).await.map_err(|error| fail(sentence(&error)))
-        };
-        // The one that writes first: it makes what readers look for.
-        let writes = connect(1).await?;
-        let store = Self { reads: connect(READERS).await?, writes };
-        let ready = store.prepare().await;
-        if ready.is_err() {
-            store.close().await;
+    /// [`StoreError::Open`] when it can't be made, read or written, is damaged, belongs to a newer version or to another
+    /// server, or can't be reached.
+    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+        let fail = |reason: String| StoreError::Open { place: location.to_string(), reason };
+        match location {
+            Location::Sqlite(path) => Ok(Self::local(sqlite::open(path).await.map_err(fail)?)),
+            Location::Postgres(postgres) => {
+                let (Pools { reads, writes }, owner, watch) = postgres::open(postgres).await.map_err(fail)?;
+                Ok(Self { reads, writes, remote: Some(Remote { watch, owner: Arc::new(owner) }) })
+            }
         }
-        ready.map_err(fail)?;
-        Ok(store)
+    }
+
+    /// Opens a SQLite database in a file.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_file(path: &Path) -> Result<Self, StoreError> {
+        Self::open(&Location::Sqlite(path.to_owned())).await
     }
 
     /// A database of this process alone, which is gone with the last handle to it.
@@ -124,22 +186,37 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`] when the schema can't be made, which would be a bug.
     pub async fn in_memory() -> Result<Self, StoreError> {
-        let fail = |reason: String| StoreError::Open { path: "in memory".to_owned(), reason };
-        // Each connection has a database of its own, so there is exactly one, and it never ends.
-        let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
-        let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
-        let pool = pool.connect_with(options).await.map_err(|error| fail(sentence(&error)))?;
-        let store = Self { reads: pool.clone(), writes: pool };
-        store.prepare().await.map_err(fail)?;
-        Ok(store)
+        let fail = |reason: String| StoreError::Open { place: "in memory".to_owned(), reason };
+        Ok(Self::local(sqlite::in_memory().await.map_err(fail)?))
+    }
+
+    fn local(Pools { reads, writes }: Pools) -> Self {
+        Self { reads, writes, remote: None }
+    }
+
+    /// Looks at the database without changing anything, and says in a few words what is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] where [`Self::open`] would fail.
+    pub async fn probe(location: &Location) -> Result<String, StoreError> {
+        let found = match location {
+            Location::Sqlite(path) => sqlite::probe(path).await,
+            Location::Postgres(postgres) => postgres::probe(postgres).await,
+        };
+        found.map_err(|reason| StoreError::Open { place: location.to_string(), reason })
+    }
+
+    /// Which of the two databases it is.
+    pub fn kind(&self) -> DatabaseKind {
+        if self.remote.is_some() { DatabaseKind::Postgres } else { DatabaseKind::Sqlite }
     }
 
     /// Asks the database whether it answers.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError::Away`], [`StoreError::Database`].
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reads).await?;
+        self.read(&(), |db, ()| Box::pin(sqlx::query("SELECT 1").execute(db))).await?;
         Ok(())
     }
 
@@ -147,63 +224,223 @@ impl Store {
     pub async fn close(&self) {
         self.reads.close().await;
         self.writes.close().await;
+        if let Some(remote) = &self.remote {
+            remote.owner.release().await;
+        }
     }
 
-    /// Says what is wrong with the database, or brings its schema up to date.
-    async fn prepare(&self) -> Result<(), String> {
-        let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&self.writes).await;
-        match check.as_deref() {
-            Ok("ok") => {}
-            Ok(damage) => {
-                let damage = damage.lines().last().unwrap_or_default();
-                return Err(format!("it is damaged ({damage}); restore it from a backup"));
+    /// Adds all of it, or nothing. What is there already stays, and is an error.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when something refers to what isn't there, [`StoreError::Null`],
+    /// [`StoreError::Away`], [`StoreError::Unknown`], [`StoreError::Database`].
+    pub async fn insert_all(&self, everything: &Everything) -> Result<(), StoreError> {
+        self.write(everything, |db, everything| {
+            Box::pin(async move {
+                for user in &everything.users {
+                    users::ensure(db, user).await?;
+                }
+                for collection in &everything.collections {
+                    collections::insert(db, collection).await?;
+                }
+                for topology in &everything.topologies {
+                    topologies::insert(db, topology).await?;
+                }
+                for file in &everything.files {
+                    files::insert(db, file).await?;
+                }
+                for lab in &everything.labs {
+                    labs::insert(db, lab).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Runs a query about `what`, anew if the connection breaks.
+    async fn read<A, T>(
+        &self,
+        what: &A,
+        query: impl for<'c> Fn(&'c mut AnyConnection, &'c A) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError>
+    where
+        A: ?Sized,
+    {
+        for _ in 0..TRIES {
+            let mut connection = self.connection(&self.reads).await?;
+            match self.in_time(query(&mut connection, what)).await {
+                Some(Err(error)) if self.is_away(&error) => {}
+                Some(result) => return Ok(result?),
+                None => return Err(self.give_up(connection)),
             }
-            Err(error) => return Err(sentence(error)),
         }
-        MIGRATIONS.run(&self.writes).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => {
-                format!("it was written by a newer version of this program (schema {version}); run that version")
+        Err(StoreError::Away("the connection breaks again and again".to_owned()))
+    }
+
+    /// Makes a change to `what`, in one transaction: all of it, or nothing. It is made anew where nothing was done because the
+    /// connection broke, or another program changed the same.
+    async fn write<A, T>(&self, what: &A, work: impl Work<A, T>) -> Result<T, StoreError>
+    where
+        A: ?Sized,
+    {
+        for tries in 0..TRIES {
+            let mut connection = self.connection(&self.writes).await?;
+            match self.transaction(&mut connection, what, &work).await {
+                End::Done(done) => return Ok(done),
+                End::Failed(StoreError::Database(error)) if self.is_worth_another_try(&error) => {
+                    drop(connection);
+                    sleep(Duration::from_millis(10 << tries)).await;
+                }
+                End::Failed(error) => return Err(error),
+                End::Silent => return Err(self.give_up(connection)),
+                End::Unknown(number, done) => {
+                    connection.close_on_drop();
+                    drop(connection);
+                    match self.outcome(number).await {
+                        Some(true) => return Ok(done),
+                        Some(false) => {}
+                        None => return Err(StoreError::Unknown),
+                    }
+                }
             }
-            MigrateError::VersionMismatch(version) => {
-                format!("its schema {version} is not the one that this version of the program makes")
+        }
+        Err(StoreError::Away("something gets in the way again and again".to_owned()))
+    }
+
+    async fn transaction<A, T>(&self, connection: &mut AnyConnection, what: &A, work: &impl Work<A, T>) -> End<T>
+    where
+        A: ?Sized,
+    {
+        // Of SQLite there is but one level, and of writers but one.
+        let begin = if self.remote.is_some() { "BEGIN ISOLATION LEVEL SERIALIZABLE" } else { "BEGIN" };
+        let begun = self.in_time(async {
+            let mut transaction = connection.begin_with(begin).await?;
+            let done = work(&mut transaction, what).await?;
+            // PostgreSQL's number of the transaction, to ask for it later.
+            let number = match &self.remote {
+                None => 0,
+                Some(_) => sqlx::query_scalar("SELECT txid_current()").fetch_one(&mut *transaction).await?,
+            };
+            Ok((transaction, number, done))
+        });
+        let (transaction, number, done) = match begun.await {
+            Some(Ok(begun)) => begun,
+            Some(Err(error)) => return End::Failed(error),
+            None => return End::Silent,
+        };
+        match self.in_time(transaction.commit()).await {
+            Some(Ok(())) => End::Done(done),
+            Some(Err(error)) if !self.is_away(&error) => End::Failed(error.into()),
+            Some(Err(_)) | None => End::Unknown(number, done),
+        }
+    }
+
+    /// A connection to a database that is there, as far as anybody knows.
+    async fn connection(&self, pool: &AnyPool) -> Result<PoolConnection<Any>, StoreError> {
+        let Some(remote) = &self.remote else { return Ok(pool.acquire().await?) };
+        // Nobody is to wait for what is known already.
+        let known = |state| match state {
+            State::Here(_) => Ok(()),
+            State::Away(reason) | State::Taken(reason) => Err(StoreError::Away(reason)),
+        };
+        known(remote.watch.state())?;
+        pool.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolClosed => StoreError::Database(error),
+            error => {
+                remote.watch.nudge();
+                known(remote.watch.state()).err().unwrap_or_else(|| StoreError::Away(postgres::sentence(&error)))
             }
-            MigrateError::Dirty(version) => format!("an upgrade to schema {version} was cut short; restore a backup"),
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sentence(&error),
-            error => error.to_string(),
         })
     }
-}
 
-/// Makes the file, and the folder that it is in, unless they are there; keeps others from reading the file.
-///
-/// SQLite gives the files that it puts beside it the same permissions.
-fn make_private(path: &Path) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
-    Ok(())
-}
-
-/// An error in one line, with what helps where that is known.
-fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let code =
-        error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error).and_then(|error| error.code());
-    match code.as_deref() {
-        // SQLITE_CORRUPT and SQLITE_NOTADB.
-        Some("11" | "26") => {
-            "it is damaged, or no database at all; restore it from a backup, or move it away".to_owned()
+    /// What `work` comes to, if it ends within the time that it may take.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.remote {
+            None => Some(work.await),
+            Some(_) => timeout(ANSWER_TIMEOUT, work).await.ok(),
         }
-        // SQLITE_BUSY and SQLITE_LOCKED.
-        Some("5" | "6") => "another process is using it".to_owned(),
-        // SQLITE_READONLY, SQLITE_FULL.
-        Some("8") => "it can't be written".to_owned(),
-        Some("13") => "the disk is full".to_owned(),
-        _ => error.to_string().replace('\n', " "),
     }
+
+    /// A connection that doesn't answer is of no use to anybody.
+    fn give_up(&self, mut connection: PoolConnection<Any>) -> StoreError {
+        connection.close_on_drop();
+        self.nudge();
+        StoreError::Away(format!("it hasn't answered for {ANSWER_TIMEOUT:?}"))
+    }
+
+    /// Whether a transaction was made, if the database can still say so.
+    async fn outcome(&self, number: i64) -> Option<bool> {
+        let give_up = Instant::now() + OUTCOME_TIMEOUT;
+        while Instant::now() < give_up {
+            let status = self.read(&number, |db, number| {
+                Box::pin(sqlx::query_scalar("SELECT txid_status($1)").bind(*number).fetch_one(db))
+            });
+            match status.await.as_ref().map(|status: &Option<String>| status.as_deref()) {
+                Ok(Some("committed")) => return Some(true),
+                Ok(Some("aborted")) => return Some(false),
+                // It is under way, or nobody knows.
+                Ok(_) | Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+        None
+    }
+
+    fn nudge(&self) {
+        if let Some(remote) = &self.remote {
+            remote.watch.nudge();
+        }
+    }
+
+    fn is_away(&self, error: &sqlx::Error) -> bool {
+        let away = self.remote.is_some() && postgres::is_away(error);
+        if away {
+            self.nudge();
+        }
+        away
+    }
+
+    fn is_overtaken(&self, error: &sqlx::Error) -> bool {
+        self.remote.is_some() && postgres::is_overtaken(error)
+    }
+
+    fn is_worth_another_try(&self, error: &sqlx::Error) -> bool {
+        self.is_away(error) || self.is_overtaken(error)
+    }
+}
+
+/// What is done within a transaction to something of type `A`. Maybe several times: where it wasn't kept.
+trait Work<A: ?Sized, T>: for<'c> Fn(&'c mut AnyConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>> {}
+
+impl<A: ?Sized, T, F> Work<A, T> for F where
+    F: for<'c> Fn(&'c mut AnyConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>>
+{
+}
+
+/// How an attempt to change something ended.
+enum End<T> {
+    /// It was done.
+    Done(T),
+    /// It wasn't.
+    Failed(StoreError),
+    /// The database doesn't answer. It wasn't told to keep the change.
+    Silent,
+    /// It was told, but didn't answer. The number is that of the transaction.
+    Unknown(i64, T),
+}
+
+/// A text as part of an address: everything is encoded that could mean something there.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Refuses what PostgreSQL couldn't keep, whichever database it is for.
+fn no_null(what: &'static str, texts: &[&str]) -> Result<(), StoreError> {
+    if texts.iter().any(|text| text.contains('\0')) { Err(StoreError::Null(what)) } else { Ok(()) }
 }
 
 /// What a failed write means.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::files::{FileBind, entry as file_bind};
 use super::place::Places;
 use super::raw::{Body, Entries, File, NodeDef, Text};
 use super::{HostDemand, Node, TopologyError, shown};
@@ -15,11 +16,12 @@ use super::{HostDemand, Node, TopologyError, shown};
 /// The levels that a node inherits from, the most special first.
 type Levels<'a> = [&'a NodeDef; 4];
 
-/// The node called `name`. `shared` is what every node of the topology asks of its host.
+/// The node called `name`. `shared` is what every node of the topology asks of its host, `files` lie beside it.
 pub(super) fn node(
     body: &Body,
     name: &Text,
     shared: &[HostDemand],
+    files: &[String],
     places: &Places<'_>,
 ) -> Result<Node, TopologyError> {
     static NOTHING: std::sync::LazyLock<NodeDef> = std::sync::LazyLock::new(NodeDef::default);
@@ -42,7 +44,8 @@ pub(super) fn node(
         .unwrap_or(&NOTHING);
     let levels: Levels<'_> = [own, by_group, by_kind, &body.defaults];
 
-    let mut demands = demands(levels, &name.value, kind, places)?;
+    let (binds, mounts) = mounts(levels, files, places)?;
+    let mut demands = demands(levels, &name.value, kind, mounts);
     demands.extend_from_slice(shared);
     let memory = first(levels, |level| &level.memory);
     Ok(Node {
@@ -58,6 +61,7 @@ pub(super) fn node(
         sysctls: merged(levels, |level| &level.sysctls),
         memory: memory.map(|memory| bytes(memory, places)).transpose()?,
         runtime: owned(first(levels, |level| &level.runtime)),
+        binds,
         demands,
     })
 }
@@ -122,10 +126,9 @@ fn of_networks(mgmt: &Option<Value>) -> Vec<HostDemand> {
 /// The network that containerlab puts nodes into unless told otherwise.
 const MANAGEMENT_NETWORK: &str = "clab";
 
-/// What the node asks of its host.
-fn demands(levels: Levels<'_>, name: &str, kind: &str, places: &Places<'_>) -> Result<Vec<HostDemand>, TopologyError> {
-    let mut demands = Vec::new();
-    demands.extend(mounts(levels, places)?.into_iter().map(HostDemand::Bind));
+/// What the node asks of its host, besides the host's `mounts` that it asks for.
+fn demands(levels: Levels<'_>, name: &str, kind: &str, mounts: Vec<String>) -> Vec<HostDemand> {
+    let mut demands: Vec<HostDemand> = mounts.into_iter().map(HostDemand::Bind).collect();
     demands.extend(host_paths(levels).into_iter().map(HostDemand::Bind));
     if is_privileged(levels, kind) {
         demands.push(HostDemand::Privileged);
@@ -141,15 +144,21 @@ fn demands(levels: Levels<'_>, name: &str, kind: &str, places: &Places<'_>) -> R
     }
     let ports = levels.into_iter().map(|level| &level.ports).find(|ports| !ports.is_empty());
     demands.extend(ports.into_iter().flatten().map(|port| HostDemand::Port(port.value.clone())));
-    Ok(demands)
+    demands
 }
 
-/// `binds` and `volumes`: of two with the same target, the more special one counts.
-fn mounts(levels: Levels<'_>, places: &Places<'_>) -> Result<Vec<String>, TopologyError> {
-    let mut by_target: HashMap<&str, (usize, &str)> = HashMap::new();
-    let mut add = |target, entry| {
+/// `binds` and `volumes`, those that mean files beside the definition apart from those that mean the host's. Of two with the
+/// same target, the more special one counts.
+fn mounts(
+    levels: Levels<'_>,
+    files: &[String],
+    places: &Places<'_>,
+) -> Result<(Vec<FileBind>, Vec<String>), TopologyError> {
+    let mut by_target: HashMap<&str, (usize, &str, bool)> = HashMap::new();
+    let mut add = |target, entry, is_bind| {
         let next = by_target.len();
-        by_target.entry(target).or_insert((next, entry)).1 = entry;
+        let known = by_target.entry(target).or_insert((next, entry, is_bind));
+        *known = (known.0, entry, is_bind);
     };
     for bind in entries(levels, |level| &level.binds) {
         let parts: Vec<&str> = bind.value.split(':').collect();
@@ -157,14 +166,21 @@ fn mounts(levels: Levels<'_>, places: &Places<'_>) -> Result<Vec<String>, Topolo
             let problem = format!("`{}` is not `source:target` or `source:target:options`", shown(&bind.value));
             return Err(places.invalid(bind, problem));
         };
-        add(target, &bind.value);
+        add(target, &bind.value, true);
     }
     for volume in entries(levels, |level| &level.volumes) {
-        add(volume.value.split(':').nth(1).unwrap_or(&volume.value), &volume.value);
+        add(volume.value.split(':').nth(1).unwrap_or(&volume.value), &volume.value, false);
     }
-    let mut mounts: Vec<(usize, &str)> = by_target.into_values().collect();
+    let mut mounts: Vec<(usize, &str, bool)> = by_target.into_values().collect();
     mounts.sort_unstable();
-    Ok(mounts.into_iter().map(|(_, entry)| entry.to_owned()).collect())
+    let (mut of_files, mut of_host) = (Vec::new(), Vec::new());
+    for (_, text, is_bind) in mounts {
+        match file_bind(text, files).filter(|_| is_bind) {
+            Some(bind) => of_files.push(bind),
+            None => of_host.push(text.to_owned()),
+        }
+    }
+    Ok((of_files, of_host))
 }
 
 /// Whether a path leads out of the topology's own folder. So does an address: what it names is fetched by the host, from

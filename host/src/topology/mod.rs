@@ -3,21 +3,28 @@
 //! A leaf: text in, plain data or an error with its place out. `http` checks definitions with it, `labs` learns the
 //! nodes of a lab from it, the runtimes build what it says. It never touches the file system.
 //!
+//! `devices` and `schema` are for those who write definitions: kinds of nodes, and a JSON schema.
+//!
 //! `raw` reads the YAML as it is written and remembers where each value stands, `inherit` applies `defaults`,
-//! `kinds` and `groups`, `links` checks both notations of links, and `place` names the place of an error.
+//! `kinds` and `groups`, `links` checks both notations of links, `files` tells what lies beside the definition from what is
+//! the host's, and `place` names the place of an error.
 //!
 //! Containerlab expands `${VARIABLES}` of its own environment before it reads a file. That is not done here, so that no
 //! definition can ask for the environment of the server.
 
+pub mod devices;
+mod files;
 mod inherit;
 mod links;
 mod place;
 mod raw;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use self::files::{BadPath, FileBind, Named, file_path};
 pub use self::place::Place;
 pub(crate) use self::raw::limits;
 
@@ -94,6 +101,8 @@ pub struct Node {
     pub memory: Option<u64>,
     /// `runtime`: the engine that containerlab shall make it with, where the file names one.
     pub runtime: Option<String>,
+    /// Entries of `binds` that mean files beside the definition.
+    pub binds: Vec<FileBind>,
     /// What it asks of the host beyond an ordinary container.
     pub demands: Vec<HostDemand>,
 }
@@ -103,7 +112,7 @@ pub struct Node {
 pub enum HostDemand {
     /// An entry of `binds` or `volumes`, or another path of the host that a node reads from outside the topology's own
     /// folder (`startup-config`, `license`, `env-files`, `extras`, keys and certificates), as it is written; also an
-    /// address that the host would fetch one of these from.
+    /// address that the host would fetch one of these from. What means a file beside the definition is none ([`FileBind`]).
     Bind(String),
     /// `privileged: true`, or anything else that gives a node the powers of its host: kind `host`, containers from
     /// elsewhere (`ext-container`, `k8s-kind`), `pid-mode`, `cgroupns-mode` or `security-opts` other than the defaults,
@@ -147,14 +156,22 @@ pub struct Endpoint {
 }
 
 impl Topology {
-    /// Reads a definition.
+    /// Reads a definition that has no files beside it.
+    ///
+    /// # Errors
+    /// As [`Self::parse_beside`].
+    pub fn parse(text: &str) -> Result<Self, TopologyError> {
+        Self::parse_beside(text, &[])
+    }
+
+    /// Reads a definition that lies beside these files: their paths, as [`file_path`] answers them.
     ///
     /// Keys that don't matter here are passed over; those that do are checked, and so are keys that look like
     /// misspelt ones. Input that is out of proportion (size, nesting, alias expansion) is refused before it costs much.
     ///
     /// # Errors
     /// The first thing that is wrong, with its line, column and path as far as they are known, and the remedy.
-    pub fn parse(text: &str) -> Result<Self, TopologyError> {
+    pub fn parse_beside(text: &str, files: &[String]) -> Result<Self, TopologyError> {
         let places = place::Places::of(text);
         let file = raw::read(text)?;
         raw::refuse_misspelt(&file, &places)?;
@@ -185,7 +202,7 @@ impl Topology {
         let mut inherited = 0;
         for (name, _) in body.nodes.iter() {
             check_name(&name.value, "node names", "|").map_err(|problem| places.invalid(name, problem))?;
-            let node = inherit::node(body, name, &shared, &places)?;
+            let node = inherit::node(body, name, &shared, files, &places)?;
             inherited += node.weight();
             if inherited > MAX_INHERITED {
                 let problem = format!("the nodes up to here inherit more than {MAX_INHERITED} bytes of settings");
@@ -232,7 +249,8 @@ impl Node {
         };
         let single = one(&self.image) + one(&self.cmd) + one(&self.entrypoint) + one(&self.user);
         let demands: usize = self.demands.iter().map(demand).sum();
-        256 + self.kind.len() + single + list(&self.exec) + map(&self.env) + map(&self.sysctls) + demands
+        let binds: usize = self.binds.iter().map(|bind| 2 * bind.entry.len() + 96).sum();
+        256 + self.kind.len() + single + list(&self.exec) + map(&self.env) + map(&self.sysctls) + binds + demands
     }
 }
 

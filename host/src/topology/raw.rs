@@ -353,6 +353,18 @@ const OTHER_NODE_KEYS: &[&str] = &[
 const OTHER_LINK_KEYS: &[&str] = &["labels", "vars", "mode", "vni", "dst-port", "src-port"];
 const OTHER_ENDPOINT_KEYS: &[&str] = &["vars"];
 
+/// All keys that are known of each mapping: those that are read, and the others.
+#[cfg(test)]
+pub(super) const FILE_KEYS: [&[&str]; 2] = [File::KEYS, OTHER_FILE_KEYS];
+#[cfg(test)]
+pub(super) const BODY_KEYS: [&[&str]; 2] = [Body::KEYS, &[]];
+#[cfg(test)]
+pub(super) const NODE_KEYS: [&[&str]; 2] = [NodeDef::KEYS, OTHER_NODE_KEYS];
+#[cfg(test)]
+pub(super) const LINK_KEYS: [&[&str]; 2] = [LinkDef::KEYS, OTHER_LINK_KEYS];
+#[cfg(test)]
+pub(super) const ENDPOINT_KEYS: [&[&str]; 2] = [ExtendedEndpoint::KEYS, OTHER_ENDPOINT_KEYS];
+
 /// Refuses keys that nobody knows and that look like misspelt ones. Others may belong to a containerlab newer than
 /// this server, and are passed over.
 pub(super) fn refuse_misspelt(file: &File, places: &Places<'_>) -> Result<(), TopologyError> {

@@ -118,10 +118,21 @@ topology:
     assert_eq!(env, ["defaults", "kind", "node"]);
     assert_eq!(r1.sysctls.len(), 2);
     assert_eq!(r1.exec, ["one", "two", "three", "four"]);
-    assert_eq!(
-        r1.demands,
-        [HostDemand::Bind("other:/a:ro".into()), HostDemand::Bind("b:/b".into()), HostDemand::Port("81:80".into())]
-    );
+    let binds: Vec<_> = r1.binds.iter().map(|bind| bind.entry.as_str()).collect();
+    assert_eq!(binds, ["other:/a:ro", "b:/b"]);
+    assert_eq!(r1.demands, [HostDemand::Port("81:80".into())]);
+}
+
+#[test]
+fn a_bind_of_a_file_beside_the_topology_does_not_reach_for_the_host() {
+    let files = ["frr/daemons".to_owned(), "r1.cfg".to_owned()];
+    let text = "name: x\ntopology:\n  kinds: {linux: {binds: ['r1.cfg:/r1', '/etc:/etc2:ro', 'frr:/frr']}}\n  nodes:\n    \
+                r1: {kind: linux, binds: ['frr:/etc/frr:ro', 'none:/n'], volumes: ['r1.cfg:/v'], startup-config: r1.cfg}\n";
+    let topology = Topology::parse_beside(text, &files).expect("valid");
+    let binds: Vec<_> = topology.nodes[0].binds.iter().map(|bind| (bind.entry.as_str(), bind.names)).collect();
+    assert_eq!(binds, [("r1.cfg:/r1", Named::File), ("frr:/etc/frr:ro", Named::Folder), ("none:/n", Named::Nothing)]);
+    let demand = |text: &str| HostDemand::Bind(text.to_owned());
+    assert_eq!(topology.nodes[0].demands, [demand("/etc:/etc2:ro"), demand("frr:/frr"), demand("r1.cfg:/v")]);
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use antimony_host::client::Api;
@@ -18,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use super::client::Client;
 use super::contract;
+use super::postgres::{Database, Postgres};
 use super::turn::{Turn, shared};
 use super::{PATIENCE, leave_out};
 
@@ -67,6 +67,8 @@ pub(crate) struct Place {
     root: TempDir,
     program: PathBuf,
     user: User,
+    /// Where its servers keep everything, if that isn't in the data folder.
+    database: OnceLock<Database>,
     /// From the first server on. Labs may go on between two servers, where a test that wants to be alone would see them.
     turn: OnceCell<Turn>,
 }
@@ -84,7 +86,7 @@ impl Place {
             fs::copy(PROGRAM, &program).expect("a copy of the program");
             open_to_all(&program);
         }
-        Arc::new(Self { root, program, user, turn: OnceCell::new() })
+        Arc::new(Self { root, program, user, database: OnceLock::new(), turn: OnceCell::new() })
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -104,6 +106,26 @@ impl Place {
             config.push_str(&format!("  {hook}:\n    - path: {file}\n"));
         }
         Some(config)
+    }
+
+    /// With `ANTIMONY_TEST_DATABASE=postgres`: everything is kept in a PostgreSQL database of this place's own, unless the
+    /// configuration of a test says something about databases itself.
+    fn database(&self, config: Option<String>) -> Option<String> {
+        if std::env::var_os("ANTIMONY_TEST_DATABASE").is_none_or(|wanted| wanted != "postgres") {
+            return config;
+        }
+        let of_its_own = |text: &String| text.lines().any(|line| line.starts_with("database:"));
+        if config.as_ref().is_some_and(of_its_own) {
+            return config;
+        }
+        // Whoever asked for it wants it, or nothing.
+        let database = self.database.get_or_init(|| Postgres::shared().expect(super::postgres::MISSING).database());
+        let config = config.unwrap_or_default();
+        // What is written as JSON is one value.
+        Some(match config.trim().strip_prefix('{') {
+            Some(rest) => format!("{{ database: {}, {rest}\n", database.flow()),
+            None => format!("{}\ndatabase: {}\n", config.trim_end(), database.flow()),
+        })
     }
 
     /// A command of the program, run by the user of this place, knowing nothing of the environment but `PATH`.
@@ -142,6 +164,8 @@ pub(crate) struct ServerBuilder {
     environment: Vec<(String, String)>,
     starter: Vec<String>,
     runtime: Option<String>,
+    /// Whether the configuration says where it listens and keeps its data.
+    by_its_configuration: bool,
     turn: Option<Turn>,
 }
 
@@ -168,6 +192,7 @@ impl ServerBuilder {
             environment: Vec::new(),
             starter: Vec::new(),
             runtime: Some("embedded".to_owned()),
+            by_its_configuration: false,
             turn: None,
         }
     }
@@ -186,6 +211,12 @@ impl ServerBuilder {
     /// Gives it this text as its configuration file.
     pub(crate) fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+
+    /// Leaves it to the configuration where it listens and keeps its data.
+    pub(crate) fn by_its_configuration(mut self) -> Self {
+        self.by_its_configuration = true;
         self
     }
 
@@ -224,11 +255,14 @@ impl ServerBuilder {
         };
         let place = self.place;
         let mut command = place.command_through(&self.starter);
-        command.args(["serve", "--listen", &self.listen, "--data"]).arg(place.data());
+        command.arg("serve");
+        if !self.by_its_configuration {
+            command.args(["--listen", &self.listen, "--data"]).arg(place.data());
+        }
         if let Some(runtime) = &self.runtime {
             command.args(["--runtime", runtime]);
         }
-        if let Some(config) = self.config.or_else(|| place.fresh_plugins()) {
+        if let Some(config) = place.database(self.config.or_else(|| place.fresh_plugins())) {
             let path = place.root.path().join("config.yml");
             fs::write(&path, config).expect("write the configuration");
             command.arg("--config").arg(path);

@@ -1,10 +1,14 @@
-//! Servers that echo, made of what the program is made of: its listener, its watch over transports, its settings.
+//! Servers that echo, made of what the program is made of: its edge, its watch over transports, its settings.
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antimony_host::socket::transport::{Connection, Listener, Transports, watch};
+use antimony_host::config::ServerConfig;
+use antimony_host::edge::Edge;
+use antimony_host::edge::config::UiConfig;
+use antimony_host::socket::transport::{Transports, watch};
 use antimony_host::socket::{MAX_MESSAGE, settings};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -21,6 +25,7 @@ use socketioxide::extract::{AckSender, SocketRef, TryData};
 use socketioxide::handler::FromMessageParts;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// How the server makes sure that clients are there.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +62,9 @@ async fn listen(app: Router) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = app.layer(from_fn_with_state(Transports::default(), watch));
-    let app = app.into_make_service_with_connect_info::<Connection>();
-    let serving = tokio::spawn(async move { axum::serve(Listener::new(listener), app).await.unwrap() });
+    let edge = Edge::open(&ServerConfig::default(), &UiConfig::default(), Path::new("."), |_| true).unwrap();
+    let app = edge.around_all(app);
+    let serving = tokio::spawn(edge.serve(listener, None, app, CancellationToken::new()));
     Listening { url, serving }
 }
 

@@ -1,14 +1,14 @@
 //! The jobs of a lab: what takes long beside its task. They are begun here, and what comes of them is taken over here.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use super::{JobEnd, LabCommandError, LabTask, Phase};
-use crate::labs::lifecycle;
 use crate::labs::model::StoredInstance;
+use crate::labs::{lifecycle, run_folder};
 use crate::runtime::{InstanceSpec, RuntimeError};
 use crate::topology::Topology;
 
@@ -20,6 +20,7 @@ impl LabTask {
         let logs = Arc::clone(&self.logs);
         let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
         let lab_id = self.facts.lab.id.clone();
+        let (topology_id, paths) = (self.facts.stored.id.clone(), self.facts.stored.file_paths.clone());
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
         let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.facts.next.topology).clone() });
         let job = async move {
@@ -27,8 +28,21 @@ impl LabTask {
                 // What isn't stored would be forgotten by a restart, and run on without anybody knowing.
                 return Err(LabCommandError::Internal("the instance could not be stored: see the server's log".into()));
             }
+            let files = shared.store.bind_files(&topology_id).await;
+            let files = files.map_err(|error| {
+                tracing::error!(%error, topology = %topology_id, "its files could not be read");
+                LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
+            })?;
+            if !files.iter().map(|file| &file.path).eq(&paths) {
+                let problem = "the files of the topology have been changed this very moment: try again";
+                return Err(LabCommandError::Refused(problem.into()));
+            }
             let dir = shared.run_dir.join(&instance.name);
-            tokio::fs::create_dir_all(&dir).await.map_err(|error| {
+            let made = task::spawn_blocking({
+                let dir = dir.clone();
+                move || run_folder::make(&dir, &files)
+            });
+            made.await.map_err(io::Error::other).flatten().map_err(|error| {
                 LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
             })?;
             let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
@@ -45,7 +59,7 @@ impl LabTask {
             if let Some(StoredInstance { name, .. }) = instance {
                 let dir = shared.run_dir.join(&name);
                 shared.driver.destroy(&name, &dir, logs.sink().await).await?;
-                remove_dir(&dir).await;
+                run_folder::remove(&dir).await;
             }
             Ok(())
         };
@@ -101,14 +115,5 @@ impl LabTask {
             _ => lifecycle::Event::DestroyEnded { gone: false },
         };
         self.event(event).await;
-    }
-}
-
-/// The runtime has taken everything down; a folder that can't be removed is no reason to call that a failure.
-async fn remove_dir(dir: &Path) {
-    match tokio::fs::remove_dir_all(dir).await {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(dir = %dir.display(), %error, "the run folder could not be removed"),
     }
 }

@@ -37,7 +37,7 @@ use super::{LabCommandError, LabError, LabPatch, draft};
 use crate::history::archive::Archive;
 use crate::plugins::decision::{Event, Occurrence};
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::topology::Topology;
 
 /// How often the nodes of a lab are looked at that is being deployed, or of which nobody knows whether it runs.
@@ -169,6 +169,8 @@ struct LabTask {
     in_doubt: bool,
     /// The instance that is being replaced was up.
     was_up: bool,
+    /// The store doesn't know the state of the instance yet: it was away when that changed.
+    behind: bool,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
@@ -211,6 +213,7 @@ pub(super) fn spawn(
         looking: false,
         in_doubt: matches!(revival, Revival::Unknown(_)),
         was_up: false,
+        behind: false,
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -259,7 +262,14 @@ impl LabTask {
                     Some(command) => self.command(command).await,
                 },
                 // A lab that runs is not to stay lost because the engine was away when the server began.
-                _ = look.tick(), if self.in_doubt => self.ask_again(),
+                _ = look.tick(), if self.in_doubt || self.behind => {
+                    if self.behind {
+                        self.store_instance().await;
+                    }
+                    if self.in_doubt {
+                        self.ask_again();
+                    }
+                }
                 // Nodes come up one after the other, and some take minutes: what the first ones print is wanted by then.
                 _ = look_early.tick(), if self.facts.phase == Phase::Deploying => self.inspect(),
             }
@@ -302,6 +312,9 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         let scheduled = by.is_none();
         if scheduled {
             // The schedule asks once, whatever comes of it.
@@ -331,11 +344,23 @@ impl LabTask {
         if let Some(reason) = self.out_of_reach() {
             return answer(reply, Err(LabCommandError::Runtime(reason)));
         }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
         self.destroy_waiters.push(reply);
         if phase != self.facts.phase {
             self.by = by;
         }
         self.enter(phase, effects).await;
+    }
+
+    /// Nothing is begun while it couldn't be stored.
+    async fn store_is_there(&self) -> Result<(), LabCommandError> {
+        self.shared.store.ping().await.map_err(|error| {
+            tracing::warn!(lab = %self.facts.lab.id, %error, "a command was refused");
+            let reason = "its database can't be reached at the moment, and nothing was done; try again in a moment";
+            LabCommandError::Internal(reason.into())
+        })
     }
 
     /// Why the runtime can't take the instance down, if there is one of another runtime. It would find nothing, and what
@@ -347,13 +372,14 @@ impl LabTask {
 
     /// Whether what a deploy would build can be built, and is what was judged.
     fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
-        if judged.is_some_and(|judged| judged.definition != self.facts.next.text) {
+        let next = &self.facts.next;
+        if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
             return Err("the lab's topology has been changed this very moment: try again".into());
         }
         if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
-        Topology::parse(&self.facts.next.text)
+        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
             .map_err(|error| error.to_string())
             .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
     }
@@ -427,19 +453,21 @@ impl LabTask {
     }
 
     /// Stores the instance as it is; whether that worked.
-    async fn store_instance(&self) -> bool {
+    async fn store_instance(&mut self) -> bool {
         let mut instance = self.facts.stored_instance();
         if self.in_doubt && self.facts.phase == Phase::Failed {
             // What is stored stays as it is: who can look will know better.
             instance = self.facts.lab.instance.clone();
         }
-        match self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored");
-                false
-            }
+        let stored = self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await;
+        if let Err(error) = &stored
+            && !self.behind
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored yet");
         }
+        // Not a lab that is gone from the store.
+        self.behind = matches!(stored, Err(StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_)));
+        stored.is_ok()
     }
 
     async fn publish_change(&self) {

@@ -1,7 +1,7 @@
 //! What of a topology containerlab can't do here, found before anything is begun. Pure.
 
 use crate::runtime::RuntimeError;
-use crate::topology::{HostDemand, Node, Topology};
+use crate::topology::{FileBind, HostDemand, Node, Topology};
 
 /// Kinds that stand for something which exists already, and so have no image.
 const KINDS_WITHOUT_IMAGE: &[&str] = &["bridge", "ovs-bridge", "ext-container", "host", "k8s-kind"];
@@ -33,6 +33,10 @@ fn check_node(node: &Node, engine: &str) -> Result<(), RuntimeError> {
         return Err(RuntimeError::Unsupported(format!(
             "node {name}: there is no image for it; write `image:` at the node, at its kind or group, or under defaults"
         )));
+    }
+    // Nothing is looked up that isn't known to be there: what else there may be in the folder is containerlab's.
+    if let Some(problem) = node.binds.iter().find_map(FileBind::problem) {
+        return Err(RuntimeError::Unsupported(format!("node {name}: {problem}")));
     }
     for demand in &node.demands {
         let HostDemand::Bind(bind) = demand else { continue };
@@ -82,7 +86,11 @@ mod tests {
         let bind = |bind: &str| checked(&format!("  nodes: {{r1: {{kind: linux, image: a, binds: ['{bind}']}}}}"));
         assert!(bind("../../antimony.db:/x").unwrap_err().contains("leaves the folder"));
         assert!(bind("a/../../b:/x").is_err());
-        assert_eq!(bind("conf/a..b:/x:ro"), Ok(()));
+        let missing = bind("conf/a..b:/x:ro").unwrap_err();
+        assert!(missing.contains("binds (conf/a..b:/x:ro)") && missing.contains("add it"), "{missing}");
+        let text = "name: x\ntopology:\n  nodes: {r1: {kind: linux, image: a, binds: ['conf/a..b:/x:ro', 'conf:/y']}}";
+        let topology = Topology::parse_beside(text, &["conf/a..b".to_owned()]).unwrap();
+        assert!(check(&topology, "docker").is_ok());
         assert_eq!(bind("/etc/../srv/x:/x"), Ok(()));
     }
 }

@@ -1,5 +1,5 @@
-//! What an operator can say about containerlab and the container engine below it: the keys of `containerlab:` that the
-//! driver takes. Plain data; `config` reads it, the driver and [`super::version`] use it.
+//! What an operator can say about containerlab and the container engine below it: the keys of `containerlab:`. Plain data;
+//! `config` reads it, the driver, [`super::version`] and, for what clients are told of containerlab, `guide` use it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 /// How the driver finds and runs containerlab.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -31,12 +30,15 @@ pub struct ContainerlabConfig {
     /// Environment variables that containerlab gets besides `PATH`, `HOME` and those of Docker. Of the server's own
     /// environment it sees nothing else: topologies can copy containerlab's environment into their nodes.
     pub environment: BTreeMap<String, String>,
-    /// Not used yet; taken so that the file of an operator is good as it is.
-    pub schema_url: Option<Value>,
-    /// Not used yet; taken so that the file of an operator is good as it is.
-    pub schema_fallback: Option<Value>,
-    /// Not used yet; taken so that the file of an operator is good as it is.
-    pub device_config: Option<Value>,
+    /// Where the JSON schema of topology files is fetched from that clients get, over http or https. Left out, or as long as
+    /// that fails: the one that was fetched last, or `schemaFallback`, or the server's own.
+    pub schema_url: Option<String>,
+    /// A file with that JSON schema. Relative to the configuration file.
+    pub schema_fallback: Option<PathBuf>,
+    /// A file with the kinds of nodes that clients are offered: a JSON list of objects with `kind`, `name`,
+    /// `interfacePattern` (in which `$` stands for the number) and `interfaceStart`. Relative to the configuration file. Left
+    /// out, or if it can't be read: the kinds that containerlab knows.
+    pub device_config: Option<PathBuf>,
 }
 
 /// Longest time that a node may take to stop, in seconds.
@@ -82,16 +84,6 @@ impl ContainerlabConfig {
     pub fn engine_address(&self) -> String {
         let configured = self.docker_host.clone().or_else(|| std::env::var("DOCKER_HOST").ok());
         configured.filter(|host| !host.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
-    }
-
-    /// The keys that are set although nothing uses them yet.
-    pub(crate) fn unused(&self) -> Vec<&'static str> {
-        let keys = [
-            (&self.schema_url, "schemaUrl"),
-            (&self.schema_fallback, "schemaFallback"),
-            (&self.device_config, "deviceConfig"),
-        ];
-        keys.into_iter().filter(|(value, _)| value.is_some()).map(|(_, key)| key).collect()
     }
 
     /// How long a node may take to stop before it is killed.

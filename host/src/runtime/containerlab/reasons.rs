@@ -24,7 +24,7 @@ impl Shared {
         let RunError::Failed(reason) = error else { return failed(error) };
         if reason.contains("bind path") && reason.contains(&*dir.to_string_lossy()) {
             return RuntimeError::Failed(format!(
-                "{reason} Binds with a relative path mean files beside the topology, and this server has none: write an absolute path"
+                "{reason} Relative paths mean the files of the topology: add it to them, or write an absolute path"
             ));
         }
         // An engine that doesn't answer has nothing to add.

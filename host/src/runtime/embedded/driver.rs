@@ -2,10 +2,11 @@
 //!
 //! It decides nothing about namespaces: that is the helper's, one per instance, reached through `instance`.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::instance::Instance;
 use super::preflight::{self, Unavailable};
-use super::protocol::{LabPlan, Op, Refusal};
+use super::protocol::{FilePlan, LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
 use crate::runtime::{
@@ -163,7 +164,8 @@ impl RuntimeDriver for EmbeddedRuntime {
             return Err(RuntimeError::Cancelled);
         }
         let topology = &*spec.topology;
-        let lab = self.plan(spec)?;
+        let mut lab = self.plan(spec)?;
+        lab.files = files(spec).await?;
         let reservation = self.reserve(&spec.name)?;
         log.line(&format!(
             "Deploying {} on the embedded runtime: {}, {}",
@@ -278,6 +280,38 @@ impl RuntimeDriver for EmbeddedRuntime {
         let all = names.iter().map(|name| self.destroy(name, Path::new(""), Arc::clone(&silent)));
         futures::future::join_all(all).await;
     }
+}
+
+/// What the nodes of an instance see of the files beside its topology.
+async fn files(spec: &InstanceSpec) -> Result<Vec<FilePlan>, RuntimeError> {
+    let binds = spec.topology.nodes.iter().flat_map(|node| &node.binds);
+    let sources: Vec<PathBuf> = binds.map(|bind| PathBuf::from(&bind.source)).collect();
+    if sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dir = spec.dir.clone();
+    let read = move || {
+        let mut files = BTreeMap::new();
+        sources.into_iter().try_for_each(|source| gather(&dir, source, &mut files)).map(|()| files)
+    };
+    let files = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+    let files =
+        files.map_err(|error| RuntimeError::Failed(format!("the files of the topology can't be read: {error}")))?;
+    Ok(files.into_iter().map(|(path, content)| FilePlan { path, content }).collect())
+}
+
+/// Reads a file, or all that are in a folder. Nobody but the server has written them.
+fn gather(dir: &Path, path: PathBuf, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    let place = dir.join(&path);
+    if !place.is_dir() {
+        let name = path.into_os_string().into_string().map_err(|_| io::Error::other("a path is no text"))?;
+        files.insert(name, fs::read(place)?);
+        return Ok(());
+    }
+    for entry in fs::read_dir(place)? {
+        gather(dir, path.join(entry?.file_name()), files)?;
+    }
+    Ok(())
 }
 
 /// Builds nodes and links, starts the nodes, and runs their `exec`.

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::EmbeddedOptions;
-use super::protocol::{EndPlan, IdMap, LabPlan, LinkPlan, NodePlan, PATH};
+use super::protocol::{BindPlan, EndPlan, IdMap, LabPlan, LinkPlan, NodePlan, PATH};
 use crate::runtime::RuntimeError;
-use crate::topology::{Endpoint, HostDemand, Link, Node, Topology};
+use crate::topology::{Endpoint, FileBind, HostDemand, Link, Node, Topology};
 
 /// containerlab's default, in bytes.
 const MTU: u32 = 9500;
@@ -62,6 +62,12 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
     let management = |demand: &&HostDemand| matches!(demand, HostDemand::NetworkMode(mode) if ["network ", "bridge ", "mgmt "].iter().any(|of| mode.starts_with(of)));
     if let Some(demand) = node.demands.iter().find(|demand| !management(demand)) {
         let asked = match demand {
+            HostDemand::Bind(bind) if !bind.starts_with(['/', '~']) && bind.contains(':') => {
+                return Err(unsupported(format!(
+                    "node {name}: binds ({bind}) is neither a file of the topology nor a folder of such files that ends in \
+                     `:ro`, and nothing else can be bound on the embedded runtime; {other}"
+                )));
+            }
             HostDemand::Bind(bind) => format!("binds ({bind})"),
             HostDemand::Privileged => "privileged".to_owned(),
             HostDemand::Capability(capability) => format!("cap-add ({capability})"),
@@ -89,8 +95,33 @@ fn check_node(node: &Node) -> Result<(), RuntimeError> {
             )));
         }
     }
+    binds(node)?;
     command(node)?;
     user(node).map(drop)
+}
+
+/// Where the node sees which files of the topology.
+fn binds(node: &Node) -> Result<Vec<BindPlan>, RuntimeError> {
+    let name = &node.name;
+    let plan = |bind: &FileBind| {
+        if let Some(problem) = bind.problem() {
+            return Err(unsupported(format!("node {name}: {problem}")));
+        }
+        let wrong = |what: &str| Err(unsupported(format!("node {name}: binds ({}): {what}", bind.entry)));
+        if let Some(option) = &bind.option {
+            return wrong(&format!("there is no option {option} on the embedded runtime, only ro and rw"));
+        }
+        let parts: Vec<&str> = bind.target.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if !bind.target.starts_with('/') || parts.is_empty() || parts.contains(&"..") || bind.target.contains('\0') {
+            return wrong("the path in the node has to be absolute, without `..`");
+        }
+        if ["proc", "sys", "dev"].contains(&parts[0]) {
+            return wrong("nothing can be put into /proc, /sys and /dev");
+        }
+        let target = format!("/{}", parts.join("/"));
+        Ok(BindPlan { source: bind.source.clone(), target, read_only: bind.read_only })
+    };
+    node.binds.iter().map(plan).collect()
 }
 
 /// The words of `entrypoint` and `cmd`, split as containerlab does, which runs no shell.
@@ -172,6 +203,7 @@ pub(super) fn plan(
             sysctls: node.sysctls.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             memory: node.memory.unwrap_or(options.memory),
             hosts: hosts(topology, &links, index),
+            binds: binds(node)?,
         });
     }
     Ok(LabPlan {
@@ -182,6 +214,7 @@ pub(super) fn plan(
         processes: options.processes,
         disk: options.disk,
         hidden: options.hidden.clone(),
+        files: Vec::new(),
     })
 }
 
@@ -372,6 +405,37 @@ mod tests {
         ] {
             let text = refusal(&lab(vec![Node { demands: vec![demand], ..node("r1") }], vec![]));
             assert!(text.contains("r1") && text.contains(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_of_the_topology_are_seen_where_the_node_says() {
+        let files = ["frr/daemons".to_owned(), "r1.cfg".to_owned()];
+        let parse = |bind: &str| {
+            let text = format!("name: x\ntopology: {{nodes: {{r1: {{kind: linux, binds: ['{bind}']}}}}}}");
+            Topology::parse_beside(&text, &files).unwrap()
+        };
+        let bind = |source: &str, target: &str, read_only| {
+            vec![BindPlan { source: source.to_owned(), target: target.to_owned(), read_only }]
+        };
+        for (text, plan) in [
+            ("r1.cfg:/etc//r1.cfg", bind("r1.cfg", "/etc/r1.cfg", false)),
+            ("./frr/:/etc/frr/:ro", bind("frr", "/etc/frr", true)),
+        ] {
+            assert_eq!(binds(&parse(text).nodes[0]).unwrap(), plan, "{text}");
+        }
+        for (text, problem) in [
+            ("r2.cfg:/x", "no file or folder r2.cfg"),
+            ("frr:/x", "ends in `:ro`"),
+            ("r1.cfg:x", "absolute"),
+            ("r1.cfg:/", "absolute"),
+            ("r1.cfg:/a/../../b", "absolute"),
+            ("r1.cfg:/proc/x", "/proc"),
+            ("r1.cfg:/dev", "/dev"),
+            ("r1.cfg:/x:rshared", "rshared"),
+        ] {
+            let said = refusal(&parse(text));
+            assert!(said.starts_with("node r1: binds") && said.contains(problem), "{text}: {said}");
         }
     }
 

@@ -65,6 +65,7 @@ fn build(socket: &mut UnixStream, options: &EmbeddedOptions) -> Result<(), Strin
         sysctls: Vec::new(),
         memory: options.memory,
         hosts: String::new(),
+        binds: Vec::new(),
     };
     let end =
         |node, last| EndPlan { node, interface: "eth1".to_owned(), mac: [2, 0, 0, 0, 0, last], addresses: Vec::new() };
@@ -76,6 +77,7 @@ fn build(socket: &mut UnixStream, options: &EmbeddedOptions) -> Result<(), Strin
         processes: options.processes,
         disk: options.disk,
         hidden: options.hidden.clone(),
+        files: Vec::new(),
     };
     let mut frames = Frames::default();
     say(socket, &Frame::json(&lab))?;

@@ -37,6 +37,43 @@ pub(super) struct LabPlan {
     pub disk: u64,
     /// Paths of the host that no node sees, even below a folder that it sees.
     pub hidden: Vec<PathBuf>,
+    /// Files that nodes share: those that their `binds` name.
+    pub files: Vec<FilePlan>,
+}
+
+/// A file that nodes see where their `binds` say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FilePlan {
+    /// Path beside the topology.
+    pub path: String,
+    /// What is in it. It travels as base64, which keeps a plan with all the files that a topology may have within a frame.
+    #[serde(with = "base64_text")]
+    pub content: Vec<u8>,
+}
+
+/// Something of [`LabPlan::files`] that a node sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BindPlan {
+    /// Path of a file, or of a folder of files.
+    pub source: String,
+    /// Absolute path in the node.
+    pub target: String,
+    /// Whether the node may only read it.
+    pub read_only: bool,
+}
+
+mod base64_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
 }
 
 /// How user and group ids of nodes map to those of the host.
@@ -96,6 +133,8 @@ pub(super) struct NodePlan {
     pub memory: u64,
     /// Content of its `/etc/hosts`.
     pub hosts: String,
+    /// What it sees of the lab's files.
+    pub binds: Vec<BindPlan>,
 }
 
 /// A link as the helper builds it.

@@ -89,6 +89,7 @@ fn keep(control: &mut File) -> Result<(), String> {
     }
     let single = SingleThreaded::check().map_err(|error| error.to_string())?;
     let Some(plan) = read_plan(control)? else { return Ok(()) };
+    rootfs::stage_files(&plan.files).map_err(|error| format!("the files of the topology: {error}"))?;
 
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {

@@ -6,18 +6,23 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-use crate::runtime::embedded::protocol::{LabPlan, NodePlan, TOOLS};
+use crate::runtime::embedded::protocol::{FilePlan, LabPlan, NodePlan, TOOLS};
 use crate::runtime::sys;
 
 /// Where the helper keeps what it needs itself: a tmpfs over a folder that every machine has, in its own view only.
 pub(super) const STAGING: &str = "/tmp";
+/// Folder in there with the files of the topology.
+const FILES: &str = "files";
+const PAGE: usize = 4096;
+/// Bytes by which nodes may make all these files longer.
+const ROOM_FOR_CHANGES: usize = 16 << 20;
 /// Folders of programs and libraries, besides `/usr`: links into it or folders of their own.
 const PROGRAMS: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
 /// What programs need of `/etc`; only what everybody may read is taken.
@@ -115,6 +120,7 @@ pub(super) fn stage() -> io::Result<PathBuf> {
         .at("mounting a tmpfs")?;
     let staging = Path::new(STAGING);
     fs::create_dir(staging.join("root"))?;
+    fs::create_dir(staging.join(FILES))?;
     let program = staging.join("antimony");
     let mut target = fs::File::create(&program)?;
     let source = match &installed {
@@ -131,6 +137,55 @@ pub(super) fn stage() -> io::Result<PathBuf> {
     let restrictions = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     sys::change_mount(&program, restrictions, 0).at("making the program read-only")?;
     Ok(program)
+}
+
+/// Lays the lab's files out where [`build`] takes them from: on a file system of their own, which ends with the lab. A node may
+/// write to a file that it is given to write to, and others that are given the same one see that; nobody may put anything
+/// else there. Called by the keeper, to whom they belong.
+pub(super) fn stage_files(files: &[FilePlan]) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let folder = Path::new(STAGING).join(FILES);
+    let pages: usize = files.iter().map(|file| file.content.len().div_ceil(PAGE) + 1).sum();
+    let inodes: usize = files.iter().map(|file| file.path.split('/').count()).sum();
+    let options = format!("size={},nr_inodes={},mode=0755", pages * PAGE + ROOM_FOR_CHANGES, inodes + 8);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), &folder, Some("tmpfs"), flags, Some(options.as_str())).at("mounting a tmpfs")?;
+    for file in files {
+        let path = folder.join(&file.path);
+        fs::create_dir_all(path.parent().unwrap_or(&folder)).at(&file.path)?;
+        fs::write(&path, &file.content).at(&file.path)?;
+        // Nodes' users are strangers here. What is a program is told by how it begins, as in the run folder.
+        let mode = if file.content.starts_with(b"#!") { 0o777 } else { 0o666 };
+        fs::set_permissions(&path, Permissions::from_mode(mode)).at(&file.path)?;
+    }
+    Ok(())
+}
+
+/// What a node is to see of the lab's files, as mounts that aren't anywhere yet: where they come from is out of reach once the
+/// root has changed, and where they go to is to be looked up by nobody before, since links of the node would be followed
+/// into the host.
+fn open_binds(node: &NodePlan) -> io::Result<Vec<OwnedFd>> {
+    let folder = Path::new(STAGING).join(FILES);
+    node.binds.iter().map(|bind| sys::copy_mount(&folder.join(&bind.source)).at(&bind.source)).collect()
+}
+
+/// Puts them where the node wants to see them. The root is the node's own by now.
+fn attach_binds(node: &NodePlan, mounts: &[OwnedFd]) -> io::Result<()> {
+    for (bind, mount) in node.binds.iter().zip(mounts) {
+        let step = format!("binds: {} at {}", bind.source, bind.target);
+        let target = Path::new(&bind.target);
+        if !target.exists() {
+            let is_folder = fs::metadata(held(mount)).at(&step)?.is_dir();
+            fs::create_dir_all(target.parent().unwrap_or(target)).at(&step)?;
+            if is_folder { fs::create_dir(target) } else { fs::write(target, "") }.at(&step)?;
+        }
+        sys::attach_mount(mount, target).at(&step)?;
+        let read_only = if bind.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        sys::change_mount(target, read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, 0).at(&step)?;
+    }
+    Ok(())
 }
 
 /// A path to what a descriptor refers to, whatever else has become of its name.
@@ -158,12 +213,13 @@ pub(super) fn build(plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), &root.join("proc"), Some("proc"), flags, None::<&str>).at("mounting /proc")?;
 
+    let mounts = open_binds(node).at("the files of the topology")?;
     // The old root ends up on top of the new one, where it is taken off: no folder has to hold it.
     chdir(&root)?;
     pivot_root(".", ".").at("changing the root")?;
     umount2(".", MntFlags::MNT_DETACH).at("leaving the host's root")?;
     chdir("/")?;
-    Ok(())
+    attach_binds(node, &mounts)
 }
 
 /// Gives the node's `/proc` to the caller's PID namespace, and makes its dangerous parts unusable.

@@ -1,0 +1,25 @@
+//! Keys that other Antimony servers have and that mean nothing to this one: they are taken, and a warning says what to do
+//! instead.
+//!
+//! Antimony's backend has had them between its first release and the `config.default.yml` of 2026. Those of its keys that
+//! mean something here are in the types of the configuration, like this server's own.
+
+/// Key, or section, and what there is instead.
+pub(super) const MEAN_NOTHING: &[(&str, &str)] = &[
+    ("capture", "this server captures no traffic: `antimony-host` has shells in nodes, in which tcpdump can be run"),
+    ("ssh", "this server has no SSH server of its own: shells in nodes are opened by clients of its API"),
+    ("streaming", "how much is kept of logs is said in bytes, by `logs.firstBytes` and `logs.latestBytes`"),
+    ("storage", "say `fileSystem.storage`"),
+    (
+        "containerlab.kindsConfig",
+        "what a shell in a node of some kind runs, an SSH login among it, is said by `shell.commands`",
+    ),
+];
+
+/// Sections that other Antimony servers have as well, in this or a later version: what is unknown in them is a warning, so
+/// that their files are good as they are. In all other sections, which only this server has, it is an error.
+pub(super) const SHARED_SECTIONS: &[&str] =
+    &["general", "deployment", "server", "auth", "shell", "database", "fileSystem", "containerlab"];
+
+/// Other spellings of a section that are taken, and the one that counts.
+pub(super) const ALIASES: &[(&str, &str)] = &[("filesystem", "fileSystem"), ("decisionLog", "decision-log")];

@@ -1,0 +1,169 @@
+//! SQLite: a database in one file, which nobody else may read. Opened by [`Store`](super::Store) alone.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+use sqlx::{AnyPool, ConnectOptions, Connection};
+
+use super::{migrations, percent_encoded};
+
+/// How long a connection waits for another program that has locked the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a query waits for its turn before the disk counts as broken.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many queries read at once.
+const READERS: u32 = 4;
+/// What is true of one connection only, and so is said on each. `FULL`: what was committed survives a power cut.
+const EACH_CONNECTION: &str = "PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;";
+
+/// Why a file isn't used that has something else in it.
+const FOREIGN: &str = "it belongs to another program; name another file";
+
+/// The connections to a database: those that read, and the one that writes.
+pub(super) struct Pools {
+    pub(super) reads: AnyPool,
+    pub(super) writes: AnyPool,
+}
+
+/// Opens the file, makes it if it isn't there, and brings its schema up to date.
+pub(super) async fn open(path: &Path) -> Result<Pools, String> {
+    // Before anything is done to it: opening a database changes its file.
+    if belongs_to_another_program(path).await {
+        return Err(FOREIGN.to_owned());
+    }
+    make_private(path).map_err(|error| sentence(&error))?;
+    // By its whole name: it becomes part of an address.
+    let path = path.canonicalize().map_err(|error| sentence(&error))?;
+    let options = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Wal);
+    let mut connection = options.busy_timeout(BUSY_TIMEOUT).connect().await.map_err(|error| sentence(&error))?;
+    let ready = prepare(&mut connection).await;
+    let closed = connection.close().await;
+    ready?;
+    closed.map_err(|error| sentence(&error))?;
+    let address = format!("sqlite://{}?mode=rw", percent_encoded(path.to_str().ok_or("its path is not UTF-8")?));
+    let writes = connect(1, &address).await?;
+    Ok(Pools { reads: connect(READERS, &address).await?, writes })
+}
+
+async fn connect(connections: u32, address: &str) -> Result<AnyPool, String> {
+    let pool = pool(connections).acquire_timeout(TURN_TIMEOUT);
+    pool.connect_with(address_of(address)?).await.map_err(|error| sentence(&error))
+}
+
+/// A database of this process alone, which is gone with its last connection.
+pub(super) async fn in_memory() -> Result<Pools, String> {
+    // Each connection has a database of its own, so there is exactly one, and it never ends.
+    let pool = pool(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+    let pool = pool.connect_with(address_of("sqlite::memory:")?).await.map_err(|error| sentence(&error))?;
+    migrations::run(&pool).await.map_err(|error| migrations::sentence(&error, sentence))?;
+    Ok(Pools { reads: pool.clone(), writes: pool })
+}
+
+fn pool(connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(connections).after_connect(|connection, _| {
+        Box::pin(async move {
+            sqlx::raw_sql(EACH_CONNECTION).execute(connection).await?;
+            Ok(())
+        })
+    })
+}
+
+fn address_of(address: &str) -> Result<AnyConnectOptions, String> {
+    sqlx::any::install_default_drivers();
+    address.parse().map_err(|error: sqlx::Error| sentence(&error))
+}
+
+/// Says what is wrong with the database, or brings its schema up to date.
+async fn prepare(connection: &mut SqliteConnection) -> Result<(), String> {
+    healthy(connection).await?;
+    migrations::run(connection).await.map_err(|error| migrations::sentence(&error, sentence))
+}
+
+async fn healthy(connection: &mut SqliteConnection) -> Result<(), String> {
+    match sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await.as_deref() {
+        Ok("ok") => Ok(()),
+        Ok(damage) => {
+            let damage = damage.lines().last().unwrap_or_default();
+            Err(format!("it is damaged ({damage}); restore it from a backup"))
+        }
+        Err(error) => Err(sentence(error)),
+    }
+}
+
+/// Whether there is something in it, but nothing of this program.
+async fn is_foreign(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let count = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let tables: i64 = sqlx::query_scalar(count).fetch_one(&mut *connection).await?;
+    let count = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+    let ours: i64 = sqlx::query_scalar(count).fetch_one(connection).await?;
+    Ok(tables > 0 && ours == 0)
+}
+
+async fn look_into(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT).connect().await
+}
+
+/// Whether the file is a database, and of another program: the one that existing Antimony servers keep.
+pub(super) async fn belongs_to_another_program(path: &Path) -> bool {
+    if !path.is_file() {
+        return false;
+    }
+    let Ok(mut connection) = look_into(path).await else { return false };
+    let foreign = is_foreign(&mut connection).await.unwrap_or(false);
+    let _ = connection.close().await;
+    foreign
+}
+
+/// What a start would find, without changing anything.
+pub(super) async fn probe(path: &Path) -> Result<String, String> {
+    if !path.exists() {
+        return Ok(format!("SQLite in {}, which isn't there yet", path.display()));
+    }
+    let mut connection = look_into(path).await.map_err(|error| sentence(&error))?;
+    let found = async {
+        healthy(&mut connection).await?;
+        if is_foreign(&mut connection).await.map_err(|error| sentence(&error))? {
+            return Err(FOREIGN.to_owned());
+        }
+        migrations::check_not_newer(&mut connection).await
+    };
+    let found = found.await;
+    let _ = connection.close().await;
+    found.map(|()| format!("SQLite in {}", path.display()))
+}
+
+/// Makes the file, and the folder that it is in, unless they are there; keeps others from reading the file.
+///
+/// SQLite gives the files that it puts beside it the same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+/// An error in one line, with what helps where that is known.
+fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let code =
+        error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error).and_then(|error| error.code());
+    match code.as_deref() {
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        Some("11" | "26") => {
+            "it is damaged, or no database at all; restore it from a backup, or move it away".to_owned()
+        }
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        Some("5" | "6") => "another process is using it".to_owned(),
+        // SQLITE_READONLY, SQLITE_FULL.
+        Some("8") => "it can't be written".to_owned(),
+        Some("13") => "the disk is full".to_owned(),
+        _ => error.to_string().replace('\n', " "),
+    }
+}
