@@ -43,7 +43,7 @@ impl Bench {
                 return None;
             }
         };
-        let runtime = ContainerlabRuntime::start(&config, found, "driver-test").await.unwrap();
+        let runtime = ContainerlabRuntime::start(&config, found, std::path::Path::new("/driver-test")).await.unwrap();
         Some(Self { runtime: Arc::new(runtime), run_dir: tempfile::tempdir().unwrap(), lines: Arc::default() })
     }
 
@@ -157,10 +157,10 @@ async fn a_lab_of_three_nodes_lives_its_whole_life() {
     // A node that is stopped has its links parked elsewhere.
     bench.runtime.node(&spec.name, "R3", NodeAction::Stop).await.unwrap();
     assert!(matches!(bench.runtime.node(&spec.name, "r3", NodeAction::Stop).await, Err(RuntimeError::NoNode(_))));
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
     assert!(matches!(bench.runtime.inspect(&spec.name).await, Err(RuntimeError::NoInstance(_))));
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.runtime.shut_down().await;
 }
 
@@ -174,7 +174,7 @@ async fn a_stopped_process_gets_the_grace_period_and_no_more() {
     assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     assert_eq!(node.state, NodeState::Running);
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -229,7 +229,7 @@ async fn the_end_of_the_server_cancels_deploys_and_leaves_labs_running() {
     assert_eq!(next.runtime.inspect(&stays.name).await.unwrap()[0].state, NodeState::Running);
     // With the folder of the lab gone as well.
     std::fs::remove_dir_all(&stays.dir).unwrap();
-    next.runtime.destroy(&stays.name, next.log()).await.unwrap();
+    next.runtime.destroy(&stays.name, &stays.dir, next.log()).await.unwrap();
     std::fs::create_dir_all(next.run_dir.path().join(&stays.name)).unwrap();
     next.assert_gone(&stays.name);
 }
@@ -247,7 +247,7 @@ async fn settings_come_from_groups_and_defaults_and_nothing_is_expanded() {
     let (_, env) = in_node(&nodes[0].container_name, &["env"]);
     assert!(env.contains("HOME_OF=${HOME} {{ .X }}\n") && env.contains("V=1.10\n"), "{env}");
     assert!(!env.contains("CARGO"), "of the server's environment nothing gets in: {env}");
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -259,7 +259,7 @@ async fn a_line_of_a_megabyte_is_no_obstacle() {
     bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
     let count = bench.logged().matches('x').count();
     assert!(count >= 1_000_000, "{count}");
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -287,7 +287,7 @@ async fn a_link_to_the_host_is_made_and_taken_away() {
     bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
     let there = || PathBuf::from(format!("/sys/class/net/{interface}")).exists();
     assert!(there());
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     assert!(!there());
     bench.assert_gone(&spec.name);
 }
@@ -319,7 +319,7 @@ async fn a_node_that_goes_while_another_is_stopped_is_told() {
     );
     assert_eq!(stopped.unwrap().state, NodeState::Exited);
     removed.unwrap();
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -351,7 +351,7 @@ async fn a_destroy_ends_what_is_being_done_to_a_node_which_then_is_of_no_instanc
     let (runtime, name) = (Arc::clone(&bench.runtime), spec.name.clone());
     // It waits for its turn with the same node, which never comes.
     let second = tokio::spawn(async move { runtime.node(&name, "r1", NodeAction::Restart).await });
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
     for answer in [stop, second] {
         let answer = answer.await.unwrap();
@@ -361,7 +361,7 @@ async fn a_destroy_ends_what_is_being_done_to_a_node_which_then_is_of_no_instanc
     // Nothing of that sticks to the name.
     bench.deploy(&spec).await.unwrap();
     bench.runtime.node(&spec.name, "r2", NodeAction::Stop).await.unwrap();
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -395,7 +395,7 @@ async fn the_end_of_the_server_does_not_wait_for_a_node_that_takes_its_time_to_s
     assert!(matches!(stop.await.unwrap(), Err(RuntimeError::Cancelled)));
     assert_eq!(run(&spec.name, "stop"), None, "no run is left to itself");
     let next = Bench::new().await.unwrap();
-    next.runtime.destroy(&spec.name, next.log()).await.unwrap();
+    next.runtime.destroy(&spec.name, &spec.dir, next.log()).await.unwrap();
     bench.assert_gone(&spec.name);
 }
 
@@ -408,8 +408,31 @@ async fn an_engine_may_be_named_by_the_path_of_its_socket_alone() {
     assert_eq!(bench.runtime.found().engine.address, known);
     let spec = bench.spec("cdrv-path-", &body("    r1: {kind: linux}\n", ""));
     bench.deploy(&spec).await.unwrap_or_else(|error| panic!("{error}\n{}", bench.logged()));
-    bench.runtime.destroy(&spec.name, bench.log()).await.unwrap();
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
     bench.assert_gone(&spec.name);
+}
+
+/// Where the prefix is empty, nothing but the topology says what the namespaces of its nodes are called.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_lab_whose_containers_somebody_has_removed_goes_with_its_destroy() {
+    let Some(bench) = Bench::new().await else { return };
+    let nodes = format!("    gone-a-{0}: {{kind: linux}}\n    gone-b-{0}: {{kind: linux}}\n", std::process::id());
+    let links = format!("{{endpoints: ['gone-a-{0}:eth1', 'gone-b-{0}:eth1']}}", std::process::id());
+    let mut spec = bench.spec("cdrv-gone-", &body(&nodes, &links));
+    spec.definition.insert_str(0, "prefix: \"\"\n");
+    spec.topology = Arc::new(Topology::parse(&spec.definition).unwrap());
+    let nodes = bench.deploy(&spec).await.unwrap();
+    for node in &nodes {
+        assert_eq!(node.container_name, node.name, "the prefix is empty");
+        assert!(
+            Command::new("docker").args(["rm", "--force", &node.container_name]).output().unwrap().status.success()
+        );
+    }
+    bench.runtime.destroy(&spec.name, &spec.dir, bench.log()).await.unwrap();
+    bench.assert_gone(&spec.name);
+    for node in &nodes {
+        assert!(std::fs::symlink_metadata(format!("/run/netns/{}", node.name)).is_err(), "{}", node.name);
+    }
 }
 
 /// In a network of its own, where something else has the addresses that containerlab gives to nodes.

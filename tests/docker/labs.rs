@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use antimony_host::labs::model::NodeState;
+use antimony_host::runtime::docker::Removal;
 
 use crate::harness::{Lab, engine, left_out};
 use crate::logs::read;
@@ -110,14 +111,15 @@ async fn a_network_that_containerlab_has_just_made_stays_and_an_old_one_that_nob
     let subnet = format!("10.218.{}.0/24", std::process::id() % 250);
     lab.docker(&["network", "create", "--subnet", &subnet, "--label", "containerlab", &name]);
     let network = Network(name.clone());
-    assert_eq!(docker.remove_unused_network(&name, Duration::from_secs(3600)).await.unwrap(), None);
+    let young = docker.remove_unused_network(&name, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(young, Removal::TooEarly);
     assert!(docker.has_network(&name).await.unwrap(), "it is young");
-    let bridge = docker.remove_unused_network(&name, Duration::ZERO).await.unwrap();
-    assert!(bridge.is_some_and(|bridge| bridge.starts_with("br-")));
+    let removed = docker.remove_unused_network(&name, Duration::ZERO).await.unwrap();
+    assert!(matches!(removed, Removal::Removed { bridge } if bridge.starts_with("br-")));
     assert!(!docker.has_network(&name).await.unwrap());
     assert_eq!(
         docker.remove_unused_network(&name, Duration::ZERO).await.unwrap(),
-        None,
+        Removal::Kept,
         "nothing is there, which is no error"
     );
     drop(network);

@@ -142,3 +142,20 @@ async fn nodes_that_have_gone_while_a_lab_was_worked_on_are_told_afterwards() {
     assert_eq!(next(&mut events, &lab.name).await, "r1 Exited");
     assert_eq!(next(&mut events, &lab.name).await, "r2 Running");
 }
+
+#[tokio::test]
+async fn what_was_to_stay_and_has_gone_meanwhile_is_a_loss() {
+    let Some(docker) = engine("an announced lab that goes meanwhile").await else { return };
+    let lab = Lab::new(&docker);
+    let watch = docker.watch();
+    watch.ready().await;
+    let mut events = watch.subscribe();
+    let expected = watch.expect(&lab.name);
+    lab.run("r1", &[], "sleep 1000");
+    watch.look(&lab.name).await.unwrap();
+    lab.docker(&["rm", "-f", &lab.container("r1")]);
+    watch.look(&lab.name).await.unwrap();
+    expected.stays();
+    let lost = next(&mut events, &lab.name).await;
+    assert!(lost.starts_with("lost: "), "{lost}");
+}

@@ -118,7 +118,9 @@ async fn a_helper_that_does_not_react_is_killed_and_nothing_is_left() {
     };
     let keeper = *pids.iter().find(child).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGSTOP).unwrap();
-    let destroyed = tokio::time::timeout(2 * PATIENCE, runtime.destroy(&name, Lines::default().sink())).await;
+    let destroyed =
+        tokio::time::timeout(2 * PATIENCE, runtime.destroy(&name, std::path::Path::new(""), Lines::default().sink()))
+            .await;
     destroyed.expect("an answer in time").unwrap();
     assert_eq!(helpers_of(&name), Vec::<i32>::new());
     assert_eq!(cgroups_of(keeper), Vec::<PathBuf>::new());

@@ -92,7 +92,10 @@ pub(crate) async fn deploy(runtime: &EmbeddedRuntime, name: &str, topology: Topo
 }
 
 pub(crate) async fn destroy(runtime: &EmbeddedRuntime, name: &str) {
-    tokio::time::timeout(PATIENCE, runtime.destroy(name, Lines::default().sink())).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, runtime.destroy(name, std::path::Path::new(""), Lines::default().sink()))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 pub(crate) fn request(commands: &[&[&str]]) -> PtyRequest {

@@ -208,13 +208,6 @@ impl Bench {
         listed.lines().filter(|name| name.starts_with(&begin)).map(str::to_owned).collect()
     }
 
-    /// Removes those that nobody uses; what is in use is refused.
-    pub(crate) fn remove_networks(&self) {
-        for network in self.networks() {
-            let _ = self.prepared().docker(&["network", "rm", &network]);
-        }
-    }
-
     /// Processes of containerlab itself that work on a topology of this test's servers.
     pub(crate) fn programs(&self) -> BTreeSet<u32> {
         let places = self.places.lock().unwrap();

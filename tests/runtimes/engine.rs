@@ -91,7 +91,17 @@ fn spawn(folder: &Path, arguments: &[String]) -> Child {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // Bridges outlive their engine, and so do containers, if it was told to leave them alone.
+        // Bridges outlive their engine, and so do containers, if it was told to leave them alone. A test that fails while it is
+        // stopped has to have it once more to take them away.
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.child = spawn(self.folder.path(), &self.arguments);
+            for _ in 0..100 {
+                if self.client.docker(&["version"]).status.success() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
         let containers = self.client.docker(&["ps", "--all", "--quiet"]).stdout;
         for id in String::from_utf8_lossy(&containers).split_whitespace() {
             let _ = self.client.docker(&["rm", "--force", "--volumes", id]);

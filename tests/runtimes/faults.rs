@@ -35,7 +35,7 @@ async fn until_begun(mark: &str) {
 }
 
 /// The sentence of an error with this code.
-fn message_of(answer: Result<Value, AckError>, wanted: i64) -> String {
+pub(crate) fn message_of(answer: Result<Value, AckError>, wanted: i64) -> String {
     match answer {
         Err(AckError::Refused { code, message }) if code == wanted => message,
         other => panic!("error {wanted} was due, and this came: {other:?}"),
@@ -138,17 +138,21 @@ async fn a_server_killed_in_mid_deploy_has_a_failed_lab_afterwards_whose_remains
     server.kill();
     assert_eq!(deploy.await.unwrap(), Err(AckError::Closed));
     drop(server);
-    let left = on.containers();
+    assert!(!on.programs().is_empty(), "containerlab goes on for nobody");
 
     let server = on.builder_at(&place).within(&turn).start().await;
     let admin = server.admin().await;
+    assert_eq!(on.programs().len(), 0, "containerlab has ended");
     assert_eq!(admin.state(&lab).await, Some(3), "never running half built");
+    let (left, networks) = (on.containers(), on.networks());
+    assert!(!left.is_empty(), "it was killed where it has nobody to log to");
     let log = admin.log(&lab).await;
-    for (_, name) in &left {
-        if on.containers().iter().any(|(_, there)| there == name) {
-            assert!(log.iter().any(|line| line.contains(name)), "{name} is left, and nobody says so: {log:#?}");
-        }
+    let told = log.iter().find(|line| line.contains("only half deployed: deploy or destroy it")).expect("it is told");
+    for name in left.iter().map(|(_, name)| name).chain(&networks) {
+        assert!(told.contains(name.as_str()), "{name} is left, and nobody says so: {told}");
     }
+    assert!(!log.iter().any(|line| line.contains("nothing is left of it")), "{log:#?}");
+    assert_eq!(admin.api.lab(&lab).await.unwrap()["instance"]["nodes"].as_array().map(Vec::len), Some(left.len()));
     assert_eq!(admin.destroy(&lab).await, Ok(Value::Null));
     assert_eq!(admin.state(&lab).await, None);
     on.leaves_nothing().await;
@@ -234,8 +238,6 @@ async fn a_container_that_is_removed_behind_our_back_has_exited_and_the_lab_can_
     .await;
     assert_eq!(admin.destroy(&lab).await, Ok(Value::Null));
     assert_eq!(admin.state(&lab).await, None);
-    // Which network it had is known from its containers alone, and those were taken away.
-    on.remove_networks();
     drop(server);
     before.is_back(&on).await;
 }
@@ -442,4 +444,52 @@ async fn labs_that_come_and_go_at_once_do_not_take_the_management_network_from_e
     }
     drop(server);
     before.is_back(&on).await;
+}
+
+/// A deploy of one lab doesn't keep the networks of others, and neither do others that are destroyed in the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn labs_with_networks_of_their_own_leave_none_when_they_are_destroyed_at_once_beside_one_that_is_being_deployed()
+{
+    let Some(on) = Bench::ready(Runtime::Containerlab, "labs with networks of their own") else { return };
+    let turn = alone().await;
+    let place = Place::new(User::Myself);
+    let before = Machine::now(&on, &known_programs(&place));
+    let server = on.builder_at(&place).within(&turn).start().await;
+    let admin = server.admin().await;
+    let mut labs = Vec::new();
+    for number in 0..4 {
+        let lab = admin.create_lab(&format!("course-{number}"), &one_node()).await;
+        assert_eq!(admin.deploy(&lab).await, Ok(Value::Null));
+        labs.push(lab);
+    }
+    let mark = mark();
+    let busy = admin.create_lab("busy", &endless(&mark)).await;
+    let deploy = admin.command_in_background(&busy, 0, json!({}));
+    until_begun(&mark).await;
+    let mut destroys = Vec::new();
+    for lab in labs {
+        let client = server.admin().await;
+        destroys.push(tokio::spawn(async move { client.destroy(&lab).await }));
+    }
+    for destroy in destroys {
+        assert_eq!(destroy.await.unwrap(), Ok(Value::Null));
+    }
+    eventually(async || match on.networks() {
+        networks if networks.len() == 1 => Ok(()),
+        networks => Err(format!("only the one of the lab that is being deployed is to be there: {networks:?}")),
+    })
+    .await;
+    assert_eq!(admin.destroy(&busy).await, Ok(Value::Null));
+    message_of(deploy.await.unwrap(), 5000);
+    drop(server);
+    before.is_back(&on).await;
+}
+
+/// Of the runtimes that containerlab may be built with, this one knows Docker alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_containerlab_was_built_without_is_refused_at_the_start_in_a_sentence() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "a runtime that containerlab doesn't know") else { return };
+    let builder = on.builder_with("containerlab: {runtime: podman}");
+    let said = builder.try_start().await.err().expect("it can't run labs").output;
+    assert!(said.contains("containerlab.runtime is podman") && said.contains("built without"), "{said}");
 }

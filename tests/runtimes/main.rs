@@ -1,5 +1,6 @@
 //! The same behaviour on every runtime: one set of tests, each run on the embedded runtime and on containerlab with a
-//! real Docker engine. What only containerlab can do, or suffer, is in [`faults`], [`engine`], [`revive`] and [`scale`].
+//! real Docker engine. What only containerlab can do, or suffer, is in [`faults`], [`absence`], [`links`], [`revive`]
+//! and [`scale`].
 //!
 //! `tests/containerlab/prepare` makes ready what containerlab needs. Where that was not run, or a machine can't have it, its
 //! half is left out, and said to be, on lines that begin with `left out:`.
@@ -7,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
 
+mod absence;
 mod bench;
 mod deploys;
 mod engine;
@@ -15,9 +17,11 @@ mod files;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "it is made for other suites, and this one doesn't use all of it")]
 mod harness;
+mod links;
 mod logs;
 mod machine;
 mod nodes;
+mod proxy;
 mod revive;
 mod scale;
 mod shells;

@@ -118,6 +118,12 @@ impl Facts {
         self.recovered = false;
     }
 
+    /// The instance of an earlier server runs on, with these nodes.
+    pub(super) fn recover(&mut self, nodes: Vec<NodeStatus>) {
+        self.recovered = true;
+        self.set_nodes(nodes);
+    }
+
     /// The instance is gone.
     pub(super) fn end_instance(&mut self) {
         self.lab.instance = None;

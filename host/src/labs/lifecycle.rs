@@ -14,6 +14,9 @@
 //!                                          └── destroy ── Replacing, Running, Failed
 //! ```
 //!
+//! Two ways are left out above: Replacing goes back to where it came from when the runtime could not be reached, and Failed
+//! becomes Running when an instance that nobody could ask about is found to be up.
+//!
 //! A deploy of a lab that has an instance replaces it: the old instance is known and named until it is gone, so that
 //! nothing is lost sight of when that fails, and only then does the new one begin.
 //!
@@ -70,8 +73,15 @@ pub enum Event {
         /// Whether it is gone.
         gone: bool,
     },
+    /// The runtime could not be reached when it was to take it down: all is as before.
+    Untouched {
+        /// Whether it was up before.
+        up: bool,
+    },
     /// The runtime says that the instance has gone by itself.
     Lost,
+    /// The runtime says that an instance of which nobody could say what had become of it is up.
+    Found,
 }
 
 /// What has to be done because of an event, in this order.
@@ -87,6 +97,8 @@ pub enum Effect {
     AnswerDeployed,
     /// Answer whoever asked for the deploy: it failed.
     AnswerDeployFailed,
+    /// Answer whoever asked for the deploy: it was not begun, and nothing has changed.
+    AnswerDeployRefused,
     /// Answer whoever asked for the deploy: it was cancelled.
     AnswerDeployCancelled,
     /// Answer everybody who asked for the destroy: it is gone.
@@ -95,6 +107,8 @@ pub enum Effect {
     AnswerDestroyFailed,
     /// Tell users that the instance was lost.
     AnnounceLost,
+    /// Tell users that the instance goes on.
+    AnnounceRecovered,
 }
 
 /// Why an event is refused. Expected, and told to the user.
@@ -117,7 +131,7 @@ pub enum Denial {
 /// A [`Denial`] leaves everything as it is. Only `Deploy` and `Destroy` can be denied.
 pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), Denial> {
     use Effect as E;
-    use Event::{Deploy, DeployEnded, Destroy, DestroyEnded, Lost};
+    use Event::{Deploy, DeployEnded, Destroy, DestroyEnded, Found, Lost, Untouched};
     use Phase as P;
 
     Ok(match (phase, event) {
@@ -143,14 +157,19 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), De
         (P::Replacing, DestroyEnded { gone: false }) => (P::Failed, &[E::AnswerDeployFailed]),
 
         (P::Stopping, DestroyEnded { gone: true }) => (P::Idle, &[E::AnswerDestroyed]),
-        (P::Stopping, DestroyEnded { gone: false }) => (P::Failed, &[E::AnswerDestroyFailed]),
+        (P::Stopping, DestroyEnded { gone: false } | Untouched { .. }) => (P::Failed, &[E::AnswerDestroyFailed]),
+
+        (P::Replacing, Untouched { up: true }) => (P::Running, &[E::AnswerDeployRefused]),
+        (P::Replacing, Untouched { up: false }) => (P::Failed, &[E::AnswerDeployRefused]),
 
         (P::Running, Lost) => (P::Failed, &[E::AnnounceLost]),
         // While something is under way, its own end tells what became of the instance.
         (_, Lost) => (phase, &[]),
+        (P::Failed, Found) => (P::Running, &[E::AnnounceRecovered]),
+        (_, Found) => (phase, &[]),
 
         // An end without a beginning changes nothing.
-        (_, DeployEnded { .. } | DestroyEnded { .. }) => (phase, &[]),
+        (_, DeployEnded { .. } | DestroyEnded { .. } | Untouched { .. }) => (phase, &[]),
     })
 }
 
@@ -194,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lab_whose_instance_could_not_be_touched_is_as_it_was_when_it_is_deployed_anew() {
+        let untouched = |up| step(Phase::Replacing, Event::Untouched { up });
+        assert_eq!(untouched(true), Ok((Phase::Running, &[Effect::AnswerDeployRefused][..])));
+        assert_eq!(untouched(false), Ok((Phase::Failed, &[Effect::AnswerDeployRefused][..])));
+        let asked = Event::Untouched { up: true };
+        assert_eq!(step(Phase::Stopping, asked), Ok((Phase::Failed, &[Effect::AnswerDestroyFailed][..])));
+    }
+
+    #[test]
     fn a_destroy_while_an_instance_is_replaced_leaves_nothing_to_deploy() {
         let (phase, effects) = step(Phase::Replacing, Event::Destroy).expect("destroy cancels");
         assert_eq!((phase, effects), (Phase::Stopping, &[Effect::AnswerDeployCancelled][..]));
@@ -205,7 +233,9 @@ mod tests {
             Just(Event::Destroy),
             any::<bool>().prop_map(|up| Event::DeployEnded { up }),
             any::<bool>().prop_map(|gone| Event::DestroyEnded { gone }),
+            any::<bool>().prop_map(|up| Event::Untouched { up }),
             Just(Event::Lost),
+            Just(Event::Found),
         ]
     }
 
@@ -220,10 +250,10 @@ mod tests {
             for event in events {
                 match event {
                     Event::DeployEnded { .. } if !deploying => continue,
-                    Event::DestroyEnded { .. } if !destroying => continue,
+                    Event::DestroyEnded { .. } | Event::Untouched { .. } if !destroying => continue,
                     Event::DeployEnded { .. } => deploying = false,
-                    Event::DestroyEnded { .. } => destroying = false,
-                    Event::Deploy | Event::Destroy | Event::Lost => {}
+                    Event::DestroyEnded { .. } | Event::Untouched { .. } => destroying = false,
+                    Event::Deploy | Event::Destroy | Event::Lost | Event::Found => {}
                 }
                 let Ok((next, effects)) = step(phase, event) else {
                     prop_assert!(matches!(event, Event::Deploy | Event::Destroy));
@@ -245,7 +275,10 @@ mod tests {
                             destroying = true;
                         }
                         Effect::CancelDeploy => prop_assert!(deploying),
-                        Effect::AnswerDeployed | Effect::AnswerDeployFailed | Effect::AnswerDeployCancelled => {
+                        Effect::AnswerDeployed
+                        | Effect::AnswerDeployFailed
+                        | Effect::AnswerDeployRefused
+                        | Effect::AnswerDeployCancelled => {
                             prop_assert_eq!(deploys_waiting, 1);
                             deploys_waiting = 0;
                         }
@@ -253,7 +286,7 @@ mod tests {
                             prop_assert!(destroys_waiting > 0);
                             destroys_waiting = 0;
                         }
-                        Effect::AnnounceLost => {}
+                        Effect::AnnounceLost | Effect::AnnounceRecovered => {}
                     }
                 }
                 phase = next;

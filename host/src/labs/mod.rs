@@ -20,8 +20,10 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -34,10 +36,13 @@ use self::model::{
     Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
 };
 use self::publisher::{Notice, Publisher};
-use self::revive::Revival;
+use self::revive::{Revival, TRIES_FOR_ONE};
 use crate::history::archive::Archive;
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
+
+/// How many labs are taken up at once at the start of the server.
+const AT_ONCE: usize = 16;
 
 /// A lab that somebody wants to create.
 #[derive(Debug, Clone)]
@@ -136,7 +141,9 @@ impl From<RuntimeError> for LabCommandError {
             RuntimeError::NoNode(node) => Self::NodeNotFound(node),
             RuntimeError::NodeNotRunning(node) => Self::NodeNotRunning(node),
             RuntimeError::Unsupported(reason) => Self::Refused(reason),
-            RuntimeError::Failed(_) | RuntimeError::TimedOut(..) => Self::Runtime(error.to_string()),
+            RuntimeError::Failed(_) | RuntimeError::Unreachable(_) | RuntimeError::TimedOut(..) => {
+                Self::Runtime(error.to_string())
+            }
         }
     }
 }
@@ -200,8 +207,17 @@ impl Labs {
         let (topologies, collections) = (self.shared.store.topologies().await?, self.shared.store.collections().await?);
         let topologies: HashMap<_, _> = topologies.into_iter().map(|one| (one.id.clone(), one)).collect();
         let collections: HashMap<_, _> = collections.into_iter().map(|one| (one.id.clone(), one)).collect();
-        for lab in stored {
-            let revival = revive::what_became_of(&*self.shared.driver, lab.instance.as_ref(), &alive).await;
+        // An engine that takes its time to answer is not waited for once for each lab.
+        let became = async |lab: Lab| {
+            let (driver, instance) = (&*self.shared.driver, lab.instance.as_ref());
+            let revival = match &alive {
+                Ok(_) => revive::what_became_of(driver, instance, &self.shared.run_dir, TRIES_FOR_ONE).await,
+                Err(error) => revive::not_known(instance, error),
+            };
+            (lab, revival)
+        };
+        let mut revived = pin!(stream::iter(stored.into_iter().map(became)).buffer_unordered(AT_ONCE));
+        while let Some((lab, revival)) = revived.next().await {
             let found = (topologies.get(&lab.topology_id).cloned(), collections.get(&lab.collection_id).cloned());
             let (Some(stored), Some(collection)) = found else {
                 tracing::error!(lab = %lab.id, "the topology of this lab is gone from the store; the lab is left out");
@@ -461,6 +477,10 @@ async fn watch_runtime(labs: Labs, mut events: broadcast::Receiver<RuntimeEvent>
             Ok(RuntimeEvent::InstanceLost { instance, reason }) => {
                 let name = instance.clone();
                 (name, Command::Lost { instance, reason })
+            }
+            Ok(RuntimeEvent::Note { instance, node, text, failure }) => {
+                let name = instance.clone();
+                (name, Command::Note { instance, node, text, failure })
             }
             Err(broadcast::error::RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "events of the runtime were missed: looking at every lab");

@@ -1,6 +1,7 @@
 //! Labs against a runtime that does what the test says. What a real runtime does is shown elsewhere; here it is about who
 //! is answered what, and when.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -89,7 +90,7 @@ impl RuntimeDriver for Scripted {
         Ok(self.nodes.lock().unwrap().clone())
     }
 
-    async fn destroy(&self, instance: &str, _: LogSink) -> Result<(), RuntimeError> {
+    async fn destroy(&self, instance: &str, _: &Path, _: LogSink) -> Result<(), RuntimeError> {
         self.destroys.acquire().await.unwrap().forget();
         if std::mem::take(&mut *self.destroy_fails.lock().unwrap()) {
             return Err(RuntimeError::Failed("a node would not go".into()));
@@ -429,7 +430,8 @@ async fn a_deploy_that_was_under_way_when_the_server_ended_leaves_a_failed_lab()
     let mut f =
         Fixture::with(TWO_NODES, |topology| Some(lab_with_instance(topology, "scripted", InstanceState::Deploying)))
             .await;
-    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason.contains("nothing is left"))).await;
+    f.wait_for(|what| matches!(what, Occurrence::LabDeployFailed { reason, .. } if reason.contains("nothing is left")))
+        .await;
     let id = f.labs.list()[0].lab.id.clone();
     assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
     f.driver.destroys.add_permits(1);
@@ -441,8 +443,13 @@ async fn a_deploy_that_was_under_way_when_the_server_ended_leaves_a_failed_lab()
 async fn what_is_left_of_a_half_deployed_lab_is_listed_and_can_be_destroyed() {
     let half = |topology: &StoredTopology| Some(lab_with_instance(topology, "scripted", InstanceState::Deploying));
     let mut f = Fixture::on(where_it_runs(&["r2"]), TWO_NODES, half).await;
-    f.wait_for(|what| matches!(what, Occurrence::LabLost { reason, .. } if reason.contains("clab-t-1-r2 (running)")))
-        .await;
+    let listed = |what: &Occurrence| match what {
+        Occurrence::LabDeployFailed { reason, .. } => {
+            reason.contains("only half deployed: deploy or destroy it") && reason.contains("clab-t-1-r2 (running)")
+        }
+        _ => false,
+    };
+    f.wait_for(listed).await;
     let lab = f.labs.list()[0].clone();
     assert_eq!(lab.state, LabState::Instance(InstanceState::Failed));
     let instance = lab.instance.clone().unwrap();

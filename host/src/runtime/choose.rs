@@ -143,7 +143,7 @@ async fn open_containerlab(
     if let Some(problem) = kernel_problem() {
         tracing::warn!("{problem}");
     }
-    let driver = ContainerlabRuntime::start(config, found, &data.to_string_lossy()).await;
+    let driver = ContainerlabRuntime::start(config, found, data).await;
     Ok(Arc::new(driver.map_err(NoRuntime::Containerlab)?))
 }
 

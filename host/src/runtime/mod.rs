@@ -11,7 +11,7 @@ mod sessions;
 mod sys;
 mod terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +78,17 @@ pub enum RuntimeEvent {
         instance: String,
         /// What is known of the cause, in one sentence.
         reason: String,
+    },
+    /// Something about a node that its users have to know and that its state doesn't say, such as a link that it has lost.
+    Note {
+        /// Name of the instance.
+        instance: String,
+        /// Name of the node in the topology.
+        node: String,
+        /// What it is and what can be done about it, in a sentence.
+        text: String,
+        /// Whether something is wrong that somebody has to see to; else it has been put right.
+        failure: bool,
     },
 }
 
@@ -169,6 +180,9 @@ pub enum RuntimeError {
     /// The runtime reported an error (5001 on the wire).
     #[error("{0}")]
     Failed(String),
+    /// Whatever does the work can't be reached. Nothing was begun and nothing has changed.
+    #[error("{0}")]
+    Unreachable(String),
     /// Cancelled through the token; nothing is left of what was begun.
     #[error("cancelled")]
     Cancelled,
@@ -193,6 +207,17 @@ pub trait RuntimeDriver: Send + Sync {
     /// Name in the configuration and in messages: `embedded`, `containerlab`.
     fn name(&self) -> &'static str;
 
+    /// Its name, and where it runs instances if that can be different from one start of a server to the next. Kept with each
+    /// instance, for [`Self::reaches`] and for people.
+    fn place(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Whether it knows what becomes of instances that were made at `place`, and can take them down.
+    fn reaches(&self, place: &str) -> bool {
+        place == self.name()
+    }
+
     /// Says whether this runtime can run `topology` at all, without doing anything: kinds, options.
     ///
     /// # Errors
@@ -212,11 +237,23 @@ pub trait RuntimeDriver: Send + Sync {
         cancel: CancellationToken,
     ) -> Result<Vec<NodeStatus>, RuntimeError>;
 
-    /// Takes an instance down. Done when nothing of it is left; an instance that is not there is no error.
+    /// Takes an instance down whose folder is `dir`. Done when nothing of it is left; an instance that is not there is no
+    /// error.
     ///
     /// # Errors
-    /// [`RuntimeError::Failed`] when something is left; it can be called again.
-    async fn destroy(&self, instance: &str, log: LogSink) -> Result<(), RuntimeError>;
+    /// [`RuntimeError::Unreachable`] when it was not begun, [`RuntimeError::Failed`] when something is left; it can be called
+    /// again.
+    async fn destroy(&self, instance: &str, dir: &Path, log: LogSink) -> Result<(), RuntimeError>;
+
+    /// Ends what an earlier server had begun to do with an instance and can't have finished, since it ended itself: from then
+    /// on the instance stays as it is. Answers what is left of it besides nodes, each in a few words.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Failed`] when the runtime can't be asked.
+    async fn settle(&self, instance: &str, dir: &Path) -> Result<Vec<String>, RuntimeError> {
+        let _ = (instance, dir);
+        Ok(Vec::new())
+    }
 
     /// The nodes of an instance at this moment.
     ///
@@ -230,7 +267,8 @@ pub trait RuntimeDriver: Send + Sync {
     /// [`RuntimeError::Failed`] when the runtime can't be asked.
     async fn list(&self) -> Result<Vec<String>, RuntimeError>;
 
-    /// Starts, stops or restarts a node; its links and addresses are kept. Answers the node as it is afterwards.
+    /// Starts, stops or restarts a node; its links and addresses are kept. Answers the node as it is afterwards. A link that it
+    /// could not be given is told by a [`RuntimeEvent::Note`].
     ///
     /// # Errors
     /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::Failed`].

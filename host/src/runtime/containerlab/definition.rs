@@ -20,17 +20,14 @@ use crate::topology;
 /// # Errors
 /// Says what can't be read. Definitions that [`topology::Topology::parse`] takes are read, but for odd keys in places that
 /// nobody looks at there.
-pub(super) fn render(definition: &str, name: &str) -> Result<Rendered, String> {
+pub(super) fn render(definition: &str, name: &str) -> Result<String, String> {
     let file = serde_saphyr::from_str_with_options::<Spanned<Value>>(definition, topology::limits())
         .map_err(|error| error.without_snippet().to_string())?;
     let Value::Map(entries) = file.value else { return Err("the definition is not a mapping".to_owned()) };
     let mut writer = Writer { text: String::new(), line: 1, plain: plain_scalars(definition) };
     writer.text.push('{');
-    let (mut named, mut network) = (false, None);
+    let mut named = false;
     for (key, value) in &entries {
-        if key.value == "mgmt" {
-            network = text_of(value, "network");
-        }
         if key.value == "name" {
             named = true;
             writer.key(key);
@@ -46,16 +43,15 @@ pub(super) fn render(definition: &str, name: &str) -> Result<Rendered, String> {
         writer.quoted(name);
     }
     writer.text.push_str("}\n");
-    Ok(Rendered { text: writer.text, network })
+    Ok(writer.text)
 }
 
-/// A topology file, and what has to be known of it besides.
-#[derive(Debug)]
-pub(super) struct Rendered {
-    /// The file.
-    pub(super) text: String,
-    /// The management network that it names.
-    pub(super) network: Option<String>,
+/// The management network that a topology file names.
+pub(super) fn network(file: &str) -> Option<String> {
+    let file = serde_saphyr::from_str_with_options::<Spanned<Value>>(file, topology::limits()).ok()?;
+    let Value::Map(entries) = file.value else { return None };
+    let (_, management) = entries.iter().find(|(key, _)| key.value == "mgmt")?;
+    text_of(management, "network").filter(|name| !name.is_empty())
 }
 
 /// The text of an entry of a mapping.
@@ -273,8 +269,7 @@ topology:
     #[test]
     fn the_name_is_the_instance_and_all_else_stays_what_it_was() {
         let rendered = render(DEFINITION, "demo-2026-abc").unwrap();
-        assert_eq!(rendered.network.as_deref(), Some("custom"));
-        let rendered = rendered.text;
+        assert_eq!(network(&rendered).as_deref(), Some("custom"));
         let mut expected = reread(DEFINITION);
         expected["name"] = "demo-2026-abc".into();
         assert_eq!(reread(&rendered), expected, "{rendered}");
@@ -282,14 +277,14 @@ topology:
 
     #[test]
     fn templates_and_variables_find_nothing_to_expand() {
-        let rendered = render(DEFINITION, "x").unwrap().text;
+        let rendered = render(DEFINITION, "x").unwrap();
         assert!(!rendered.contains("{{") && !rendered.contains("}}") && !rendered.contains('$'), "{rendered}");
         assert!(!rendered.contains('#'), "comments are left out: {rendered}");
     }
 
     #[test]
     fn what_readers_may_take_for_another_type_is_written_as_the_author_did() {
-        let rendered = render(DEFINITION, "x").unwrap().text;
+        let rendered = render(DEFINITION, "x").unwrap();
         for part in ["VERSION: 1.10,", "MODE: 010,", "ON: yes,", "EMPTY: null,", "QUOTED: \"5\"", "privileged: no,"] {
             assert!(rendered.contains(part), "{part} in {rendered}");
         }
@@ -297,7 +292,7 @@ topology:
 
     #[test]
     fn values_stand_on_the_lines_of_the_original() {
-        let rendered = render(DEFINITION, "x").unwrap().text;
+        let rendered = render(DEFINITION, "x").unwrap();
         let line = |text: &str, part: &str| text.lines().position(|line| line.contains(part));
         for part in ["spine-1:", "privileged", "custom", "endpoints"] {
             assert_eq!(line(&rendered, part), line(DEFINITION, part), "{part} in\n{rendered}");
@@ -309,7 +304,7 @@ topology:
         let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/labs");
         for file in std::fs::read_dir(examples).unwrap() {
             let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-            let rendered = render(&text, "x").unwrap().text;
+            let rendered = render(&text, "x").unwrap();
             let (mut read, original) = (Topology::parse(&rendered).unwrap(), Topology::parse(&text).unwrap());
             read.name.clone_from(&original.name);
             assert_eq!(read, original);

@@ -1,5 +1,5 @@
-//! What containerlab can leave behind, and how it is taken away: runs that nobody waits for, entries in the hosts file, ssh
-//! settings, named network namespaces, firewall rules.
+//! What containerlab can leave behind, and how it is taken away: entries in the hosts file, ssh settings, named network
+//! namespaces, firewall rules.
 //!
 //! Its own `destroy` removes what it finds containers for. That isn't everything when it was killed half-way, when somebody has
 //! removed containers meanwhile, or when a node was stopped: its links are then parked in a namespace of their own. Everything
@@ -9,17 +9,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-/// How long a run that nobody waits for may take to end once it was told to.
-const FAREWELL: Duration = Duration::from_secs(30);
 /// Where containerlab writes addresses of nodes, and the file that it locks meanwhile.
 const HOSTS: &str = "/etc/hosts";
 const HOSTS_LOCK: &str = "/run/lock/clab-hosts.lock";
@@ -27,52 +23,6 @@ const HOSTS_LOCK: &str = "/run/lock/clab-hosts.lock";
 const HOSTS_PATIENCE: Duration = Duration::from_secs(5);
 /// Where named network namespaces are.
 const NAMESPACES: &str = "/run/netns";
-
-/// Ends every run of `program` that deals with the topology file called `file_name`, such as one that an earlier server had
-/// started before it was killed.
-/// Looking through all processes takes a while, which a thread of its own has.
-pub(super) async fn end_runs(program: PathBuf, file_name: String) {
-    if let Err(error) = tokio::task::spawn_blocking(move || end_runs_blocking(&program, &file_name)).await {
-        tracing::warn!(%error, "ending runs of containerlab failed");
-    }
-}
-
-fn end_runs_blocking(program: &Path, file_name: &str) {
-    let runs = runs(program, file_name);
-    for (signal, patience) in [(Signal::SIGTERM, FAREWELL), (Signal::SIGKILL, Duration::from_secs(5))] {
-        // One that has ended meanwhile may have left its number to a process which is none of ours.
-        for run in runs.iter().filter(|run| is_run(**run, program, file_name)) {
-            // It may just have ended.
-            let _ = kill(*run, signal);
-        }
-        let end = Instant::now() + patience;
-        // Somebody else's children: there is nothing to wait on.
-        while runs.iter().any(|run| is_run(*run, program, file_name)) {
-            if Instant::now() > end {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        if !runs.iter().any(|run| is_run(*run, program, file_name)) {
-            return;
-        }
-    }
-    tracing::warn!(file_name, ?runs, "containerlab still works on it");
-}
-
-fn runs(program: &Path, file_name: &str) -> Vec<Pid> {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
-    pids.filter(|pid| is_run(*pid, program, file_name)).collect()
-}
-
-fn is_run(pid: Pid, program: &Path, file_name: &str) -> bool {
-    let Ok(command_line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-    let mut words =
-        command_line.split(|byte| *byte == 0).map(|word| Path::new(std::str::from_utf8(word).unwrap_or("")));
-    words.next().is_some_and(|first| first == program || first.file_name() == program.file_name())
-        && words.any(|word| word.is_absolute() && word.file_name().is_some_and(|name| name == file_name))
-}
 
 /// Takes away what belongs to no container any more. Blocks for some milliseconds. Answers what it could not, in sentences.
 pub(super) fn sweep(instance: &str, containers: &[String]) -> Vec<String> {
@@ -183,11 +133,6 @@ pub(super) async fn clear_firewall(bridge: &str) {
     }
 }
 
-/// The name of the topology file of an instance, which is how its runs are found.
-pub(super) fn topology_file(instance: &str) -> PathBuf {
-    PathBuf::from(format!("{instance}.clab.yml"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,22 +182,5 @@ mod tests {
         std::os::unix::fs::symlink("/run/netns/other", path("elsewhere")).unwrap();
         let found = ["mounted", "alive", "ended", "elsewhere", "none"].map(|name| leads_nowhere(&path(name)));
         assert_eq!(found, [false, false, true, false, false]);
-    }
-
-    #[tokio::test]
-    async fn runs_on_a_topology_file_are_ended_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("clab-of-the-test");
-        let script = dir.path().join("run");
-        std::fs::write(&script, "sleep 300 & wait\n").unwrap();
-        std::os::unix::fs::symlink("/bin/bash", &program).unwrap();
-        let start = |file: &str| std::process::Command::new(&program).arg(&script).arg(file).spawn().unwrap();
-        let (mut one, mut other) = (start("/x/lab-1.clab.yml"), start("/x/lab-11.clab.yml"));
-        end_runs(program, "lab-1.clab.yml".to_owned()).await;
-        // It was this process's child, which is a zombie until somebody asks.
-        assert!(!one.wait().unwrap().success());
-        assert!(other.try_wait().unwrap().is_none(), "the other one goes on");
-        other.kill().unwrap();
-        other.wait().unwrap();
     }
 }

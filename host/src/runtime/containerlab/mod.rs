@@ -3,29 +3,40 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`driver`] | [`RuntimeDriver`](super::RuntimeDriver): what happens in which order |
-//! | [`nodes`] | starts and stops single nodes, and makes links again that were lost |
+//! | [`driver`] | [`RuntimeDriver`](super::RuntimeDriver): hands what is asked on to the others, and sees it through |
+//! | [`check`], [`deploy`], [`destroy`] | what can't be run here; what happens in which order |
+//! | [`nodes`], [`links`] | starts and stops single nodes; makes links again that were lost |
+//! | [`life`] | who may do something to an instance at the moment |
 //! | [`version`] | finds the program and the engine, and says what is missing |
 //! | [`management`] | whether the network that labs share gets in the way of this machine's |
 //! | [`config`] | the keys of `containerlab:` |
+//! | [`engine`] | knows a container engine again |
 //! | [`definition`] | writes the topology file such that nothing in it is expanded |
 //! | [`program`], [`output`] | runs the program; reads what it prints |
 //! | [`reasons`] | why a deploy failed, with what the engine knows of it |
-//! | [`leftovers`] | takes away what containerlab leaves behind |
-//! | [`network_gate`] | keeps a network from being removed while somebody is about to use it |
+//! | [`runs`], [`leftovers`] | ends runs that nobody waits for; takes away what containerlab leaves behind |
+//! | [`networks`], [`network_gate`] | removes management networks, but not while somebody is about to use them |
 //! | [`inspect`] | reads `inspect`, for engines that Docker's API doesn't reach |
 
+mod check;
 mod config;
 mod definition;
+mod deploy;
+mod destroy;
 mod driver;
+mod engine;
 mod inspect;
 mod leftovers;
+mod life;
+mod links;
 mod management;
 mod network_gate;
+mod networks;
 mod nodes;
 mod output;
 mod program;
 mod reasons;
+mod runs;
 mod version;
 
 pub use self::config::ContainerlabConfig;

@@ -2,22 +2,21 @@
 //!
 //! Containerlab's own commands keep the links of a node while it is stopped. They can't do so when its process has ended by
 //! itself: its network namespace has gone then, and the links of its neighbours with it. Such links are made again when the node
-//! is started.
+//! is started, by [`super::links`].
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::driver::{Life, Shared, failed, words};
+use super::driver::{Shared, failed, words};
+use super::life::Life;
 use super::program::Run;
 use crate::labs::model::NodeStatus;
 use crate::runtime::docker::{Container, DockerError, Phase};
 use crate::runtime::{LogSink, NodeAction, RuntimeError};
-use crate::topology::{Endpoint, Link, Topology};
 
 /// How long starting a node may take, and stopping it beyond its grace period. Some kinds prepare a lot.
-const LIMIT: Duration = Duration::from_secs(300);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 
 impl Shared {
     /// Does something to a node, and answers what has become of it.
@@ -56,12 +55,12 @@ impl Shared {
             self.docker().start(&container.id).await?;
         } else if matches!(action, NodeAction::Start | NodeAction::Restart) {
             self.change(life, &container, "start").await?;
-            self.make_links_again(life, &container).await;
+            self.mend_links(life, &container).await;
         }
         Ok(self.container(instance, node).await?.status())
     }
 
-    fn turn(&self, instance: &str, node: &str) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, instance: &str, node: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.retain(|_, turn| turn.strong_count() > 0);
         let key = (instance.to_owned(), node.to_owned());
@@ -73,7 +72,7 @@ impl Shared {
         turn
     }
 
-    async fn container(&self, instance: &str, node: &str) -> Result<Container, RuntimeError> {
+    pub(super) async fn container(&self, instance: &str, node: &str) -> Result<Container, RuntimeError> {
         let containers = self.docker().containers(Some(instance)).await?;
         if containers.is_empty() {
             return Err(RuntimeError::NoInstance(instance.to_owned()));
@@ -111,7 +110,7 @@ impl Shared {
     }
 
     /// Runs the program about one node. What it logs is for the server's log: nobody waits for it elsewhere.
-    async fn run_for_node(
+    pub(super) async fn run_for_node(
         &self,
         life: &Life,
         container: &Container,
@@ -125,128 +124,9 @@ impl Shared {
         let run = Run { arguments, dir, log: &log, cancel: &life.over, limit: Some(limit) };
         self.program.run(run).await.map(drop).map_err(failed)
     }
-
-    /// Makes the links of a node again that neither of their ends has any more, and repeats the `exec` of both that name their
-    /// interfaces, which give them their addresses. A link that can't be made is no reason to call the start a failure.
-    async fn make_links_again(&self, life: &Life, container: &Container) {
-        let Some(file) = topology_file(container) else { return };
-        let Some(topology) = read(file).await else { return };
-        let links = topology.links.iter().filter_map(|link| ends(link, &container.node).map(|ends| (link, ends)));
-        for (link, (near, far)) in links {
-            if !(is_own_name(&topology, near) && is_own_name(&topology, far)) {
-                continue;
-            }
-            let Ok(peer) = self.container(&container.lab, &far.node).await else { continue };
-            if self.has_interface(container, near).await != Some(false)
-                || self.has_interface(&peer, far).await != Some(false)
-            {
-                continue;
-            }
-            let [a, b] = [(container, near), (&peer, far)]
-                .map(|(container, end)| format!("{}:{}", container.name, end.interface));
-            let mtu = link.mtu.unwrap_or(DEFAULT_MTU).to_string();
-            let mut arguments = words(
-                ["tools", "veth", "create", "--a-endpoint", &a, "--b-endpoint", &b, "--mtu", &mtu].map(AsRef::as_ref),
-            );
-            arguments.extend(words(["--topo".as_ref(), file.as_os_str()]));
-            if let Err(error) = self.run_for_node(life, container, file, arguments, LIMIT).await {
-                tracing::warn!(lab = container.lab, node = container.node, %error, "the link {a} – {b} could not be made again");
-                continue;
-            }
-            for (container, end) in [(container, near), (&peer, far)] {
-                self.repeat_exec(life, container, file, &topology, end).await;
-            }
-        }
-    }
-
-    /// Whether the node has an interface of that name; `None` where that can't be known, as when it doesn't run.
-    async fn has_interface(&self, container: &Container, end: &Endpoint) -> Option<bool> {
-        let pid = self.docker().details(&container.id).await.ok()?.pid?;
-        let devices = tokio::fs::read_to_string(format!("/proc/{pid}/net/dev")).await.ok()?;
-        Some(interfaces(&devices).contains(end.interface.as_str()))
-    }
-
-    async fn repeat_exec(&self, life: &Life, container: &Container, file: &Path, topology: &Topology, end: &Endpoint) {
-        let Some(node) = topology.node(&end.node) else { return };
-        for command in node.exec.iter().filter(|command| names(command, &end.interface)) {
-            let label = format!("clab-node-name={}", end.node);
-            let mut arguments = words(["exec", "--label", &label, "--cmd", command].map(AsRef::as_ref));
-            arguments.extend(words(["--topo".as_ref(), file.as_os_str()]));
-            if let Err(error) = self.run_for_node(life, container, file, arguments, LIMIT).await {
-                tracing::warn!(lab = container.lab, node = end.node, command, %error, "an exec could not be repeated");
-            }
-        }
-    }
 }
-
-/// Containerlab's own, in bytes.
-const DEFAULT_MTU: u32 = 9500;
 
 /// The topology file that a node was deployed from, if it is there still.
-fn topology_file(container: &Container) -> Option<&Path> {
+pub(super) fn topology_file(container: &Container) -> Option<&Path> {
     container.topology_file.as_deref().filter(|file| file.is_file())
-}
-
-async fn read(file: &Path) -> Option<Topology> {
-    Topology::parse(&tokio::fs::read_to_string(file).await.ok()?).ok()
-}
-
-/// The end of a link at a node, and the other one.
-fn ends<'a>(link: &'a Link, node: &str) -> Option<(&'a Endpoint, &'a Endpoint)> {
-    let [a, b] = &link.ends;
-    // Both at one node: its namespace had both, and neither can be told missing because of the other.
-    match (a.node == node, b.node == node) {
-        (true, false) => Some((a, b)),
-        (false, true) => Some((b, a)),
-        _ => None,
-    }
-}
-
-/// Whether the interface is called so in the node's container: some kinds have names of their own for their interfaces, which
-/// containerlab translates.
-fn is_own_name(topology: &Topology, end: &Endpoint) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let plain = end.interface.strip_prefix("eth").is_some_and(digits);
-    plain || topology.node(&end.node).is_some_and(|node| node.kind == "linux")
-}
-
-/// The names in `/proc/…/net/dev`.
-fn interfaces(devices: &str) -> BTreeSet<&str> {
-    devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect()
-}
-
-/// Whether a command names an interface, as a word of its own.
-fn names(command: &str, interface: &str) -> bool {
-    command.split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).any(|word| word == interface)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interfaces_are_read_from_what_the_kernel_lists() {
-        let devices = "Inter-|   Receive                |  Transmit\n face |bytes    packets |bytes packets\n    lo:       0       0\n  \
-            eth0:     306       3\neth1.10:1 2\n";
-        assert_eq!(interfaces(devices), BTreeSet::from(["lo", "eth0", "eth1.10"]));
-    }
-
-    #[test]
-    fn commands_that_name_an_interface_are_told_from_those_that_name_a_longer_one() {
-        assert!(names("ip addr add 10.0.0.1/24 dev eth1", "eth1"));
-        assert!(names("sh -c 'ip link set eth1 up; true'", "eth1"));
-        assert!(!names("ip addr add 10.0.0.1/24 dev eth10", "eth1"));
-        assert!(!names("ip link add eth1.10 type vlan", "eth1"));
-    }
-
-    #[test]
-    fn only_names_that_the_container_knows_are_looked_for_in_it() {
-        let text = "name: x\ntopology:\n  nodes: {a: {kind: linux}, b: {kind: srl}}\n  links: [{endpoints: ['a:red', 'b:ethernet-1/1']}, {endpoints: ['b:eth1', 'a:eth1']}]";
-        let topology = Topology::parse(text).unwrap();
-        let known = |end| is_own_name(&topology, end);
-        let (near, far) = ends(&topology.links[0], "a").unwrap();
-        assert_eq!((near.node.as_str(), known(near), known(far)), ("a", true, false));
-        let (near, far) = ends(&topology.links[1], "a").unwrap();
-        assert_eq!((near.node.as_str(), known(near), known(far)), ("a", true, true));
-    }
 }

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 
 use super::config::ContainerlabConfig;
+use super::engine;
 use crate::runtime::docker::{self, Docker};
 
 /// The oldest containerlab that the driver was written for: in earlier ones `destroy --name` doesn't work.
@@ -131,6 +132,17 @@ pub enum Missing {
         /// Its version.
         version: Version,
     },
+    /// It doesn't know the engine that it shall make containers with.
+    #[error(
+        "containerlab.runtime is {runtime}, which {path} was built without: take a containerlab that has it, or leave the key \
+         out to use Docker"
+    )]
+    Runtime {
+        /// The program.
+        path: PathBuf,
+        /// What it was asked for.
+        runtime: String,
+    },
     /// It would be refused what it needs.
     #[error(
         "containerlab needs root to make links between nodes: run the server as root, or make {0} set-user-ID root \
@@ -189,6 +201,11 @@ pub async fn find_program(config: &ContainerlabConfig) -> Result<FoundProgram, M
     }
     if !may_become_root(&path) {
         return Err(Missing::Rights(path));
+    }
+    if let Some(runtime) = config.runtime.clone()
+        && !engine::is_known(&path, &runtime).await
+    {
+        return Err(Missing::Runtime { path, runtime });
     }
     let lifecycle = has_lifecycle(&help?);
     Ok(FoundProgram { path, version: Some(version).filter(|version| *version != Version::UNKNOWN), lifecycle })

@@ -70,7 +70,7 @@ impl View {
     }
 
     /// How often the engine was reached after it had not been.
-    pub(super) fn connections(&self) -> u64 {
+    pub fn connections(&self) -> u64 {
         self.connections
     }
 
@@ -120,25 +120,33 @@ pub struct Watch {
 
 #[derive(Debug)]
 enum Command {
-    /// An expectation is over.
-    Over(Subject),
+    /// An expectation is over. `stays`: the instance is meant to be there.
+    Over { subject: Subject, stays: bool },
     /// Look at this lab now, and answer when that has been done.
     Look { lab: String, done: oneshot::Sender<Result<(), DockerError>> },
 }
 
 /// While this is held, whatever happens to the instance, or to the one node, is taken as asked for: nothing is told about
 /// it, and nothing that follows the nodes of such an instance takes it for gone. Afterwards the states of its nodes are told
-/// once, also of those that it has no more; but nothing, if it has none left.
+/// once, also of those that it has no more; but nothing, if it has none left, unless [`Expected::stays`] was called.
 #[derive(Debug)]
 pub struct Expected {
     subject: Subject,
+    stays: bool,
     commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Expected {
+    /// Ends it, with an instance that is there now: if it has gone by the time when that is looked at, its loss is told.
+    pub fn stays(mut self) {
+        self.stays = true;
+    }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
         // Where the task is gone nobody is told anything any more.
-        let _ = self.commands.send(Command::Over(std::mem::take(&mut self.subject)));
+        let _ = self.commands.send(Command::Over { subject: std::mem::take(&mut self.subject), stays: self.stays });
     }
 }
 
@@ -210,7 +218,18 @@ impl Watch {
             let expectation = expected.entry(subject.clone());
             expectation.or_insert_with(|| Expectation { holders: 0, nodes }).holders += 1;
         });
-        Expected { subject, commands: self.commands.clone() }
+        Expected { subject, stays: false, commands: self.commands.clone() }
+    }
+
+    /// Whether somebody has announced what happens to this node.
+    pub fn is_node_expected(&self, instance: &str, node: &str) -> bool {
+        is_expected(&self.expected.borrow(), instance, Some(node))
+    }
+
+    /// Tells subscribers something that was found out beside this.
+    pub fn tell(&self, event: RuntimeEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
     }
 
     /// Whether somebody holds an [`Expected`] for all of it.
@@ -293,7 +312,7 @@ struct Tracker {
     /// Whether anything was ever known: what is found at the start is no change.
     has_looked: bool,
     /// Expectations that are over, once the engine has been asked what came of them.
-    over: Vec<Subject>,
+    over: Vec<(Subject, bool)>,
     changed: Changed,
     /// What is to be told as soon as the view that it is about is published.
     untold: Vec<RuntimeEvent>,
@@ -324,7 +343,7 @@ impl Tracker {
                     () = tokio::time::sleep_until(until) => break,
                     command = self.commands.recv() => match command {
                         None => return,
-                        Some(Command::Over(subject)) => self.over.push(subject),
+                        Some(Command::Over { subject, stays }) => self.over.push((subject, stays)),
                         Some(Command::Look { lab, done }) => {
                             let _ = done.send(self.look(Some(&lab)).await);
                         }
@@ -365,9 +384,9 @@ impl Tracker {
             tokio::select! {
                 command = self.commands.recv() => match command {
                     None => return Err(End::Unwanted),
-                    Some(Command::Over(subject)) => {
+                    Some(Command::Over { subject, stays }) => {
                         let instance = subject.instance.clone();
-                        self.over.push(subject);
+                        self.over.push((subject, stays));
                         self.look(Some(&instance)).await?;
                     }
                     Some(Command::Look { lab, done }) => {
@@ -517,10 +536,10 @@ impl Tracker {
     fn settle(&mut self, looked_at: Option<&str>) {
         let (settled, rest) = std::mem::take(&mut self.over)
             .into_iter()
-            .partition(|subject| looked_at.is_none_or(|lab| lab == subject.instance));
+            .partition(|(subject, _)| looked_at.is_none_or(|lab| lab == subject.instance));
         self.over = rest;
-        let settled: Vec<Subject> = settled;
-        for subject in settled {
+        let settled: Vec<(Subject, bool)> = settled;
+        for (subject, stays) in settled {
             let mut ended = None;
             self.expected.send_modify(|expected| {
                 if let Some(expectation) = expected.get_mut(&subject) {
@@ -533,7 +552,13 @@ impl Tracker {
             let Some(ended) = ended else { continue };
             let Subject { instance, node: only } = subject;
             // Without any node it was destroyed, or its loss was told.
-            let Some(nodes) = self.labs.get(&instance).cloned() else { continue };
+            let Some(nodes) = self.labs.get(&instance).cloned() else {
+                if stays && only.is_none() {
+                    let reason = "its containers were removed from outside as soon as it was up".to_owned();
+                    self.tell(RuntimeEvent::InstanceLost { instance, reason });
+                }
+                continue;
+            };
             let names = ended.nodes.iter().chain(nodes.keys()).collect::<BTreeSet<_>>();
             for name in names.into_iter().filter(|name| only.as_ref().is_none_or(|only| only == *name)) {
                 // Of those that have gone meanwhile nobody would ever hear again.
@@ -546,7 +571,9 @@ impl Tracker {
     /// Has it told, unless it is expected, once the view shows it.
     fn tell(&mut self, event: RuntimeEvent) {
         let (instance, node) = match &event {
-            RuntimeEvent::Node { instance, node, .. } => (instance, Some(node.as_str())),
+            RuntimeEvent::Node { instance, node, .. } | RuntimeEvent::Note { instance, node, .. } => {
+                (instance, Some(node.as_str()))
+            }
             RuntimeEvent::InstanceLost { instance, .. } => (instance, None),
         };
         if !is_expected(&self.expected.borrow(), instance, node) {

@@ -39,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::containers::{Container, Details, Health, Phase};
 pub use self::events::{Expected, View, Watch};
+pub use self::networks::Removal;
 pub use self::stats::Stats;
 use super::RuntimeError;
 

@@ -12,6 +12,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -19,6 +20,9 @@ use super::{Address, CONNECT_LIMIT, Docker, DockerError, LIMIT, cause};
 
 /// Most bytes of an answer that is read whole.
 const LARGEST: usize = 1 << 20;
+
+/// After how much silence an engine elsewhere is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What the engine says of itself.
 #[derive(Debug, Deserialize)]
@@ -79,6 +83,20 @@ impl Docker {
         i64::try_from(info.system_time.as_nanosecond()).map_err(|error| DockerError::Broken(error.to_string()))
     }
 
+    /// What tells the engine from others, wherever it listens: the id that it gives itself, which several on one machine may
+    /// share, and its data folder. `None`: it doesn't say.
+    pub(crate) async fn id(&self) -> Result<Option<String>, DockerError> {
+        #[derive(Deserialize)]
+        struct Info {
+            #[serde(default, rename = "ID")]
+            id: String,
+            #[serde(default, rename = "DockerRootDir")]
+            data: String,
+        }
+        let info: Info = json(&self.inner.address, "/info", LIMIT).await?;
+        Ok(Some(format!("{} in {}", info.id, info.data)).filter(|_| !info.id.is_empty()))
+    }
+
     /// Asks for a connection that goes both ways from then on.
     pub(super) async fn upgrade(&self, path: &str, body: Bytes) -> Result<TokioIo<Upgraded>, DockerError> {
         let path = format!("/v{}{path}", self.inner.api_version);
@@ -116,6 +134,9 @@ async fn send(
         Address::Tcp(authority) => {
             let stream = connected(TcpStream::connect(authority)).await.map_err(unreachable)?;
             let _ = stream.set_nodelay(true);
+            // Streams are silent for hours, and an engine whose machine is gone never says so.
+            let alive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&alive);
             exchange(stream, request).await
         }
     };

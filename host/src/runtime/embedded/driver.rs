@@ -195,7 +195,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         Ok(deployed.status())
     }
 
-    async fn destroy(&self, name: &str, log: LogSink) -> Result<(), RuntimeError> {
+    async fn destroy(&self, name: &str, _dir: &Path, log: LogSink) -> Result<(), RuntimeError> {
         let Ok(deployed) = self.find(name) else {
             log.line(&format!("There is no instance {name} on the embedded runtime; nothing to do"));
             return Ok(());
@@ -277,12 +277,11 @@ impl RuntimeDriver for EmbeddedRuntime {
         self.deploys.wait().await;
         let names: Vec<String> = self.instances().keys().cloned().collect();
         let silent: LogSink = Arc::new(|_: &str| {});
-        let all = names.iter().map(|name| self.destroy(name, Arc::clone(&silent)));
+        let all = names.iter().map(|name| self.destroy(name, Path::new(""), Arc::clone(&silent)));
         futures::future::join_all(all).await;
     }
 }
 
-/// Builds nodes and links, starts the nodes, and runs their `exec`.
 /// What the nodes of an instance see of the files beside its topology.
 async fn files(spec: &InstanceSpec) -> Result<Vec<FilePlan>, RuntimeError> {
     let binds = spec.topology.nodes.iter().flat_map(|node| &node.binds);
@@ -315,6 +314,7 @@ fn gather(dir: &Path, path: PathBuf, files: &mut BTreeMap<String, Vec<u8>>) -> i
     Ok(())
 }
 
+/// Builds nodes and links, starts the nodes, and runs their `exec`.
 async fn bring_up(
     instance: &Instance,
     topology: &Topology,

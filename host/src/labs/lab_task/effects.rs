@@ -1,0 +1,114 @@
+//! What follows from a step of the lifecycle: the store is told, then everybody, then whatever has to be done is begun.
+
+use super::{LabCommandError, LabTask, Phase, answer};
+use crate::history::lines::Line;
+use crate::labs::lifecycle::Effect;
+use crate::plugins::decision::Occurrence;
+
+/// Lines of the log that go into the status message of a failure.
+const FAILURE_DETAIL_LINES: usize = 20;
+
+impl LabTask {
+    /// Goes to `phase` and performs `effects`. The order matters: the store knows before anything begins, and everybody
+    /// is told of the new state before whoever waits gets their answer.
+    pub(super) async fn enter(&mut self, phase: Phase, effects: &'static [Effect]) {
+        let before = self.facts.phase;
+        self.facts.enter(phase);
+        if effects.contains(&Effect::BeginDeploy) {
+            self.facts.begin_instance(&self.shared.driver.place());
+        }
+        if phase == Phase::Stopping || effects.contains(&Effect::BeginDeploy) {
+            // Whatever it was, it is not wanted any more.
+            self.in_doubt = false;
+        }
+        if phase == Phase::Idle {
+            self.facts.end_instance();
+            self.logs.remove_nodes().await;
+        }
+        let stored = if phase == before { true } else { self.store_instance().await };
+        if phase != before {
+            self.publish_change().await;
+            // A cancelled deploy has announced it already.
+            let destroying = matches!(phase, Phase::Stopping | Phase::Cancelling) && before != Phase::Cancelling;
+            if destroying {
+                self.announce(Occurrence::LabDestroying, self.by.clone()).await;
+            }
+        }
+        for effect in effects {
+            self.perform(*effect, stored).await;
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect, stored: bool) {
+        match effect {
+            Effect::BeginDeploy => {
+                self.announce(Occurrence::LabDeploying, self.by.clone()).await;
+                self.begin_deploy(stored);
+            }
+            Effect::CancelDeploy => self.cancel.cancel(),
+            Effect::BeginDestroy => self.begin_destroy(),
+            Effect::AnswerDeployed => {
+                self.set_topology_deploy_failed(false).await;
+                self.announce(Occurrence::LabDeployed, self.by.clone()).await;
+                self.answer_deploy(Ok(()));
+            }
+            Effect::AnswerDeployFailed => {
+                self.set_topology_deploy_failed(true).await;
+                let error = self.take_failure();
+                let (reason, detail) = self.failure_texts(&error).await;
+                self.announce(Occurrence::LabDeployFailed { reason, detail }, self.by.clone()).await;
+                self.answer_deploy(Err(error));
+            }
+            Effect::AnswerDeployRefused => {
+                // The topology has no part in this.
+                let error = self.take_failure();
+                let (reason, detail) = (error.to_string(), String::new());
+                self.announce(Occurrence::LabDeployFailed { reason, detail }, self.by.clone()).await;
+                self.answer_deploy(Err(error));
+            }
+            Effect::AnswerDeployCancelled => {
+                self.failure = None;
+                self.announce(Occurrence::LabDeployCancelled, self.by.clone()).await;
+                self.answer_deploy(Err(LabCommandError::Cancelled));
+            }
+            Effect::AnswerDestroyed => {
+                self.announce(Occurrence::LabDestroyed, self.by.clone()).await;
+                self.answer_destroys(&Ok(()));
+            }
+            Effect::AnswerDestroyFailed => {
+                let error = self.take_failure();
+                let (reason, detail) = self.failure_texts(&error).await;
+                self.announce(Occurrence::LabDestroyFailed { reason, detail }, self.by.clone()).await;
+                self.answer_destroys(&Err(error));
+            }
+            Effect::AnnounceLost => {
+                let error = self.take_failure();
+                let (reason, detail) = self.failure_texts(&error).await;
+                self.announce(Occurrence::LabLost { reason, detail }, None).await;
+            }
+            Effect::AnnounceRecovered => self.goes_on().await,
+        }
+    }
+
+    fn answer_deploy(&mut self, result: Result<(), LabCommandError>) {
+        if let Some(reply) = self.deploy_waiter.take() {
+            answer(reply, result);
+        }
+    }
+
+    fn answer_destroys(&mut self, result: &Result<(), LabCommandError>) {
+        for reply in self.destroy_waiters.drain(..) {
+            answer(reply, result.clone());
+        }
+    }
+
+    fn take_failure(&mut self) -> LabCommandError {
+        self.failure.take().unwrap_or_else(|| LabCommandError::Internal("no reason was given".into()))
+    }
+
+    async fn failure_texts(&self, error: &LabCommandError) -> (String, String) {
+        let lines = self.logs.own().await.tail(FAILURE_DETAIL_LINES);
+        let lines: Vec<&str> = lines.iter().map(Line::text).collect();
+        (error.to_string(), lines.join("\n"))
+    }
+}

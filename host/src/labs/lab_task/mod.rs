@@ -1,0 +1,490 @@
+//! One task per lab, which owns everything that changes about it ([`Facts`]). It asks [`lifecycle`] what may happen,
+//! performs the effects through the runtime driver, keeps the store in step, and publishes each change.
+//!
+//! Commands come through a bounded channel. Whatever takes long (a deploy, a destroy, work on a node, a look at the nodes)
+//! runs as a job of its own and reports back, so that commands are answered meanwhile. There is never more than one
+//! deploy or destroy: the lifecycle sees to that.
+//!
+//! | module | role |
+//! |---|---|
+//! | [`effects`] | performs what follows from a step of the lifecycle |
+//! | [`jobs`] | begins what takes long, and takes over what came of it |
+//! | [`nodes`] | the nodes of the instance |
+//! | [`taking_up`] | what an earlier server has left |
+
+mod effects;
+mod jobs;
+mod nodes;
+mod taking_up;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{self, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::facts::Facts;
+use super::lifecycle::{self, Denial, Phase};
+use super::logs::LabLogs;
+use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, UserId};
+use super::publisher::{Notice, Publisher};
+use super::revive::{self, Revival};
+use super::running::Running;
+use super::{LabCommandError, LabError, LabPatch, draft};
+use crate::history::archive::Archive;
+use crate::plugins::decision::{Event, Occurrence};
+use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError};
+use crate::store::{Store, StoreError};
+use crate::topology::Topology;
+
+/// How often the nodes of a lab are looked at that is being deployed, or of which nobody knows whether it runs.
+const LOOK: Duration = Duration::from_secs(2);
+/// Commands that may wait for one lab.
+const QUEUE: usize = 64;
+
+/// What all lab tasks share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) driver: Arc<dyn RuntimeDriver>,
+    pub(super) publisher: Publisher,
+    pub(super) running: Arc<Running>,
+    /// Each instance gets a folder of its own in here.
+    pub(super) run_dir: PathBuf,
+    /// Where logs are kept.
+    pub(super) archive: Archive,
+    /// Cancelled when the server ends.
+    pub(super) closing: CancellationToken,
+}
+
+/// What can be asked of a lab task.
+pub(super) enum Command {
+    /// Deploys the lab. `judged` is what was found to be allowed, if anybody was asked.
+    Deploy {
+        by: Option<UserId>,
+        judged: Option<Arc<LabSnapshot>>,
+        reply: Reply,
+    },
+    Destroy {
+        by: Option<UserId>,
+        reply: Reply,
+    },
+    Node {
+        node: String,
+        action: NodeAction,
+        by: Option<UserId>,
+        reply: Reply,
+    },
+    /// Changes the definition to what was judged; refused while there is an instance.
+    Update {
+        patch: LabPatch,
+        judged: Box<LabSnapshot>,
+        reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
+    },
+    /// Deletes the lab, and answers what it was.
+    Delete {
+        reply: oneshot::Sender<Result<Arc<LabSnapshot>, LabError>>,
+    },
+    /// The schedule missed the time of this lab altogether.
+    Missed,
+    /// The lab's topology or collection may have changed in the store.
+    Reread,
+    /// The runtime says that a node is in another state.
+    NodeChanged {
+        instance: String,
+        node: String,
+        state: NodeState,
+    },
+    /// The runtime says that the instance has gone.
+    Lost {
+        instance: String,
+        reason: String,
+    },
+    /// The runtime says something about a node that users have to know.
+    Note {
+        instance: String,
+        node: String,
+        text: String,
+        failure: bool,
+    },
+    /// The runtime may have changed without telling: look.
+    Inspect,
+}
+
+/// Where the result of an action goes.
+pub(super) type Reply = oneshot::Sender<Result<(), LabCommandError>>;
+
+/// How others reach a lab task.
+#[derive(Clone)]
+pub(super) struct LabHandle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) snapshot: watch::Receiver<Arc<LabSnapshot>>,
+    pub(super) logs: Arc<LabLogs>,
+}
+
+/// How a job that the task had started ended.
+enum JobEnd {
+    Deploy(Result<Vec<NodeStatus>, LabCommandError>),
+    Destroy(Result<(), RuntimeError>),
+    Node(NodeJob, Result<NodeStatus, RuntimeError>),
+    Inspect {
+        instance: String,
+        /// The lab was being deployed when this began.
+        early: bool,
+        result: Result<Vec<NodeStatus>, RuntimeError>,
+    },
+    /// Another answer about an instance that was in doubt.
+    Revival {
+        instance: String,
+        revival: Revival,
+    },
+}
+
+/// Work on a node, and for whom.
+struct NodeJob {
+    instance: String,
+    node: String,
+    action: NodeAction,
+    by: Option<UserId>,
+    reply: Reply,
+}
+
+struct LabTask {
+    shared: Shared,
+    facts: Facts,
+    /// Whom the deploy or destroy under way is for.
+    by: Option<UserId>,
+    /// The error of the deploy or destroy that has just ended, for those who wait for its answer.
+    failure: Option<LabCommandError>,
+    cancel: CancellationToken,
+    jobs: JoinSet<JobEnd>,
+    /// The job that deploys or destroys.
+    main_job: Option<task::Id>,
+    /// The runtime is being asked about a lab that is being deployed, or about one in doubt.
+    looking: bool,
+    /// Nobody could say so far what became of the instance that an earlier server has left.
+    in_doubt: bool,
+    /// The instance that is being replaced was up.
+    was_up: bool,
+    /// The store doesn't know the state of the instance yet: it was away when that changed.
+    behind: bool,
+    deploy_waiter: Option<Reply>,
+    destroy_waiters: Vec<Reply>,
+    snapshot: watch::Sender<Arc<LabSnapshot>>,
+    logs: Arc<LabLogs>,
+}
+
+/// Starts the task of a lab. It ends when the lab is deleted, or with the server.
+pub(super) fn spawn(
+    shared: Shared,
+    lab: Lab,
+    collection: Collection,
+    stored: StoredTopology,
+    revival: Revival,
+) -> LabHandle {
+    let (commands, inbox) = mpsc::channel(QUEUE);
+    let logs = Arc::new(LabLogs::new(lab.id.clone(), shared.archive.clone()));
+    let (phase, nodes) = match &revival {
+        Revival::None => (Phase::Idle, Vec::new()),
+        Revival::Running(nodes) => (Phase::Running, nodes.clone()),
+        Revival::Lost { left, .. } | Revival::CutShort { left, .. } | Revival::Failed { left } => {
+            (Phase::Failed, left.clone())
+        }
+        Revival::Unknown(_) => (Phase::Failed, Vec::new()),
+    };
+    let mut facts = Facts::new(lab, collection, stored, phase, nodes);
+    if matches!(revival, Revival::Lost { .. } | Revival::CutShort { .. } | Revival::Unknown(_)) {
+        facts.failed_just_now();
+    }
+    let first = facts.snapshot();
+    shared.running.update(&first.lab.creator.id, false, first.instance.is_some());
+    let (sender, receiver) = watch::channel(Arc::new(first));
+    let task = LabTask {
+        shared,
+        facts,
+        by: None,
+        failure: None,
+        cancel: CancellationToken::new(),
+        jobs: JoinSet::new(),
+        main_job: None,
+        looking: false,
+        in_doubt: matches!(revival, Revival::Unknown(_)),
+        was_up: false,
+        behind: false,
+        deploy_waiter: None,
+        destroy_waiters: Vec::new(),
+        snapshot: sender,
+        logs: Arc::clone(&logs),
+    };
+    tokio::spawn(task.run(inbox, revival));
+    LabHandle { commands, snapshot: receiver, logs }
+}
+
+impl LabTask {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, revival: Revival) {
+        self.take_up(revival).await;
+        let closing = self.shared.closing.clone();
+        let every = || {
+            let mut every = tokio::time::interval(LOOK);
+            every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            every
+        };
+        let (mut look, mut look_early) = (every(), every());
+        loop {
+            tokio::select! {
+                // Ends of jobs first: whoever asks next is answered by how things are, not by how they were.
+                biased;
+                () = closing.cancelled() => return,
+                Some(end) = self.jobs.join_next_with_id() => match end {
+                    Ok((id, end)) => {
+                        if self.main_job == Some(id) {
+                            self.main_job = None;
+                        }
+                        self.job_ended(end).await;
+                    }
+                    Err(error) => self.job_broke(&error).await,
+                },
+                command = inbox.recv() => match command {
+                    None => return,
+                    Some(Command::Delete { reply }) => {
+                        let result = self.delete().await;
+                        let deleted = result.is_ok();
+                        // Whoever asked may have gone; the lab is deleted all the same.
+                        let _ = reply.send(result);
+                        if deleted {
+                            self.logs.remove().await;
+                            return;
+                        }
+                    }
+                    Some(command) => self.command(command).await,
+                },
+                // A lab that runs is not to stay lost because the engine was away when the server began.
+                _ = look.tick(), if self.in_doubt || self.behind => {
+                    if self.behind {
+                        self.store_instance().await;
+                    }
+                    if self.in_doubt {
+                        self.ask_again();
+                    }
+                }
+                // Nodes come up one after the other, and some take minutes: what the first ones print is wanted by then.
+                _ = look_early.tick(), if self.facts.phase == Phase::Deploying => self.inspect(),
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
+            Command::Destroy { by, reply } => self.destroy(by, reply).await,
+            Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
+            Command::Update { patch, judged, reply } => {
+                let result = self.update(&patch, &judged).await;
+                // Whoever asked may have gone; the change stays.
+                let _ = reply.send(result);
+            }
+            Command::Delete { .. } => unreachable!("handled by the loop, which it ends"),
+            Command::Missed => {
+                self.clear_start_pending().await;
+                self.announce(Occurrence::LabMissed, None).await;
+            }
+            Command::Reread => self.reread().await,
+            Command::NodeChanged { instance, node, state } => self.node_changed(&instance, &node, state).await,
+            Command::Lost { instance, reason } => {
+                if self.facts.instance_name() == Some(&instance) {
+                    self.failure = Some(LabCommandError::Runtime(reason));
+                    self.event(lifecycle::Event::Lost).await;
+                }
+            }
+            Command::Note { instance, node, text, failure } => self.noted(&instance, &node, text, failure).await,
+            Command::Inspect => self.inspect(),
+        }
+    }
+
+    async fn deploy(&mut self, by: Option<UserId>, judged: Option<Arc<LabSnapshot>>, reply: Reply) {
+        let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Deploy) {
+            Ok(next) => next,
+            Err(denial) => return answer(reply, Err(denial.into())),
+        };
+        if let Some(reason) = self.out_of_reach() {
+            return answer(reply, Err(LabCommandError::Runtime(reason)));
+        }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
+        let scheduled = by.is_none();
+        if scheduled {
+            // The schedule asks once, whatever comes of it.
+            self.clear_start_pending().await;
+        }
+        // What can't run here is refused before anything has begun, so that nothing half made is left.
+        if let Err(reason) = self.deployable(judged.as_deref()) {
+            if scheduled {
+                // Nobody waits for the answer: this is how users hear of it.
+                let detail = String::new();
+                self.announce(Occurrence::LabDeployFailed { reason: reason.clone(), detail }, None).await;
+            }
+            return answer(reply, Err(LabCommandError::Refused(reason)));
+        }
+        self.clear_start_pending().await;
+        self.was_up = self.facts.phase == Phase::Running;
+        self.by = by;
+        self.deploy_waiter = Some(reply);
+        self.enter(phase, effects).await;
+    }
+
+    async fn destroy(&mut self, by: Option<UserId>, reply: Reply) {
+        let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Destroy) {
+            Ok(next) => next,
+            Err(denial) => return answer(reply, Err(denial.into())),
+        };
+        if let Some(reason) = self.out_of_reach() {
+            return answer(reply, Err(LabCommandError::Runtime(reason)));
+        }
+        if let Err(error) = self.store_is_there().await {
+            return answer(reply, Err(error));
+        }
+        self.destroy_waiters.push(reply);
+        if phase != self.facts.phase {
+            self.by = by;
+        }
+        self.enter(phase, effects).await;
+    }
+
+    /// Nothing is begun while it couldn't be stored.
+    async fn store_is_there(&self) -> Result<(), LabCommandError> {
+        self.shared.store.ping().await.map_err(|error| {
+            tracing::warn!(lab = %self.facts.lab.id, %error, "a command was refused");
+            let reason = "its database can't be reached at the moment, and nothing was done; try again in a moment";
+            LabCommandError::Internal(reason.into())
+        })
+    }
+
+    /// Why the runtime can't take the instance down, if there is one of another runtime. It would find nothing, and what
+    /// runs would be forgotten. To be asked before anything is stored: what is stored is for the server that can.
+    fn out_of_reach(&self) -> Option<String> {
+        let instance = self.facts.lab.instance.as_ref()?;
+        revive::out_of_reach(&*self.shared.driver, &instance.runtime)
+    }
+
+    /// Whether what a deploy would build can be built, and is what was judged.
+    fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
+        let next = &self.facts.next;
+        if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
+            return Err("the lab's topology has been changed this very moment: try again".into());
+        }
+        if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
+            return Err(format!("the lab's time ended at {end}: give it another end time first"));
+        }
+        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
+            .map_err(|error| error.to_string())
+            .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
+    }
+
+    /// An event that is never denied.
+    async fn event(&mut self, event: lifecycle::Event) {
+        let (phase, effects) = lifecycle::step(self.facts.phase, event).expect("only requests are denied");
+        self.enter(phase, effects).await;
+    }
+
+    /// Adds a line of ours to the lab's log.
+    async fn note(&self, text: &str) {
+        self.logs.sink().await.line(text);
+    }
+
+    async fn update(&mut self, patch: &LabPatch, judged: &LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
+        let drafted = draft::changed(&self.shared.store, &self.facts.snapshot(), patch).await?;
+        draft::check_judged(&drafted.snapshot, judged)?;
+        self.shared.store.update_lab(&drafted.snapshot.lab).await?;
+        self.facts.lab = drafted.snapshot.lab;
+        self.facts.reread(drafted.stored, drafted.snapshot.collection);
+        self.publish_change().await;
+        Ok(self.snapshot.borrow().clone())
+    }
+
+    async fn delete(&mut self) -> Result<Arc<LabSnapshot>, LabError> {
+        if self.facts.phase != Phase::Idle {
+            return Err(LabError::InUse(self.facts.lab.name.clone()));
+        }
+        self.shared.store.delete_lab(&self.facts.lab.id).await?;
+        Ok(Arc::new(self.facts.snapshot()))
+    }
+
+    /// Takes over what the store says now, which also serves when several changes arrive in another order.
+    async fn reread(&mut self) {
+        let store = &self.shared.store;
+        let stored = match store.topology(&self.facts.lab.topology_id).await {
+            Ok(Some(stored)) => stored,
+            // It can't be deleted while the lab exists.
+            Ok(None) => return,
+            Err(error) => return tracing::error!(lab = %self.facts.lab.id, %error, "its topology could not be read"),
+        };
+        match store.collection(&stored.collection_id).await {
+            Ok(Some(collection)) => {
+                self.facts.reread(stored, collection);
+                self.publish_change().await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(lab = %self.facts.lab.id, %error, "its collection could not be read"),
+        }
+    }
+
+    async fn clear_start_pending(&mut self) {
+        if !std::mem::replace(&mut self.facts.lab.start_pending, false) {
+            return;
+        }
+        if let Err(error) = self.shared.store.set_lab_start_pending(&self.facts.lab.id, false).await {
+            tracing::error!(lab = %self.facts.lab.id, %error, "it could not be stored that the schedule has acted");
+        }
+        self.publish_change().await;
+    }
+
+    async fn set_topology_deploy_failed(&mut self, failed: bool) {
+        if self.facts.stored.last_deploy_failed == failed {
+            return;
+        }
+        self.facts.stored.last_deploy_failed = failed;
+        if let Err(error) = self.shared.store.set_topology_deploy_failed(&self.facts.stored.id, failed).await {
+            tracing::error!(topology = %self.facts.stored.id, %error, "the outcome of the deploy could not be stored");
+        }
+    }
+
+    /// Stores the instance as it is; whether that worked.
+    async fn store_instance(&mut self) -> bool {
+        let mut instance = self.facts.stored_instance();
+        if self.in_doubt && self.facts.phase == Phase::Failed {
+            // What is stored stays as it is: who can look will know better.
+            instance = self.facts.lab.instance.clone();
+        }
+        let stored = self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await;
+        if let Err(error) = &stored
+            && !self.behind
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored yet");
+        }
+        // Not a lab that is gone from the store.
+        self.behind = matches!(stored, Err(StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_)));
+        stored.is_ok()
+    }
+
+    async fn publish_change(&self) {
+        let snapshot = Arc::new(self.facts.snapshot());
+        let before = self.snapshot.send_replace(Arc::clone(&snapshot));
+        let (had, has) = (before.instance.is_some(), snapshot.instance.is_some());
+        self.shared.running.update(&snapshot.lab.creator.id, had, has);
+        self.shared.publisher.publish(Notice::Lab(snapshot)).await;
+    }
+
+    async fn announce(&self, what: Occurrence, by: Option<UserId>) {
+        let event = Event { at: Timestamp::now(), lab: Arc::new(self.facts.snapshot()), by, what };
+        self.shared.publisher.publish(Notice::Event(Arc::new(event))).await;
+    }
+}
+
+/// Whoever asked may have gone; what they asked for has been done all the same.
+fn answer(reply: Reply, result: Result<(), LabCommandError>) {
+    let _ = reply.send(result);
+}
