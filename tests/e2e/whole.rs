@@ -312,11 +312,14 @@ fn legal(who: usize, lab: &Lab, deed: &Deed, exact: bool) -> Vec<i64> {
         (Deed::Destroy, true) => vec![if lab.running { OK } else { 5003 }],
         (Deed::Destroy, false) => vec![OK, 5003],
         (Deed::Node(..), true) if !lab.running => vec![5003],
+        // What has stopped is not stopped again, which whoever may see the lab is told first.
+        (Deed::Node(2, node), true) if knows(node) == Some(false) => vec![5004],
+        (Deed::Node(2, node), true) if !may && knows(node).is_none() => vec![5403, 5004],
         (Deed::Node(..), true) if !may => vec![5403],
         // It may end by itself while it is started or stopped.
         (Deed::Node(_, "brief"), true) => vec![OK, 5001, 5004],
         (Deed::Node(..), true) => vec![OK],
-        (Deed::Node(..), false) if !may => vec![5403, 5002, 5003],
+        (Deed::Node(..), false) if !may => vec![5403, 5002, 5003, 5004],
         (Deed::Node(..), false) => vec![OK, 5001, 5002, 5003, 5004],
         (Deed::Open("nowhere"), _) => vec![5006],
         (Deed::Open(_), true) if !lab.running => vec![5003],

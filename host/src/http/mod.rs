@@ -39,6 +39,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use tower_http::trace::TraceLayer;
@@ -57,6 +58,9 @@ use crate::metrics::CommandCounts;
 use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::store::Store;
+
+/// Bytes of a body that is too long that are read all the same, so that its client hears why it is refused.
+const READ_AWAY: u64 = 16 << 20;
 
 /// First parts of those paths of the table below at which a web client may have pages of its own. Browsers that go to a
 /// page there get that page, if a web client is served. A resource that is added for programs belongs here; what browsers
@@ -171,6 +175,12 @@ async fn not_too_long(State(most): State<usize>, request: Request, next: Next) -
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > most)) {
+        // Most clients read no answer before they have sent all of it, and take a connection that is closed meanwhile for a
+        // failure of the network. Those that ask first (`Expect`) are told at once.
+        if length.is_some_and(|length| length <= READ_AWAY) && !request.headers().contains_key(header::EXPECT) {
+            let mut body = request.into_body();
+            while let Some(Ok(_)) = body.frame().await {}
+        }
         return ApiError::TooLarge.into_response();
     }
     next.run(request).await

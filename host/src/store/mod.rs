@@ -50,6 +50,8 @@ const TRIES: u32 = 4;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to find out whether something was done, when the connection broke at that very moment.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it is kept what was done. Nobody asks later than [`OUTCOME_TIMEOUT`].
+const MARKS_KEPT: Duration = Duration::from_secs(300);
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -295,10 +297,10 @@ impl Store {
                 }
                 End::Failed(error) => return Err(error),
                 End::Silent => return Err(self.give_up(connection)),
-                End::Unknown(number, done) => {
+                End::Unknown(mark, done) => {
                     connection.close_on_drop();
                     drop(connection);
-                    match self.outcome(number).await {
+                    match self.outcome(&mark).await {
                         Some(true) => return Ok(done),
                         Some(false) => {}
                         None => return Err(StoreError::Unknown),
@@ -318,14 +320,13 @@ impl Store {
         let begun = self.in_time(async {
             let mut transaction = connection.begin_with(begin).await?;
             let done = work(&mut transaction, what).await?;
-            // PostgreSQL's number of the transaction, to ask for it later.
-            let number = match &self.remote {
-                None => 0,
-                Some(_) => sqlx::query_scalar("SELECT txid_current()").fetch_one(&mut *transaction).await?,
+            let mark = match &self.remote {
+                None => String::new(),
+                Some(_) => leave_mark(&mut transaction).await?,
             };
-            Ok((transaction, number, done))
+            Ok((transaction, mark, done))
         });
-        let (transaction, number, done) = match begun.await {
+        let (transaction, mark, done) = match begun.await {
             Some(Ok(begun)) => begun,
             Some(Err(error)) => return End::Failed(error),
             None => return End::Silent,
@@ -333,7 +334,7 @@ impl Store {
         match self.in_time(transaction.commit()).await {
             Some(Ok(())) => End::Done(done),
             Some(Err(error)) if !self.is_away(&error) => End::Failed(error.into()),
-            Some(Err(_)) | None => End::Unknown(number, done),
+            Some(Err(_)) | None => End::Unknown(mark, done),
         }
     }
 
@@ -370,19 +371,22 @@ impl Store {
         StoreError::Away(format!("it hasn't answered for {ANSWER_TIMEOUT:?}"))
     }
 
-    /// Whether a transaction was made, if the database can still say so.
-    async fn outcome(&self, number: i64) -> Option<bool> {
+    /// Whether the transaction with this mark was made, if the database can still say so. If not, it never will be.
+    async fn outcome(&self, mark: &str) -> Option<bool> {
         let give_up = Instant::now() + OUTCOME_TIMEOUT;
         while Instant::now() < give_up {
-            let status = self.read(&number, |db, number| {
-                Box::pin(sqlx::query_scalar("SELECT txid_status($1)").bind(*number).fetch_one(db))
-            });
-            match status.await.as_ref().map(|status: &Option<String>| status.as_deref()) {
-                Ok(Some("committed")) => return Some(true),
-                Ok(Some("aborted")) => return Some(false),
-                // It is under way, or nobody knows.
-                Ok(_) | Err(_) => sleep(Duration::from_millis(100)).await,
+            if let Ok(mut connection) = self.connection(&self.writes).await {
+                // Waits for a transaction with this mark that is under way still, and keeps it from being made later. The
+                // numbers of transactions would not do: a database that crashed gives them out anew.
+                let sql = "INSERT INTO writes (mark, made) VALUES ($1, $2) ON CONFLICT (mark) DO NOTHING";
+                let left = sqlx::query(sql).bind(mark).bind(Timestamp::now().as_millisecond());
+                match self.in_time(left.execute(&mut *connection)).await {
+                    Some(Ok(left)) => return Some(left.rows_affected() == 0),
+                    Some(Err(_)) => connection.close_on_drop(),
+                    None => drop(self.give_up(connection)),
+                }
             }
+            sleep(Duration::from_millis(100)).await;
         }
         None
     }
@@ -410,6 +414,16 @@ impl Store {
     }
 }
 
+/// Leaves a mark in a transaction by which it can be told later whether it was made.
+async fn leave_mark(transaction: &mut AnyConnection) -> Result<String, StoreError> {
+    let (mark, now) = (uuid::Uuid::new_v4().to_string(), Timestamp::now());
+    let old = now.as_millisecond() - i64::try_from(MARKS_KEPT.as_millis()).unwrap_or(i64::MAX);
+    sqlx::query("DELETE FROM writes WHERE made < $1").bind(old).execute(&mut *transaction).await?;
+    let left = sqlx::query("INSERT INTO writes (mark, made) VALUES ($1, $2)").bind(&mark).bind(now.as_millisecond());
+    left.execute(&mut *transaction).await?;
+    Ok(mark)
+}
+
 /// What is done within a transaction to something of type `A`. Maybe several times: where it wasn't kept.
 trait Work<A: ?Sized, T>: for<'c> Fn(&'c mut AnyConnection, &'c A) -> BoxFuture<'c, Result<T, StoreError>> {}
 
@@ -427,7 +441,7 @@ enum End<T> {
     /// The database doesn't answer. It wasn't told to keep the change.
     Silent,
     /// It was told, but didn't answer. The number is that of the transaction.
-    Unknown(i64, T),
+    Unknown(String, T),
 }
 
 /// A text as part of an address: everything is encoded that could mean something there.
