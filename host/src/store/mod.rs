@@ -295,7 +295,15 @@ impl Store {
                     drop(connection);
                     sleep(Duration::from_millis(10 << tries)).await;
                 }
-                End::Failed(error) => return Err(error),
+                End::Failed(error) => {
+                    if let StoreError::Database(cause) = &error
+                        && self.remote.is_none()
+                        && sqlite::spoils_connection(cause)
+                    {
+                        connection.close_on_drop();
+                    }
+                    return Err(error);
+                }
                 End::Silent => return Err(self.give_up(connection)),
                 End::Unknown(mark, done) => {
                     connection.close_on_drop();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
 use sqlx::{AnyPool, ConnectOptions, Connection};
 
@@ -52,6 +53,15 @@ pub(super) async fn open(path: &Path) -> Result<Pools, String> {
 async fn connect(connections: u32, address: &str) -> Result<AnyPool, String> {
     let pool = pool(connections).acquire_timeout(TURN_TIMEOUT);
     pool.connect_with(address_of(address)?).await.map_err(|error| sentence(&error))
+}
+
+/// Whether after this error nobody knows what becomes of the connection's transaction. Where the disk is full or broken, SQLite
+/// ends it by itself, which sqlx doesn't hear of: the connection would begin no other any more. A change that contradicts what
+/// is there ends no transaction.
+pub(super) fn spoils_connection(error: &sqlx::Error) -> bool {
+    const CONSTRAINT: i32 = 19;
+    let code = |error: &dyn DatabaseError| error.code().and_then(|code| code.parse::<i32>().ok());
+    error.as_database_error().is_some_and(|error| code(error).is_none_or(|code| code & 0xff != CONSTRAINT))
 }
 
 /// A database of this process alone, which is gone with its last connection.

@@ -78,6 +78,7 @@ failures! {
     TooManyLogins: 429, 5000, "Too many logins have failed, or too many try at once; `Retry-After` says when to try again.";
     Token: 498, 5000, "The access token has expired or is no access token: refresh it, and ask again.";
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
+    DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, and nothing was done: try again.";
     ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 
@@ -138,6 +139,11 @@ pub(super) fn complete(document: &mut OpenApi) {
         // Without a word about it, a token is needed.
         if operation.security.is_none() {
             failures.extend([LogIn::FAILURE, Token::FAILURE]);
+        }
+        // Whoever asks is looked up, and so is what they ask for. What describes the server, or says how it is, needs no database.
+        let is_user = operation.tags.iter().flatten().any(|tag| tag == "users");
+        if operation.security.is_none() || is_user {
+            failures.push(DatabaseGone::FAILURE);
         }
         if operation.request_body.is_some() {
             failures.extend([TooLarge::FAILURE, NotJson::FAILURE, Invalid::FAILURE]);

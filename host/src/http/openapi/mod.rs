@@ -37,7 +37,8 @@ happens to labs and in them (deploying, destroying, logs, terminals) goes over S
 
 **Answers.** A success is `{\"payload\": …}`, a failure `{\"code\": …, \"message\": …}` with the status of the failure. Every \
 route answers at `/…` and at `/api/…`. A path that means nothing is 404 with code 5005, a method that a path doesn't have \
-405 with code 5000. 504 is never sent. As long as a server has its default login, it answers requests to this machine's \
+405 with code 5000. A body that doesn't come in time is 408, a path that is too long 414, both with code 5422. 504 is \
+never sent. As long as a server has its default login, it answers requests to this machine's \
 own names alone; all others are 403 with code 5403, and so are requests for a change from pages of other sites.
 
 **Tokens.** An access token comes from a login, as the cookie `accessToken`, and is sent as that cookie or as \
