@@ -382,14 +382,17 @@ impl Store {
     /// Whether the transaction with this mark was made, if the database can still say so. If not, it never will be.
     async fn outcome(&self, mark: &str) -> Option<bool> {
         let give_up = Instant::now() + OUTCOME_TIMEOUT;
+        // What is left here in its place, to be known again: the answer to this may be lost, too.
+        let instead = (Timestamp::now() + 2 * MARKS_KEPT).as_millisecond();
         while Instant::now() < give_up {
             if let Ok(mut connection) = self.connection(&self.writes).await {
                 // Waits for a transaction with this mark that is under way still, and keeps it from being made later. The
                 // numbers of transactions would not do: a database that crashed gives them out anew.
-                let sql = "INSERT INTO writes (mark, made) VALUES ($1, $2) ON CONFLICT (mark) DO NOTHING";
-                let left = sqlx::query(sql).bind(mark).bind(Timestamp::now().as_millisecond());
-                match self.in_time(left.execute(&mut *connection)).await {
-                    Some(Ok(left)) => return Some(left.rows_affected() == 0),
+                let sql = "INSERT INTO writes (mark, made) VALUES ($1, $2) \
+                           ON CONFLICT (mark) DO UPDATE SET mark = excluded.mark RETURNING made";
+                let found = sqlx::query_scalar::<_, i64>(sql).bind(mark).bind(instead);
+                match self.in_time(found.fetch_one(&mut *connection)).await {
+                    Some(Ok(made)) => return Some(made != instead),
                     Some(Err(_)) => connection.close_on_drop(),
                     None => drop(self.give_up(connection)),
                 }
