@@ -258,6 +258,11 @@ impl Server {
         let app = app.layer(map_request(note_peer));
         let login_is_known = login.as_ref().is_some_and(|login| login.is_default);
         let app = if login_is_known { app.layer(from_fn(http::local::only)) } else { app };
+        if login_is_known {
+            tracing::info!(
+                "nobody is configured to log in: whoever is on this machine can, as admin with password admin"
+            );
+        }
         let app = edge.around_all(app);
         let (speaks_tls, certificate) = (edge.speaks_tls(), edge.certificate());
         let serving = tokio::spawn(edge.serve(listener, redirected, app, stop.clone()));

@@ -40,7 +40,7 @@ impl Table {
     async fn new(server: Server) -> Self {
         let admin = server.api().log_in("admin", "admin").await.unwrap().access_token;
         let (member, stranger) = (server.token("student", &["course"]), server.token("stranger", &["other"]));
-        Self { server, http: reqwest::Client::new(), admin, member, stranger }
+        Self { server, http: antimony_host::client::http(), admin, member, stranger }
     }
 
     async fn ask(&self, by: By, method: &str, path: &str, body: &Value) -> Came {

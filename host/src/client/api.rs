@@ -135,6 +135,19 @@ impl Api {
         as_id(path, self.payload(Method::GET, path, response).await?)
     }
 
+    /// Logs out, with the refresh token of the login, if there is one.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn log_out(&self, refresh_token: Option<&str>) -> Result<(), ApiError> {
+        let path = "/users/logout";
+        let mut request = self.http.post(format!("{}{path}", self.base_url));
+        if let Some(token) = refresh_token {
+            request = request.header(header::COOKIE, format!("authToken={token}"));
+        }
+        self.payload(Method::POST, path, request.send().await?).await.map(drop)
+    }
+
     /// Creates a collection; answers its id.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Which server, and who is logged in there: kept in a file of the person's own from one command to the next.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use reqwest::Method;
@@ -82,7 +82,7 @@ impl Session {
 
     /// Forgets the login.
     pub(super) async fn log_out(&self, output: &Output) -> Result<(), CtlError> {
-        self.api.request(Method::POST, "/users/logout", None).await?;
+        self.api.log_out(self.refresh_token.as_deref()).await?;
         let file = file()?;
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -200,15 +200,13 @@ fn read(file: &Path) -> Result<Option<Kept>, CtlError> {
 /// Writes the file whole or not at all, for nobody else to read.
 fn keep(file: &Path, kept: &Kept) -> Result<(), CtlError> {
     let written = || {
-        if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let new = file.with_extension(format!("new-{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        open.write_all(serde_json::to_string(kept)?.as_bytes())?;
-        drop(open);
-        fs::rename(&new, file)
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // A new file of a name that nobody can have taken, which its owner alone may read.
+        let mut new = tempfile::Builder::new().prefix(".session-").tempfile_in(folder)?;
+        new.write_all(serde_json::to_string(kept)?.as_bytes())?;
+        new.persist(file).map_err(|failed| failed.error)?;
+        Ok(())
     };
     written().map_err(|error: io::Error| CtlError::File(file.display().to_string(), error))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use terminal_size::{Height, Width, terminal_size};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use super::CtlError;
 use super::labs::{self, text};
@@ -20,6 +21,8 @@ use crate::client::{Event, Namespace};
 const LEAVE: u8 = 0x1d;
 /// What a terminal takes for the end of its input: Ctrl-D.
 const END_OF_INPUT: &str = "\x04";
+/// How often that is sent until the shell has ended.
+const END_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait for the last output of a shell that has been announced as closed.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes of input that are sent at a time.
@@ -56,7 +59,9 @@ pub(super) async fn open(
         .map_err(|error| CtlError::File("changes of the window can't be noticed".to_owned(), error))?;
     resize(&terminal).await?;
     let mut input = Some(read_input());
-    let mut left = false;
+    let (mut left, mut ended) = (false, false);
+    let mut end_again = tokio::time::interval(END_AGAIN);
+    end_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             event = terminal.next_event() => match event {
@@ -86,9 +91,11 @@ pub(super) async fn open(
                 }
                 None => {
                     input = None;
-                    terminal.emit("data", END_OF_INPUT).await?;
+                    ended = true;
                 }
             },
+            // Again and again: a shell that is still starting, or a program that it runs, may take it for itself.
+            _ = end_again.tick(), if ended => terminal.emit("data", END_OF_INPUT).await?,
             _ = resized.recv() => resize(&terminal).await?,
         }
     }

@@ -68,7 +68,7 @@ pub(super) enum ApiError {
     /// A page of another site asks for a change.
     #[error(
         "this request comes from a page of another site, which may change nothing here; if it is a page of this site, the \
-         proxy in front of the server has to pass the header Host on as it is"
+         proxy in front of the server has to pass the header Host on as it is, or server.cors.origins has to name the site"
     )]
     OtherSite,
     /// There is nothing of that kind, or the caller may not know that there is.

@@ -14,7 +14,7 @@ use super::error::ApiError;
 /// Refuses requests that were not sent to `localhost` or a loopback address. To be put around everything, Socket.IO too,
 /// for as long as the default login is in force.
 pub async fn only(request: Request, next: Next) -> Response {
-    if is_local(request.uri(), request.headers()) {
+    if is_local(request.uri(), request.headers()) && !comes_from_elsewhere(request.headers()) {
         next.run(request).await
     } else {
         ApiError::NotLocal.into_response()
@@ -26,6 +26,16 @@ fn is_local(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(Ok(host)), None) = (hosts.next().map(|host| host.to_str()), hosts.next()) else { return false };
     is_local_host(host) && uri.authority().is_none_or(|authority| is_local_host(authority.as_str()))
+}
+
+/// Whether a proxy on this machine says that it passes the request on for somebody elsewhere. One that says nothing can't be
+/// told from a client.
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let said = |name| headers.get_all(name).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','));
+    let address = |text: &str| text.trim().parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    !said("x-forwarded-for").chain(said("x-real-ip")).all(address)
+        || !said("x-forwarded-host").all(|host| is_local_host(host.trim()))
+        || headers.contains_key(header::FORWARDED)
 }
 
 /// Whether this is `localhost` or a loopback address, with any port or none.
@@ -84,5 +94,21 @@ mod tests {
         assert!(!is_local(&uri("/labs"), &headers(&["localhost", "evil.example"])));
         assert!(!is_local(&uri("http://evil.example/labs"), &headers(&["localhost"])));
         assert!(!is_local(&uri("http://localhost/labs"), &headers(&["evil.example"])));
+    }
+
+    #[test]
+    fn what_a_proxy_passes_on_for_somebody_elsewhere_is_not_let_through() {
+        let from = |name: &'static str, value: &'static str| {
+            comes_from_elsewhere(&HeaderMap::from_iter([(
+                name.parse().expect("a name"),
+                value.parse().expect("a value"),
+            )]))
+        };
+        assert!(!comes_from_elsewhere(&HeaderMap::new()));
+        assert!(!from("x-forwarded-for", "127.0.0.1, ::1") && !from("x-forwarded-host", "localhost:3000"));
+        assert!(from("x-forwarded-for", "203.0.113.9") && from("x-forwarded-for", "127.0.0.1, 10.0.0.1"));
+        assert!(
+            from("x-real-ip", "10.0.0.1") && from("x-forwarded-host", "labs.example") && from("forwarded", "for=x")
+        );
     }
 }

@@ -59,6 +59,8 @@ use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
 use crate::store::Store;
 
+/// Longest body of a login, in bytes: of people whom nobody knows yet, nothing long is taken into memory.
+const MAX_LOGIN: usize = 16 << 10;
 /// Bytes of a body that is too long that are read all the same, so that its client hears why it is refused.
 const READ_AWAY: u64 = 16 << 20;
 
@@ -114,12 +116,23 @@ pub struct Observed {
 /// All routes of the API, each with its place in the OpenAPI document: path and method are those of the handler's
 /// `#[utoipa::path]`.
 fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(openapi::preamble()).merge(usual_routes()).merge(file_routes())
+    OpenApiRouter::with_openapi(openapi::preamble()).merge(usual_routes()).merge(user_routes()).merge(file_routes())
 }
 
 /// Those that write files, which may be longer than whatever else is sent.
 fn file_routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(files::create)).routes(routes!(files::update, files::replace, files::delete))
+}
+
+/// Those that whoever comes by may use, and that need few bytes.
+fn user_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(users::login_config))
+        .routes(routes!(users::log_in))
+        .routes(routes!(openid::log_in))
+        .routes(routes!(openid::success))
+        .routes(routes!(users::refresh))
+        .routes(routes!(users::log_out))
 }
 
 fn usual_routes() -> OpenApiRouter<Api> {
@@ -131,12 +144,6 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::reload))
         .routes(routes!(plugins::rollback))
-        .routes(routes!(users::login_config))
-        .routes(routes!(users::log_in))
-        .routes(routes!(openid::log_in))
-        .routes(routes!(openid::success))
-        .routes(routes!(users::refresh))
-        .routes(routes!(users::log_out))
         .routes(routes!(collections::list, collections::create))
         .routes(routes!(collections::update, collections::delete))
         .routes(routes!(topologies::list, topologies::create))
@@ -151,7 +158,8 @@ fn usual_routes() -> OpenApiRouter<Api> {
 /// definition of a topology.
 pub fn router(api: Api, max_body: usize) -> Router {
     let files = bodies_up_to(max_body.max(files::MAX_BODY), file_routes().into());
-    let routes = bodies_up_to(max_body, usual_routes().into()).merge(files);
+    let users = bodies_up_to(max_body.min(MAX_LOGIN), user_routes().into());
+    let routes = bodies_up_to(max_body, usual_routes().into()).merge(users).merge(files);
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)

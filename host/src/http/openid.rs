@@ -127,6 +127,9 @@ fn is_secure_for(headers: &HeaderMap, open_id: &OpenId) -> bool {
     is_secure(headers) || open_id.settings().api.scheme() == "https"
 }
 
+/// Bytes that the address of a page may have which somebody is sent back to.
+const LONGEST_PAGE: usize = 1024;
+
 /// The page to go to after a login: the one that it was begun on, if that is of this site, and else the site's first.
 fn return_to(headers: &HeaderMap, api: &Url) -> String {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -143,8 +146,14 @@ fn return_to(headers: &HeaderMap, api: &Url) -> String {
             // Who tries again begins on the page that says what went wrong.
             && !page.path().contains("/users/login/")
     };
-    if let Some(page) = text(REFERER).and_then(|page| Url::parse(page).ok()).filter(is_ours) {
-        return page.into();
+    if let Some(mut page) = text(REFERER).and_then(|page| Url::parse(page).ok()).filter(is_ours) {
+        // It is kept in a cookie, and browsers keep none that is too long.
+        if page.as_str().len() > LONGEST_PAGE {
+            page.set_query(None);
+        }
+        if page.as_str().len() <= LONGEST_PAGE {
+            return page.into();
+        }
     }
     // The web client is beside the API, or around it.
     let mut site = api.clone();

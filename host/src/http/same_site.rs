@@ -7,6 +7,7 @@
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -48,14 +49,17 @@ fn has_token(headers: &HeaderMap) -> bool {
     value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
 }
 
-/// Whether an origin is that of this host, with the port that the origin's scheme has by default if none is named.
+/// Whether an origin is that of this host. A host without a port may be that of any: proxies leave it out as often as not,
+/// and browsers don't tell cookies apart by it.
 fn is_of_host(origin: &str, host: &str) -> bool {
     let Ok(origin) = Url::parse(origin) else { return false };
     let host = host.split(',').next().unwrap_or_default().trim();
     let Ok(ours) = Url::parse(&format!("{}://{host}", origin.scheme())) else { return false };
+    let names_port = host.parse::<Authority>().is_ok_and(|host| host.port().is_some());
     matches!(origin.scheme(), "http" | "https")
         && origin.host_str().is_some()
-        && (origin.host_str(), origin.port_or_known_default()) == (ours.host_str(), ours.port_or_known_default())
+        && origin.host_str() == ours.host_str()
+        && (!names_port || origin.port_or_known_default() == ours.port_or_known_default())
 }
 
 #[cfg(test)]
@@ -88,6 +92,8 @@ mod tests {
             (&[("origin", "https://lab.lan"), ("host", "lab.lan:443")], true),
             (&[("origin", "http://LAB.lan"), ("host", "lab.lan")], true),
             (&[("origin", "http://lab.lan:8080"), ("host", "lab.lan:3000")], false),
+            // As most proxies pass it on.
+            (&[("origin", "http://lab.lan:8080"), ("host", "lab.lan")], true),
             (&[("origin", "http://evil.example"), ("host", "lab.lan")], false),
             (&[("origin", "http://lab.lan.evil.example"), ("host", "lab.lan")], false),
             (&[("origin", "null"), ("host", "lab.lan")], false),

@@ -134,7 +134,7 @@ pub(super) async fn refresh(
 /// Log out
 ///
 /// Clears all cookies of a login, and ends the session if the login was by OpenID Connect. Access tokens that somebody has
-/// kept stay valid until they expire.
+/// kept stay valid until they expire, and so do refresh tokens of a login by password, unless that is changed.
 #[utoipa::path(
     post, path = "/users/logout", operation_id = "logOut", tag = "users", security(()),
     responses(
@@ -146,10 +146,13 @@ pub(super) async fn log_out(
     State(api): State<Api>,
     headers: HeaderMap,
     cookies: CookieJar,
-) -> Result<(CookieJar, Payload<()>), ApiError> {
+) -> (CookieJar, Result<Payload<()>, ApiError>) {
     let token = cookies.get(REFRESH).and_then(|cookie| api.auth.verify_refresh(cookie.value()).ok());
-    if let (Some(session), Some(open_id)) = (token.and_then(|token| token.session), &api.open_id) {
-        open_id.end(&session).await?;
-    }
-    Ok((cookies::without_login(cookies, is_secure(&headers)), Payload { payload: () }))
+    let ended = match (token.and_then(|token| token.session), &api.open_id) {
+        (Some(session), Some(open_id)) => open_id.end(&session).await,
+        _ => Ok(()),
+    };
+    // Whatever became of the session: on a shared machine, nobody is to find the cookies.
+    let cookies = cookies::without_login(cookies, is_secure(&headers));
+    (cookies, ended.map(|()| Payload { payload: () }).map_err(ApiError::from))
 }

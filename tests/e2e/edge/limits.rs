@@ -16,7 +16,11 @@ async fn server(limits: &str) -> Server {
 
 /// Somebody else, who is served all the while.
 async fn others_are_served(server: &Server) {
-    let answer = within("an answer to somebody else", reqwest::get(format!("{}/healthz", server.url))).await;
+    let answer = within(
+        "an answer to somebody else",
+        antimony_host::client::http().get(format!("{}/healthz", server.url)).send(),
+    )
+    .await;
     assert_eq!(answer.expect("an answer").status(), StatusCode::OK);
     Raw::open(&server.url).await;
 }
@@ -134,7 +138,11 @@ async fn whoever_takes_too_long_for_a_body_is_told_so() {
     assert_eq!(status(&answer), "408", "{answer}");
     assert!(answer.contains("within 1 s"), "{answer}");
     // Packets of a polling client.
-    let opened = reqwest::get(format!("{}/socket.io/?EIO=4&transport=polling", server.url)).await.expect("an answer");
+    let opened = antimony_host::client::http()
+        .get(format!("{}/socket.io/?EIO=4&transport=polling", server.url))
+        .send()
+        .await
+        .expect("an answer");
     let opened = opened.text().await.expect("text");
     let opened: serde_json::Value = serde_json::from_str(&opened[1..]).expect("an open packet");
     let session = opened["sid"].as_str().expect("an id");

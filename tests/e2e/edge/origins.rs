@@ -10,12 +10,16 @@ use crate::harness::{Server, ServerBuilder, User, within};
 const OURS: &str = "https://portal.example";
 const FOREIGN: &str = "https://evil.example";
 
+/// With a login of its own: with the one that everybody knows, a server answers to nobody elsewhere.
 fn listed() -> ServerBuilder {
-    ServerBuilder::new(User::Myself).config(&format!("server:\n  cors:\n    origins: ['{OURS}']\n"))
+    let builder =
+        ServerBuilder::new(User::Myself).env("SB_NATIVE_USERNAME", "admin").env("SB_NATIVE_PASSWORD", "admin");
+    builder.config(&format!("server:\n  cors:\n    origins: ['{OURS}']\n"))
 }
 
 async fn ask(server: &Server, method: Method, path: &str, origin: &str) -> reqwest::Response {
-    let request = reqwest::Client::new().request(method, format!("{}{path}", server.url)).header("origin", origin);
+    let request =
+        antimony_host::client::http().request(method, format!("{}{path}", server.url)).header("origin", origin);
     let request = request.header("access-control-request-method", "PATCH");
     within("an answer", request.send()).await.expect("an answer")
 }
@@ -101,7 +105,9 @@ async fn every_answer_tells_browsers_to_be_careful() {
     for path in
         ["/", "/labs", "/nowhere", "/healthz", "/metrics", "/socket.io/?EIO=4&transport=polling", "/socket.io/?x"]
     {
-        let answer = within("an answer", reqwest::get(format!("{}{path}", server.url))).await.expect("an answer");
+        let answer = within("an answer", antimony_host::client::http().get(format!("{}{path}", server.url)).send())
+            .await
+            .expect("an answer");
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("x-frame-options", "DENY"),
@@ -118,7 +124,9 @@ async fn every_answer_tells_browsers_to_be_careful() {
     }
     let builder = ServerBuilder::new(User::Myself).config("server:\n  headers:\n    security: false\n");
     let off = builder.start().await;
-    let answer = within("an answer", reqwest::get(format!("{}/labs", off.url))).await.expect("an answer");
+    let answer = within("an answer", antimony_host::client::http().get(format!("{}/labs", off.url)).send())
+        .await
+        .expect("an answer");
     assert!(!answer.headers().contains_key("x-content-type-options"));
 }
 

@@ -71,7 +71,7 @@ async fn no_secret_is_written_into_any_log_at_any_level() {
     server.api().log_in("operator", WRONG_PASSWORD).await.expect_err("a wrong password");
     let login = server.api().log_in("operator", PASSWORD).await.expect("the right one");
     let refreshed = server.api().refresh(&login.refresh_token).await.expect("another access token");
-    let http = reqwest::Client::new();
+    let http = antimony_host::client::http();
     let get = async |path: &str, field: &str, value: &str| {
         http.get(format!("{}{path}", server.url)).header(field, value).send().await.expect("an answer").status()
     };

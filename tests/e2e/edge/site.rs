@@ -51,7 +51,7 @@ async fn ask(server: &Server, method: Method, path: &str, fields: &[(&'static st
     for (name, value) in fields {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));
     }
-    let request = reqwest::Client::new().request(method, format!("{}{path}", server.url)).headers(headers);
+    let request = antimony_host::client::http().request(method, format!("{}{path}", server.url)).headers(headers);
     let answer = within("an answer", request.send()).await.expect("an answer");
     let (status, headers) = (answer.status(), answer.headers().clone());
     Got { status, headers, body: answer.text().await.expect("text") }

@@ -55,7 +55,7 @@ async fn server(made: &Made) -> (Server, PathBuf) {
 /// A client that trusts this certificate and no other.
 fn http(made: &Made) -> reqwest::Client {
     let certificate = reqwest::Certificate::from_pem(made.certificate.as_bytes()).expect("a certificate");
-    let builder = reqwest::Client::builder().tls_certs_only([certificate]).cookie_store(true);
+    let builder = antimony_host::client::http_builder().tls_certs_only([certificate]).cookie_store(true);
     builder.redirect(reqwest::redirect::Policy::none()).build().expect("a client")
 }
 
@@ -168,8 +168,12 @@ async fn another_certificate_counts_without_a_restart_and_a_bad_one_changes_noth
         http(&second).get(format!("{url}/metrics")).send().await.expect("an answer").text().await.expect("text");
     assert!(metrics.contains("antimony_tls_certificate_reload_failed 1"), "{metrics}");
     assert!(metrics.contains("antimony_tls_certificate_reloads_total 1"), "{metrics}");
-    let log = server.log().to_owned();
-    assert!(log.contains("is not that of the first certificate") && log.contains("key.pem"), "{log}");
+    // What the server has written may still be on its way here.
+    eventually(async || match server.log() {
+        log if log.contains("is not that of the first certificate") && log.contains("key.pem") => Ok(()),
+        log => Err(log.to_owned()),
+    })
+    .await;
 
     // SIGHUP reads it at once; the rest of the configuration has no plugins to be wrong.
     put(&base, &third);
@@ -229,7 +233,8 @@ async fn whoever_comes_without_tls_is_sent_to_where_it_is_spoken() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let server = builder.config(&format!("{TLS}    redirectFrom: {free}\n")).start().await;
     let port = server.url.rsplit(':').next().expect("a port");
-    let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let plain =
+        antimony_host::client::http_builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let request = plain.get(format!("http://{free}/labs?a=b")).header("host", "labs.example:80");
     let answer = within("an answer", request.send()).await.expect("an answer");
     assert_eq!(answer.status(), 308);

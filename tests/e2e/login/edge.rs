@@ -5,6 +5,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Server, ServerBuilder, User};
 
+/// A server that has a login of its own: with the one that everybody knows, it answers to nobody elsewhere.
+fn own() -> ServerBuilder {
+    ServerBuilder::new(User::Myself).env("SB_NATIVE_USERNAME", "admin").env("SB_NATIVE_PASSWORD", "admin")
+}
+
 async fn log_in(server: &Server, username: &str, password: &str, from: Option<&str>) -> Response {
     let mut request = antimony_host::client::http().post(format!("{}/api/users/login/native", server.url));
     if let Some(from) = from {
@@ -26,7 +31,7 @@ async fn hammer(server: &Server, name: &str, from: Option<&str>) -> (usize, Resp
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_guesses_is_told_to_wait_and_locks_nobody_else_out() {
-    let server = Server::start().await;
+    let server = own().start().await;
     let (failures, answer) = hammer(&server, "admin", Some("198.51.100.1")).await;
     assert!((20..40).contains(&failures), "{failures}");
     assert_eq!(answer.status(), 429);
@@ -43,7 +48,7 @@ async fn who_guesses_is_told_to_wait_and_locks_nobody_else_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_believed_only_from_a_proxy_that_is_trusted() {
-    let server = ServerBuilder::new(User::Myself).config("server:\n  trustedProxies: [192.0.2.0/24]\n").start().await;
+    let server = own().config("server:\n  trustedProxies: [192.0.2.0/24]\n").start().await;
     let mut failures = 0;
     for from in 1..=100 {
         if log_in(&server, "admin", "wrong", Some(&format!("198.51.100.{from}"))).await.status() == 400 {
