@@ -80,6 +80,9 @@ pub enum StoreError {
         /// `topologies` or `labs`.
         users: &'static str,
     },
+    /// What is to be replaced isn't what the change was made from. Nothing was done.
+    #[error("others change the {0} at the same time, and nothing was done: try again in a moment")]
+    Overtaken(&'static str),
     /// There is nothing of that kind with this id.
     #[error("there is no {what} {id}")]
     NotFound {
