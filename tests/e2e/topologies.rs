@@ -46,6 +46,34 @@ async fn a_definition_that_is_wrong_is_refused_with_its_place_and_nothing_is_cre
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_at_the_same_time_do_not_undo_each_other() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let collection = admin.api.create_collection("course", false, false).await.unwrap();
+    let topology = admin.api.create_topology(&collection, ONE_NODE).await.unwrap();
+    let (of_collection, of_topology) = (format!("/collections/{collection}"), format!("/topologies/{topology}"));
+    for round in 0..30 {
+        let (on, url) = (round % 2 == 0, format!("https://example.org/{round}"));
+        let definition = format!("{ONE_NODE}# {round}\n");
+        let changes = [
+            (&of_collection, json!({ "name": format!("course {round}") })),
+            (&of_collection, json!({ "publicWrite": on })),
+            (&of_collection, json!({ "publicDeploy": on })),
+            (&of_topology, json!({ "definition": definition })),
+            (&of_topology, json!({ "syncUrl": url })),
+        ];
+        let changes = changes.iter().map(|(path, change)| admin.api.request(Method::PATCH, path, Some(change)));
+        futures::future::try_join_all(changes).await.unwrap();
+        let collections = admin.api.get("/collections").await.unwrap();
+        let kept = ["name", "publicWrite", "publicDeploy"].map(|key| collections[0][key].clone());
+        assert_eq!(kept, [json!(format!("course {round}")), json!(on), json!(on)], "round {round}");
+        let topologies = admin.api.get("/topologies").await.unwrap();
+        let kept = ["definition", "syncUrl"].map(|key| topologies[0][key].clone());
+        assert_eq!(kept, [json!(definition), json!(url)], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_taken_have_codes_of_their_own() {
     let server = Server::start().await;
     let admin = server.admin().await;

@@ -70,7 +70,7 @@ enum Command {
     /// Log in, and be known to the commands that follow
     Login {
         /// Name of the user
-        #[arg(long, value_name = "NAME", default_value = "admin")]
+        #[arg(value_name = "NAME", default_value = "admin")]
         user: String,
         /// Read the password from standard input, instead of asking for it at the terminal
         #[arg(long)]

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::extract::{Caller, Id, Json, checked_name};
 use super::openapi::{CollectionNameTaken, Fails, InUse, Name, Nothing, Refused};
-use super::{Answer, Api, Payload, UserJson, answer};
+use super::{Answer, Api, Payload, UserJson, answer, unless_overtaken};
 use crate::labs::model::{Collection, CollectionId};
 use crate::plugins::decision::Action;
 
@@ -121,17 +121,24 @@ pub(super) async fn update(
     Id(id): Id,
     Json(patch): Json<CollectionPatch>,
 ) -> Answer<()> {
-    let before = visible(&api, &caller, &id.as_str().into()).await?;
+    let id = id.as_str().into();
+    unless_overtaken(|| change(&api, &caller, &id, &patch)).await?;
+    api.labs.collection_changed(&id).await;
+    answer(())
+}
+
+/// Judges and makes a change of what the collection is at the moment.
+async fn change(api: &Api, caller: &Caller, id: &CollectionId, patch: &CollectionPatch) -> Result<(), ApiError> {
+    let before = visible(api, caller, id).await?;
     let after = Collection {
         name: patch.name.as_deref().map(checked_name).transpose()?.unwrap_or_else(|| before.name.clone()),
         public_write: patch.public_write.unwrap_or(before.public_write),
         public_deploy: patch.public_deploy.unwrap_or(before.public_deploy),
         ..before.clone()
     };
-    api.authorize(&caller, Action::UpdateCollection(&before, &after)).await?;
-    api.store.update_collection(&after).await?;
-    api.labs.collection_changed(&after.id).await;
-    answer(())
+    api.authorize(caller, Action::UpdateCollection(&before, &after)).await?;
+    api.store.update_collection(&before, &after).await?;
+    Ok(())
 }
 
 /// Delete a collection

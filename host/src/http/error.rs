@@ -198,7 +198,7 @@ impl ApiError {
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
             Self::Store(StoreError::Null(_)) => (422, 5422),
-            Self::Store(StoreError::Away(_) | StoreError::Unknown) => (503, 5000),
+            Self::Store(StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_)) => (503, 5000),
             Self::Store(_) => (500, 5000),
         }
     }
@@ -293,6 +293,7 @@ mod tests {
             (StoreError::TooMuch("content: …".to_owned()).into(), (422, 5422)),
             (StoreError::InUse { what: "topology", users: "labs" }.into(), (400, 5000)),
             (StoreError::NotFound { what: "lab", id: "x".to_owned() }.into(), (404, 5005)),
+            (StoreError::Overtaken("topology").into(), (503, 5000)),
             (LabError::NotFound("x".into()).into(), (404, 5005)),
             (LabError::TopologyNotFound("x".into()).into(), (404, 5005)),
             (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),

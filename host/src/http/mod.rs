@@ -57,7 +57,7 @@ use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
 use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Longest body of a login, in bytes: of people whom nobody knows yet, nothing long is taken into memory.
 const MAX_LOGIN: usize = 16 << 10;
@@ -228,6 +228,23 @@ type Answer<T> = Result<Payload<T>, ApiError>;
 
 fn answer<T>(payload: T) -> Answer<T> {
     Ok(Payload { payload })
+}
+
+/// How often a change is begun that others overtake. One of those that are in each other's way is always made.
+const CHANGES: u32 = 10;
+
+/// Reads, judges and makes a change; again where others changed the same meanwhile, so that what was judged is what is done.
+async fn unless_overtaken<C>(change: impl Fn() -> C) -> Result<(), ApiError>
+where
+    C: Future<Output = Result<(), ApiError>>,
+{
+    for _ in 1..CHANGES {
+        match change().await {
+            Err(ApiError::Store(StoreError::Overtaken(_))) => {}
+            done => return done,
+        }
+    }
+    change().await
 }
 
 /// A time as it is kept: whole milliseconds. Taken in and shown like this, it is the same before and after a restart.

@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::files::BindFileJson;
 use super::openapi::{Definition, Fails, InUse, NotFound, Nothing, Refused, TopologyNameTaken};
-use super::{Answer, Api, Payload, UserJson, answer, collections};
+use super::{Answer, Api, Payload, UserJson, answer, collections, unless_overtaken};
 use crate::labs::model::{BindFile, Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
@@ -171,15 +171,23 @@ pub(super) async fn update(
     Id(id): Id,
     Json(patch): Json<TopologyPatch>,
 ) -> Answer<()> {
-    let before = visible(&api, &caller, &id.as_str().into()).await?;
-    let sync_url = match patch.sync_url {
-        Some(url) => sync_url(Some(url))?,
+    let id = id.as_str().into();
+    unless_overtaken(|| change(&api, &caller, &id, &patch)).await?;
+    api.labs.topology_changed(&id).await;
+    answer(())
+}
+
+/// Judges and makes a change of what the topology is at the moment.
+async fn change(api: &Api, caller: &Caller, id: &TopologyId, patch: &TopologyPatch) -> Result<(), ApiError> {
+    let before = visible(api, caller, id).await?;
+    let sync_url = match &patch.sync_url {
+        Some(url) => sync_url(Some(url.clone()))?,
         None => before.stored.sync_url.clone(),
     };
-    let text = patch.definition.unwrap_or_else(|| before.stored.definition.clone());
+    let text = patch.definition.as_ref().unwrap_or(&before.stored.definition).clone();
     let definition = Topology::parse_beside(&text, &before.stored.file_paths)?;
-    let collection = match patch.collection_id.map(CollectionId::from) {
-        Some(other) if other != before.collection.id => collections::visible(&api, &caller, &other).await?,
+    let collection = match patch.collection_id.as_deref().map(CollectionId::from) {
+        Some(other) if other != before.collection.id => collections::visible(api, caller, &other).await?,
         _ => before.collection.clone(),
     };
     let stored = StoredTopology {
@@ -190,10 +198,9 @@ pub(super) async fn update(
         ..before.stored.clone()
     };
     let after = Full { stored, collection, definition };
-    api.authorize(&caller, Action::UpdateTopology(before.view(), after.view())).await?;
-    api.store.update_topology(&after.stored).await?;
-    api.labs.topology_changed(&after.stored.id).await;
-    answer(())
+    api.authorize(caller, Action::UpdateTopology(before.view(), after.view())).await?;
+    api.store.update_topology(&before.stored, &after.stored).await?;
+    Ok(())
 }
 
 /// Delete a topology

@@ -255,7 +255,12 @@ impl<F: Files> Planner<'_, F> {
         let Some(start) = time::parse(&start_time) else {
             return self.refuse("lab", &uuid, &name, format!("its start time, {start_time:?}, is no time"));
         };
+        let end_time = end_time.filter(|text| !time::means_none(text));
         let end = end_time.as_deref().and_then(time::parse);
+        // Without an end it would run for ever.
+        if let Some(text) = end_time.filter(|_| end.is_none()) {
+            return self.refuse("lab", &uuid, &name, format!("its end time, {text:?}, is no time"));
+        }
         if end.is_some_and(|end| end <= start) {
             return self.refuse("lab", &uuid, &name, "it ends before it starts");
         }

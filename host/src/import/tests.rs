@@ -74,6 +74,8 @@ fn rows() -> Rows {
             lab("l4", "2026-01-01 08:00:00+00:00", Some("2025-01-01 08:00:00+00:00"), "t1"),
             lab("l5", "soon", None, "t1"),
             lab("l6", "2026-01-01 08:00:00+00:00", None, "t3"),
+            lab("l7", "2026-01-01 08:00:00+00:00", Some("later"), "t1"),
+            lab("l8", "2026-03-01 08:00:00+00:00", Some("0001-01-01 00:00:00+00:00"), "t1"),
         ],
     }
 }
@@ -110,6 +112,7 @@ fn what_can_be_taken_is_and_the_rest_is_named_with_the_reason() {
         ("lab", "l4"),
         ("lab", "l5"),
         ("lab", "l6"),
+        ("lab", "l7"),
     ];
     assert_eq!(refused, expected, "{:?}", plan.refused);
     assert!(plan.refused.iter().all(|note| !note.why.is_empty()));
@@ -125,7 +128,8 @@ fn what_can_be_taken_is_and_the_rest_is_named_with_the_reason() {
 fn labs_keep_their_times_and_only_those_ahead_will_be_started() {
     let plan = planned();
     let labs: Vec<_> = plan.new.labs.iter().map(|lab| (lab.id.as_str(), lab.start_pending)).collect();
-    assert_eq!(labs, [("l1", false), ("l2", true), ("l3", false)]);
+    assert_eq!(labs, [("l1", false), ("l2", true), ("l3", false), ("l8", true)]);
+    assert_eq!(plan.new.labs[3].end_time, None, "it has none, in the other server's words");
     let about: Vec<_> = plan.warnings.iter().filter(|note| note.what == "lab").map(|note| note.id.as_str()).collect();
     assert_eq!(about, ["l3"], "of these, it alone may run at the moment");
     assert_eq!(plan.new.labs[0].end_time.expect("it has one").to_string(), "2026-01-01T09:00:00Z");

@@ -2,9 +2,23 @@
 
 use jiff::Timestamp;
 
-/// The time that a text means. SQLite has what Go made of a time: `2026-01-02 15:04:05.5+01:00`, or with a zone by name
-/// behind it. `None`: the text means no time; the beginning of the year 1 is Go's word for none at all.
+/// The time that a text means. `None`: it means no time, or none at all.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
+    read(text).filter(|time| !is_none_at_all(*time))
+}
+
+/// Whether the text says that there is no time, rather than one that can't be read.
+pub(super) fn means_none(text: &str) -> bool {
+    read(text).is_some_and(is_none_at_all)
+}
+
+/// The beginning of the year 1 is Go's word for none at all.
+fn is_none_at_all(time: Timestamp) -> bool {
+    time.as_second() <= -62_000_000_000
+}
+
+/// SQLite has what Go made of a time: `2026-01-02 15:04:05.5+01:00`, or with a zone by name behind it.
+fn read(text: &str) -> Option<Timestamp> {
     let mut words = text.split_whitespace();
     let mut joined = words.next()?.to_owned();
     if !joined.contains('T') {
@@ -17,7 +31,7 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     if !time.contains(['+', '-', 'Z']) {
         joined.push('Z');
     }
-    joined.parse::<Timestamp>().ok().filter(|time| time.as_second() > -62_000_000_000)
+    joined.parse::<Timestamp>().ok()
 }
 
 #[cfg(test)]
@@ -39,6 +53,7 @@ mod tests {
         }
         for text in ["", "soon", "2026-01-02", "0001-01-01 00:00:00+00:00"] {
             assert_eq!(parse(text), None, "{text}");
+            assert_eq!(means_none(text), text.starts_with("0001"), "{text}");
         }
     }
 }

@@ -767,8 +767,9 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
     let id = f.lab().await;
     let judged = f.labs.get(&id).unwrap().to_deploy();
     let mut topology = f.store.topology(&f.topology).await.unwrap().unwrap();
+    let before = topology.clone();
     topology.definition = TWO_NODES.replace("r2", "r3");
-    f.store.update_topology(&topology).await.unwrap();
+    f.store.update_topology(&before, &topology).await.unwrap();
     f.labs.topology_changed(&f.topology).await;
     let error = f.labs.deploy(&id, Some("ada".into()), Some(judged)).await.expect_err("it was changed");
     assert!(matches!(error, LabCommandError::Refused(_)), "{error}");
@@ -776,8 +777,9 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
     f.driver.deploys.add_permits(1);
     let judged = f.labs.get(&id).unwrap().to_deploy();
     f.labs.deploy(&id, Some("ada".into()), Some(judged)).await.unwrap();
+    let before = topology.clone();
     topology.definition = TWO_NODES.replace("r2", "r4");
-    f.store.update_topology(&topology).await.unwrap();
+    f.store.update_topology(&before, &topology).await.unwrap();
     f.labs.topology_changed(&f.topology).await;
     let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
     let lab = snapshot.wait_for(|lab| lab.next.is_some()).await.unwrap().clone();

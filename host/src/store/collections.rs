@@ -70,12 +70,13 @@ impl Store {
         self.write(collection, |db, collection| Box::pin(insert(db, collection))).await
     }
 
-    /// Changes everything about a collection but its creator.
+    /// Changes everything about a collection but its creator, if it still is what it was `before`: what others changed
+    /// meanwhile isn't undone.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::NameTaken`], [`StoreError::Database`].
-    pub async fn update_collection(&self, collection: &Collection) -> Result<(), StoreError> {
-        self.write(collection, |db, collection| Box::pin(update(db, collection))).await
+    /// [`StoreError::NotFound`], [`StoreError::Overtaken`], [`StoreError::NameTaken`], [`StoreError::Database`].
+    pub async fn update_collection(&self, before: &Collection, after: &Collection) -> Result<(), StoreError> {
+        self.write(&(before, after), |db, (before, after)| Box::pin(update(db, before, after))).await
     }
 
     /// Deletes a collection that has no topologies.
@@ -104,8 +105,15 @@ pub(super) async fn insert(db: &mut AnyConnection, collection: &Collection) -> R
     Ok(())
 }
 
-async fn update(db: &mut AnyConnection, collection: &Collection) -> Result<(), StoreError> {
+async fn update(db: &mut AnyConnection, before: &Collection, collection: &Collection) -> Result<(), StoreError> {
     no_null("collection", &[&collection.name])?;
+    let row: Option<Row> = sqlx::query_as(ONE).bind(collection.id.as_str()).fetch_optional(&mut *db).await?;
+    let kept = Collection::from(row.ok_or_else(|| missing(collection.id.as_str()))?);
+    // All that is written. A creator may have got another name.
+    let written = |of: &Collection| (of.name.clone(), of.public_write, of.public_deploy);
+    if written(&kept) != written(before) {
+        return Err(StoreError::Overtaken("collection"));
+    }
     let done = sqlx::query("UPDATE collections SET name = $2, public_write = $3, public_deploy = $4 WHERE id = $1")
         .bind(collection.id.as_str())
         .bind(&collection.name)

@@ -28,6 +28,14 @@ pub enum DatabaseConfigError {
     /// A certificate is given that would not be looked at.
     #[error("database.sslMode: with {0} nobody looks at database.sslRootCert; say verify-full, or leave sslMode out")]
     UnusedCertificate(SslMode),
+    /// It can't be told whose `localFile` is.
+    #[error("database.localFile: {path}: {reason}", path = path.display())]
+    LocalFile {
+        /// The file.
+        path: PathBuf,
+        /// Why, and what helps.
+        reason: String,
+    },
     /// Something can't be part of what is sent to the database.
     #[error("database.{0}: it contains a null character")]
     Null(&'static str),
@@ -251,8 +259,15 @@ impl DatabaseConfig {
             }
             DatabaseKind::Sqlite => {
                 let own = data.join(DATABASE_FILE);
-                match local.map(|path| config_dir.join(path)) {
-                    Some(path) if sqlite::belongs_to_another_program(&path).await => {
+                let local = local.map(|path| config_dir.join(path));
+                let is_foreign = match &local {
+                    Some(path) => sqlite::belongs_to_another_program(path)
+                        .await
+                        .map_err(|reason| DatabaseConfigError::LocalFile { path: path.clone(), reason })?,
+                    None => false,
+                };
+                match local {
+                    Some(path) if is_foreign => {
                         notices.push(format!(
                             "database.localFile, {}, is the database of another Antimony server and stays as it is: this \
                              server keeps everything in {}; `antimony-host import` takes over what is in the other",

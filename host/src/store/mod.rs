@@ -48,6 +48,9 @@ pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
 const TRIES: u32 = 4;
 /// How long PostgreSQL may take for one request. Its own limit for one query is lower.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long it may take for many things that are added together: each is a query or more, and the database may be far away.
+/// The limit for one query holds here, too.
+const MANY_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long to find out whether something was done, when the connection broke at that very moment.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it is kept what was done. Nobody asks later than [`OUTCOME_TIMEOUT`].
@@ -80,6 +83,9 @@ pub enum StoreError {
         /// `topologies` or `labs`.
         users: &'static str,
     },
+    /// What is to be replaced isn't what the change was made from. Nothing was done.
+    #[error("others change the {0} at the same time, and nothing was done: try again in a moment")]
+    Overtaken(&'static str),
     /// There is nothing of that kind with this id.
     #[error("there is no {what} {id}")]
     NotFound {
@@ -238,7 +244,7 @@ impl Store {
     /// [`StoreError::NameTaken`], [`StoreError::NotFound`] when something refers to what isn't there, [`StoreError::Null`],
     /// [`StoreError::Away`], [`StoreError::Unknown`], [`StoreError::Database`].
     pub async fn insert_all(&self, everything: &Everything) -> Result<(), StoreError> {
-        self.write(everything, |db, everything| {
+        self.write_within(MANY_TIMEOUT, everything, |db, everything| {
             Box::pin(async move {
                 for user in &everything.users {
                     users::ensure(db, user).await?;
@@ -272,10 +278,10 @@ impl Store {
     {
         for _ in 0..TRIES {
             let mut connection = self.connection(&self.reads).await?;
-            match self.in_time(query(&mut connection, what)).await {
+            match self.in_time(ANSWER_TIMEOUT, query(&mut connection, what)).await {
                 Some(Err(error)) if self.is_away(&error) => {}
                 Some(result) => return Ok(result?),
-                None => return Err(self.give_up(connection)),
+                None => return Err(self.give_up(ANSWER_TIMEOUT, connection)),
             }
         }
         Err(StoreError::Away("the connection breaks again and again".to_owned()))
@@ -287,9 +293,17 @@ impl Store {
     where
         A: ?Sized,
     {
+        self.write_within(ANSWER_TIMEOUT, what, work).await
+    }
+
+    /// The same for a change that may take so long.
+    async fn write_within<A, T>(&self, limit: Duration, what: &A, work: impl Work<A, T>) -> Result<T, StoreError>
+    where
+        A: ?Sized,
+    {
         for tries in 0..TRIES {
             let mut connection = self.connection(&self.writes).await?;
-            match self.transaction(&mut connection, what, &work).await {
+            match self.transaction(limit, &mut connection, what, &work).await {
                 End::Done(done) => return Ok(done),
                 End::Failed(StoreError::Database(error)) if self.is_worth_another_try(&error) => {
                     drop(connection);
@@ -304,7 +318,7 @@ impl Store {
                     }
                     return Err(error);
                 }
-                End::Silent => return Err(self.give_up(connection)),
+                End::Silent => return Err(self.give_up(limit, connection)),
                 End::Unknown(mark, done) => {
                     connection.close_on_drop();
                     drop(connection);
@@ -319,13 +333,19 @@ impl Store {
         Err(StoreError::Away("something gets in the way again and again".to_owned()))
     }
 
-    async fn transaction<A, T>(&self, connection: &mut AnyConnection, what: &A, work: &impl Work<A, T>) -> End<T>
+    async fn transaction<A, T>(
+        &self,
+        limit: Duration,
+        connection: &mut AnyConnection,
+        what: &A,
+        work: &impl Work<A, T>,
+    ) -> End<T>
     where
         A: ?Sized,
     {
         // Of SQLite there is but one level, and of writers but one.
         let begin = if self.remote.is_some() { "BEGIN ISOLATION LEVEL SERIALIZABLE" } else { "BEGIN" };
-        let begun = self.in_time(async {
+        let begun = self.in_time(limit, async {
             let mut transaction = connection.begin_with(begin).await?;
             let done = work(&mut transaction, what).await?;
             let mark = match &self.remote {
@@ -339,7 +359,7 @@ impl Store {
             Some(Err(error)) => return End::Failed(error),
             None => return End::Silent,
         };
-        match self.in_time(transaction.commit()).await {
+        match self.in_time(ANSWER_TIMEOUT, transaction.commit()).await {
             Some(Ok(())) => End::Done(done),
             Some(Err(error)) if !self.is_away(&error) => End::Failed(error.into()),
             Some(Err(_)) | None => End::Unknown(mark, done),
@@ -364,19 +384,19 @@ impl Store {
         })
     }
 
-    /// What `work` comes to, if it ends within the time that it may take.
-    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// What `work` comes to, if it ends within the time that it may take. A file answers when it answers.
+    async fn in_time<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         match self.remote {
             None => Some(work.await),
-            Some(_) => timeout(ANSWER_TIMEOUT, work).await.ok(),
+            Some(_) => timeout(limit, work).await.ok(),
         }
     }
 
     /// A connection that doesn't answer is of no use to anybody.
-    fn give_up(&self, mut connection: PoolConnection<Any>) -> StoreError {
+    fn give_up(&self, limit: Duration, mut connection: PoolConnection<Any>) -> StoreError {
         connection.close_on_drop();
         self.nudge();
-        StoreError::Away(format!("it hasn't answered for {ANSWER_TIMEOUT:?}"))
+        StoreError::Away(format!("it hasn't answered for {limit:?}"))
     }
 
     /// Whether the transaction with this mark was made, if the database can still say so. If not, it never will be.
@@ -391,10 +411,10 @@ impl Store {
                 let sql = "INSERT INTO writes (mark, made) VALUES ($1, $2) \
                            ON CONFLICT (mark) DO UPDATE SET mark = excluded.mark RETURNING made";
                 let found = sqlx::query_scalar::<_, i64>(sql).bind(mark).bind(instead);
-                match self.in_time(found.fetch_one(&mut *connection)).await {
+                match self.in_time(ANSWER_TIMEOUT, found.fetch_one(&mut *connection)).await {
                     Some(Ok(made)) => return Some(made != instead),
                     Some(Err(_)) => connection.close_on_drop(),
-                    None => drop(self.give_up(connection)),
+                    None => drop(self.give_up(ANSWER_TIMEOUT, connection)),
                 }
             }
             sleep(Duration::from_millis(100)).await;
@@ -451,7 +471,7 @@ enum End<T> {
     Failed(StoreError),
     /// The database doesn't answer. It wasn't told to keep the change.
     Silent,
-    /// It was told, but didn't answer. The number is that of the transaction.
+    /// It was told, but didn't answer. With the mark by which it can be asked for later.
     Unknown(String, T),
 }
 

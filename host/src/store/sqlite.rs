@@ -1,13 +1,15 @@
 //! SQLite: a database in one file, which nobody else may read. Opened by [`Store`](super::Store) alone.
 
+use std::borrow::Cow;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::error::DatabaseError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AnyPool, ConnectOptions, Connection};
 
 use super::{migrations, percent_encoded};
@@ -33,14 +35,15 @@ pub(super) struct Pools {
 /// Opens the file, makes it if it isn't there, and brings its schema up to date.
 pub(super) async fn open(path: &Path) -> Result<Pools, String> {
     // Before anything is done to it: opening a database changes its file.
-    if belongs_to_another_program(path).await {
+    if belongs_to_another_program(path).await? {
         return Err(FOREIGN.to_owned());
     }
     make_private(path).map_err(|error| sentence(&error))?;
     // By its whole name: it becomes part of an address.
     let path = path.canonicalize().map_err(|error| sentence(&error))?;
-    let options = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Wal);
-    let mut connection = options.busy_timeout(BUSY_TIMEOUT).connect().await.map_err(|error| sentence(&error))?;
+    // The kind of journal is in the file, too: it is left as it is until the file is known to be this program's.
+    let options = SqliteConnectOptions::new().filename(&path).busy_timeout(BUSY_TIMEOUT);
+    let mut connection = options.connect().await.map_err(|error| sentence(&error))?;
     let ready = prepare(&mut connection).await;
     let closed = connection.close().await;
     ready?;
@@ -89,7 +92,12 @@ fn address_of(address: &str) -> Result<AnyConnectOptions, String> {
 
 /// Says what is wrong with the database, or brings its schema up to date.
 async fn prepare(connection: &mut SqliteConnection) -> Result<(), String> {
+    // Once more: it could have become another program's since it was looked at.
+    if is_foreign(connection).await.map_err(|error| sentence(&error))? {
+        return Err(FOREIGN.to_owned());
+    }
     healthy(connection).await?;
+    sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await.map_err(|error| sentence(&error))?;
     migrations::run(connection).await.map_err(|error| migrations::sentence(&error, sentence))
 }
 
@@ -118,14 +126,37 @@ async fn look_into(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
 }
 
 /// Whether the file is a database, and of another program: the one that existing Antimony servers keep.
-pub(super) async fn belongs_to_another_program(path: &Path) -> bool {
-    if !path.is_file() {
-        return false;
+///
+/// # Errors
+/// A sentence, where that can't be found out at the moment: then the file may be anybody's.
+pub(super) async fn belongs_to_another_program(path: &Path) -> Result<bool, String> {
+    match tokio::fs::metadata(path).await {
+        // What is no file is nobody's database, and is refused for that later.
+        Ok(found) if !found.is_file() || found.len() == 0 => return Ok(false),
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
+        Err(error) => return Err(not_known(&error)),
     }
-    let Ok(mut connection) = look_into(path).await else { return false };
-    let foreign = is_foreign(&mut connection).await.unwrap_or(false);
-    let _ = connection.close().await;
-    foreign
+    let looked = async {
+        let mut connection = look_into(path).await?;
+        let foreign = is_foreign(&mut connection).await;
+        let _ = connection.close().await;
+        foreign
+    };
+    match looked.await {
+        // It is no database: SQLITE_NOTADB.
+        Err(error) if code_of(&error).as_deref() == Some("26") => Ok(false),
+        found => found.map_err(|error| not_known(&error)),
+    }
+}
+
+fn not_known(error: &(dyn std::error::Error + 'static)) -> String {
+    format!(
+        "it can't be told whether it belongs to another program, so it is left as it is ({}): stop whatever uses it, and \
+         if it is another Antimony server's, start that once and stop it again so that it tidies up its file; or name \
+         another file",
+        sentence(error)
+    )
 }
 
 /// What a start would find, without changing anything.
@@ -160,11 +191,14 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// SQLite's number for an error. Its lowest byte says what it is, the rest more precisely.
+fn code_of(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
+}
+
 /// An error in one line, with what helps where that is known.
 fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let code =
-        error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error).and_then(|error| error.code());
-    match code.as_deref() {
+    match error.downcast_ref().and_then(code_of).as_deref() {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
         Some("11" | "26") => {
             "it is damaged, or no database at all; restore it from a backup, or move it away".to_owned()

@@ -83,13 +83,14 @@ impl Store {
     }
 
     /// Changes what an author can change about a topology: name, collection, definition, sync URL. It can't go to another
-    /// collection while labs are made from it: they would go along, out of sight of those who made them.
+    /// collection while labs are made from it: they would go along, out of sight of those who made them. And it has to be
+    /// what it was `before` still: what others changed meanwhile isn't undone.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the topology or its new collection, [`StoreError::NameTaken`], [`StoreError::InUse`],
-    /// [`StoreError::Database`].
-    pub async fn update_topology(&self, topology: &StoredTopology) -> Result<(), StoreError> {
-        self.write(topology, |db, topology| Box::pin(update(db, topology))).await
+    /// [`StoreError::NotFound`] for the topology or its new collection, [`StoreError::Overtaken`],
+    /// [`StoreError::NameTaken`], [`StoreError::InUse`], [`StoreError::Database`].
+    pub async fn update_topology(&self, before: &StoredTopology, after: &StoredTopology) -> Result<(), StoreError> {
+        self.write(&(before, after), |db, (before, after)| Box::pin(update(db, before, after))).await
     }
 
     /// Notes whether the last attempt to deploy a topology failed.
@@ -137,8 +138,18 @@ fn check(topology: &StoredTopology) -> Result<(), StoreError> {
     no_null("topology", &[&topology.name, &topology.definition, topology.sync_url.as_deref().unwrap_or_default()])
 }
 
-async fn update(db: &mut AnyConnection, topology: &StoredTopology) -> Result<(), StoreError> {
+async fn update(db: &mut AnyConnection, before: &StoredTopology, topology: &StoredTopology) -> Result<(), StoreError> {
     check(topology)?;
+    let missing = || StoreError::NotFound { what: "topology", id: topology.id.to_string() };
+    let kept = one(db, &topology.id).await?.ok_or_else(missing)?;
+    // All that is written. How its last deploy went is noted by others.
+    let is_as_before = kept.name == before.name
+        && kept.collection_id == before.collection_id.as_str()
+        && kept.definition == before.definition
+        && kept.sync_url == before.sync_url;
+    if !is_as_before {
+        return Err(StoreError::Overtaken("topology"));
+    }
     let done = sqlx::query(
         "UPDATE topologies SET name = $2, collection_id = $3, definition = $4, sync_url = $5 WHERE id = $1 \
          AND (collection_id = $3 OR NOT EXISTS (SELECT 1 FROM labs WHERE topology_id = $1))",
@@ -148,13 +159,11 @@ async fn update(db: &mut AnyConnection, topology: &StoredTopology) -> Result<(),
     .bind(topology.collection_id.as_str())
     .bind(&topology.definition)
     .bind(topology.sync_url.as_deref())
-    .execute(&mut *db)
+    .execute(db)
     .await
     .map_err(|error| write_error(error, || taken(topology), || no_collection(topology)))?;
-    if done.rows_affected() == 0 && one(db, &topology.id).await?.is_some() {
-        return Err(StoreError::InUse { what: "topology", users: "labs" });
-    }
-    found(done.rows_affected(), "topology", topology.id.as_str())
+    // It is there, as was seen above.
+    if done.rows_affected() == 0 { Err(StoreError::InUse { what: "topology", users: "labs" }) } else { Ok(()) }
 }
 
 async fn set_deploy_failed(db: &mut AnyConnection, id: &TopologyId, failed: bool) -> Result<(), StoreError> {

@@ -78,7 +78,7 @@ failures! {
     TooManyLogins: 429, 5000, "Too many logins have failed, or too many try at once; `Retry-After` says when to try again.";
     Token: 498, 5000, "The access token has expired or is no access token: refresh it, and ask again.";
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
-    DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, and nothing was done: try again.";
+    DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, or too many change the same at once, and nothing was done: try again.";
     ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 

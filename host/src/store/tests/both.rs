@@ -30,15 +30,15 @@ pub(super) async fn names_are_unique_where_they_have_to_be(bench: &Bench) {
     let second = collection("other");
     store.insert_collection(&second).await.expect("inserts");
     let renamed = Collection { name: "course".to_owned(), ..second.clone() };
-    let taken = store.update_collection(&renamed).await.expect_err("taken");
+    let taken = store.update_collection(&second, &renamed).await.expect_err("taken");
     assert!(matches!(taken, StoreError::NameTaken { what: "collection", .. }));
 
     let taken = store.insert_topology(&topology("ring", &first)).await.expect_err("taken");
     assert!(matches!(taken, StoreError::NameTaken { what: "topology", .. }));
     store.insert_topology(&topology("ring", &second)).await.expect("another collection may have one of that name");
     store.delete_lab(&lab.id).await.expect("deletes");
-    let moved = StoredTopology { collection_id: second.id.clone(), ..ring };
-    let taken = store.update_topology(&moved).await.expect_err("taken");
+    let moved = StoredTopology { collection_id: second.id.clone(), ..ring.clone() };
+    let taken = store.update_topology(&ring, &moved).await.expect_err("taken");
     assert!(matches!(taken, StoreError::NameTaken { what: "topology", .. }));
 }
 
@@ -77,12 +77,12 @@ pub(super) async fn updates_change_what_they_say_and_no_more(bench: &Bench) {
     store.set_topology_deploy_failed(&topology.id, true).await.expect("sets");
     let edited =
         StoredTopology { definition: "name: ring2".into(), name: "ring2".into(), sync_url: None, ..topology.clone() };
-    store.update_topology(&edited).await.expect("updates");
+    store.update_topology(&topology, &edited).await.expect("updates");
     let expected = StoredTopology { last_deploy_failed: true, ..edited };
     assert_eq!(store.topology(&topology.id).await.expect("reads"), Some(expected));
 
     let edited = Collection { name: "renamed".into(), public_write: false, public_deploy: true, ..collection.clone() };
-    store.update_collection(&edited).await.expect("updates");
+    store.update_collection(&collection, &edited).await.expect("updates");
     assert_eq!(store.collection(&collection.id).await.expect("reads"), Some(edited));
 
     store.set_lab_instance(&lab.id, None).await.expect("sets");
@@ -91,16 +91,34 @@ pub(super) async fn updates_change_what_they_say_and_no_more(bench: &Bench) {
     assert_eq!((read.instance, read.start_pending), (None, true));
 }
 
+pub(super) async fn what_others_changed_meanwhile_is_not_undone(bench: &Bench) {
+    let (store, course, ring, _) = bench.filled().await;
+    let ours = Collection { public_deploy: true, ..course.clone() };
+    let theirs = Collection { name: "theirs".into(), ..course.clone() };
+    store.update_collection(&course, &theirs).await.expect("updates");
+    let refused = store.update_collection(&course, &ours).await;
+    assert!(matches!(refused, Err(StoreError::Overtaken("collection"))), "{refused:?}");
+    assert_eq!(store.collection(&course.id).await.expect("reads"), Some(theirs));
+
+    let ours = StoredTopology { definition: "name: ours".into(), ..ring.clone() };
+    let theirs = StoredTopology { sync_url: None, ..ring.clone() };
+    store.update_topology(&ring, &theirs).await.expect("updates");
+    let refused = store.update_topology(&ring, &ours).await;
+    assert!(matches!(refused, Err(StoreError::Overtaken("topology"))), "{refused:?}");
+    assert_eq!(store.topology(&ring.id).await.expect("reads"), Some(theirs));
+}
+
 pub(super) async fn a_topology_changes_its_collection_only_while_no_lab_is_made_from_it(bench: &Bench) {
     let (store, _, topology, lab) = bench.filled().await;
     let other = collection("elsewhere");
     store.insert_collection(&other).await.expect("inserts");
     let moved = StoredTopology { collection_id: other.id.clone(), ..topology.clone() };
-    let error = store.update_topology(&moved).await.expect_err("the lab would go along");
+    let error = store.update_topology(&topology, &moved).await.expect_err("the lab would go along");
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
-    store.update_topology(&StoredTopology { name: "other".to_owned(), ..topology }).await.expect("stays where it is");
+    let renamed = StoredTopology { name: "other".to_owned(), ..topology.clone() };
+    store.update_topology(&topology, &renamed).await.expect("stays where it is");
     store.delete_lab(&lab.id).await.expect("deletes");
-    store.update_topology(&moved).await.expect("nobody goes along");
+    store.update_topology(&renamed, &moved).await.expect("nobody goes along");
 }
 
 fn file(topology: &StoredTopology, path: &str, content: &str) -> BindFile {
@@ -223,20 +241,21 @@ pub(super) async fn lists_are_in_one_order_whatever_the_language_of_the_database
 pub(super) async fn texts_come_back_as_they_were_and_those_that_one_database_cannot_keep_are_refused_by_both(
     bench: &Bench,
 ) {
-    let (store, first, ring, monday) = bench.filled().await;
+    let (store, first, mut ring, monday) = bench.filled().await;
     for text in
         ["", " ", "\u{1}\u{7f}", "'; DROP TABLE labs; --", "\\x00 $1 %s ?", "𝄞 é é \u{feff}", &"x".repeat(3_000_000)]
     {
         let edited = StoredTopology { definition: text.to_owned(), ..ring.clone() };
-        store.update_topology(&edited).await.expect("updates");
+        store.update_topology(&ring, &edited).await.expect("updates");
         let read = store.topology(&ring.id).await.expect("reads").expect("is there");
         assert!(read.definition == text, "{:?}", text.chars().take(20).collect::<String>());
+        ring = read;
     }
     let nothing = "a\0b".to_owned();
     let refused = [
         store.insert_collection(&Collection { name: nothing.clone(), ..collection("x") }).await,
-        store.update_collection(&Collection { name: nothing.clone(), ..first }).await,
-        store.update_topology(&StoredTopology { sync_url: Some(nothing.clone()), ..ring }).await,
+        store.update_collection(&first, &Collection { name: nothing.clone(), ..first.clone() }).await,
+        store.update_topology(&ring, &StoredTopology { sync_url: Some(nothing.clone()), ..ring.clone() }).await,
         store.update_lab(&Lab { name: nothing.clone(), ..monday }).await,
         store.upsert_user(&User { name: nothing, ..user("x") }).await,
     ];
@@ -302,7 +321,7 @@ pub(super) async fn a_store_that_was_closed_answers_with_errors(bench: &Bench) {
     let other = store.clone();
     store.close().await;
     assert!(other.ping().await.is_err());
-    assert!(other.update_collection(&collection).await.is_err());
+    assert!(other.update_collection(&collection, &collection).await.is_err());
     bench.open().await.ping().await.expect("another one is there");
 }
 

@@ -169,6 +169,7 @@ on_both_databases!(
     what_is_in_use_is_not_deleted,
     references_into_nothing_are_refused_and_leave_nothing_behind,
     updates_change_what_they_say_and_no_more,
+    what_others_changed_meanwhile_is_not_undone,
     a_topology_changes_its_collection_only_while_no_lab_is_made_from_it,
     files_belong_to_their_topology_and_go_with_it,
     no_two_files_of_a_topology_are_in_each_others_way_and_their_size_is_bounded,

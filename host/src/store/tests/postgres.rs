@@ -273,7 +273,8 @@ async fn a_change_that_loses_against_another_program_is_made_anew() {
     let server = server::Postgres::shared().expect("it is there");
     let (store, mut course, ..) = bench.filled().await;
     // Somebody at a terminal has changed the row and takes their time to commit.
-    let meddle = "BEGIN; UPDATE antimony_host.collections SET public_deploy = 1; SELECT pg_sleep(1); COMMIT";
+    let meddle =
+        "BEGIN; UPDATE antimony_host.collections SET public_deploy = public_deploy; SELECT pg_sleep(1); COMMIT";
     let database = place.database.clone();
     let other = tokio::task::spawn_blocking(move || server.sql(&database, meddle));
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' \
@@ -281,8 +282,9 @@ async fn a_change_that_loses_against_another_program_is_made_anew() {
     while server.sql(&place.database, waits) == "0" {
         sleep(Duration::from_millis(10)).await;
     }
+    let before = course.clone();
     course.name = "ours".to_owned();
-    store.update_collection(&course).await.expect("updates");
+    store.update_collection(&before, &course).await.expect("updates");
     other.await.expect("no panic");
     assert_eq!(store.collection(&course.id).await.expect("reads"), Some(course));
 }

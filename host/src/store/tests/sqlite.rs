@@ -92,6 +92,28 @@ async fn the_file_of_another_server_is_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_looked_at_is_left_as_it_is() {
+    use sqlx::ConnectOptions as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("theirs.db");
+    make_foreign(&path).await;
+    let before = std::fs::read(&path).expect("reads");
+    // Its owner is about to write, and keeps everybody else out.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut owner = options.connect().await.expect("opens");
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut owner).await.expect("locks");
+    let error = open_fails(&Location::Sqlite(path.clone())).await;
+    assert!(error.contains("another process is using it") && error.contains("name another file"), "{error}");
+    let config = config::DatabaseConfig { local_file: Some("theirs.db".into()), ..Default::default() };
+    let error = config.choose(&folder.path().join("data"), folder.path(), |_| None).await.expect_err("who knows");
+    assert!(error.to_string().contains("theirs.db") && error.to_string().contains("using it"), "{error}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut owner).await.expect("unlocks");
+    owner.close().await.expect("closes");
+    assert!(std::fs::read(&path).expect("reads") == before, "it was changed");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
+}
+
+#[tokio::test]
 async fn a_path_may_have_any_characters_and_be_relative() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("50% of? #all &é").join("a b+c.db");
