@@ -4,10 +4,10 @@
 //! End: no new connections and commands, shells, then whatever the runtime runs that can't outlive the server, the store,
 //! and at last the data folder.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Server {
         };
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
-        make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
+        make_run_dir(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let key = SigningKey::load_or_create(&data.join(SIGNING_KEY))?;
         let auth = Arc::new(Authenticator::new(&key));
@@ -378,6 +378,14 @@ fn sources(running: Config, base_dir: PathBuf) -> Sources {
 /// Makes a folder that nobody else can read, unless it is there.
 fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the folder that labs are run from, which nobody else can read even if it was there: the files of topologies in it
+/// are open to whoever gets as far. It is this server's alone, also where the configuration names one for several.
+fn make_run_dir(run: &Path) -> io::Result<()> {
+    make_private(run)?;
+    let mode = std::fs::metadata(run)?.permissions().mode();
+    if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(run, Permissions::from_mode(0o700)) }
 }
 
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.
