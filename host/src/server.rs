@@ -4,10 +4,10 @@
 //! End: no new connections and commands, shells, then whatever the runtime runs that can't outlive the server, the store,
 //! and at last the data folder.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +159,7 @@ impl Server {
         let open_id = config.auth.open_id(environment)?;
         let users_source = config.auth.users(&config_dir, &data);
         let others = open_id.is_some() || users_source.is_used();
+        let secrets = secret_files(&config, &config_dir, &users_source.path);
         let login = native_login(&config.auth, listen, others, environment)?;
         let trusted_proxies = Arc::new(config.server.trusted_proxies.clone());
         let believed = Arc::clone(&trusted_proxies);
@@ -172,7 +173,7 @@ impl Server {
         };
         let unusable = |error| StartError::Data { path: data.clone(), error };
         let lock = take_data_dir(&data)?;
-        make_private(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
+        make_run_dir(&run).map_err(|error| StartError::Data { path: run.clone(), error })?;
 
         let key = SigningKey::load_or_create(&data.join(SIGNING_KEY))?;
         let auth = Arc::new(Authenticator::new(&key));
@@ -199,8 +200,9 @@ impl Server {
         // By its real name: the default is relative.
         let real = data.canonicalize().map_err(unusable)?;
         let real_run = run.canonicalize().map_err(|error| StartError::Data { path: run.clone(), error })?;
-        // Neither is for the eyes of nodes.
-        let hidden = if real_run.starts_with(&real) { vec![real.clone()] } else { vec![real.clone(), real_run] };
+        // None of this is for the eyes of nodes.
+        let mut hidden = if real_run.starts_with(&real) { vec![real.clone()] } else { vec![real.clone(), real_run] };
+        hidden.extend(secrets.iter().filter_map(|file| file.canonicalize().ok()));
         let embedded = EmbeddedOptions { hidden, ..EmbeddedOptions::default() };
         let driver = choose::open(config.runtime, &config.containerlab, embedded, &real).await?;
         let publisher = Publisher::default();
@@ -380,9 +382,35 @@ fn sources(running: Config, base_dir: PathBuf) -> Sources {
     Sources { config_file, base_dir, read: Box::new(read) }
 }
 
+/// The files that nodes have no business with, wherever the configuration has them; itself among them. They are
+/// hidden as they are when the server starts: one that takes the place of another later on is seen where nodes see its folder.
+fn secret_files(config: &Config, config_dir: &Path, users: &Path) -> Vec<PathBuf> {
+    let tls = config.server.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+    let mut files: Vec<_> = tls.map(|file| config_dir.join(file)).collect();
+    if let Some(database) = config.database.local_file.as_ref().filter(|file| !file.as_os_str().is_empty()) {
+        // What SQLite has not put into the database yet is beside it.
+        for end in ["", "-wal", "-shm", "-journal"] {
+            let mut file = config_dir.join(database).into_os_string();
+            file.push(end);
+            files.push(file.into());
+        }
+    }
+    files.extend(config.file().map(Path::to_owned));
+    files.push(users.to_owned());
+    files
+}
+
 /// Makes a folder that nobody else can read, unless it is there.
 fn make_private(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the folder that labs are run from, which nobody else can read even if it was there: the files of topologies in it
+/// are open to whoever gets as far. It is this server's alone, also where the configuration names one for several.
+fn make_run_dir(run: &Path) -> io::Result<()> {
+    make_private(run)?;
+    let mode = std::fs::metadata(run)?.permissions().mode();
+    if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(run, Permissions::from_mode(0o700)) }
 }
 
 /// Makes the data folder, readable by nobody else, and keeps other servers out of it.

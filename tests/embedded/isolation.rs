@@ -29,6 +29,13 @@ async fn nothing_of_the_host_can_be_read_from_a_node() {
         fs::write(folder.path().join("signing.key"), "secret").unwrap();
         options.hidden.push(folder.path().to_owned());
     }
+    // A file alone, in a folder that nodes see.
+    let key = nix::unistd::geteuid().is_root().then(|| tempfile::NamedTempFile::new_in("/usr/local").unwrap());
+    if let Some(key) = &key {
+        fs::write(key.path(), "secret").unwrap();
+        fs::set_permissions(key.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        options.hidden.push(key.path().to_owned());
+    }
     let runtime = EmbeddedRuntime::new(options).unwrap();
     deploy(&runtime, "hidden", one(node("r1"))).await;
     let mut shell = Shell::open(&runtime, "hidden", "r1").await;
@@ -41,6 +48,11 @@ async fn nothing_of_the_host_can_be_read_from_a_node() {
     {
         let (code, text) = shell.run(&format!("test -e {}", path.display())).await;
         assert_eq!(code, 1, "{} is there: {text}", path.display());
+    }
+    if let Some(key) = &key {
+        let (_, text) =
+            shell.run(&format!("echo \"<$(head -c 1 {} 2>/dev/null | wc -c)>\"", key.path().display())).await;
+        assert!(text.contains("<0>"), "a hidden file can be read: {text}");
     }
     for folder in ["/home", "/root", "/srv", "/mnt", "/media", "/tmp", "/var/lib", "/var/log"] {
         let (_, text) = shell.run(&format!("echo \"<$(ls -A {folder} | wc -l)>\"")).await;

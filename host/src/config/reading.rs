@@ -11,6 +11,9 @@ use super::places::{Place, Places, child};
 use super::{Config, ConfigError, Finding, Provider};
 use crate::runtime::choose::RuntimeChoice;
 
+/// The section whose absence has the server do without encryption, which is not to happen by oversight.
+const TLS: &str = "server.tls";
+
 /// What came of reading a configuration.
 #[derive(Debug)]
 pub struct Reading {
@@ -113,7 +116,7 @@ impl Reading {
     }
 
     /// Holds the keys of a mapping against what there can be; takes those out that don't count. In a mapping that is
-    /// `shared` with other servers, an unknown key is a warning, and nothing at all is as if the key weren't there.
+    /// `shared` with other servers, an unknown key is a warning, and a key with nothing behind it is as if it weren't there, which is a warning too.
     fn check(&mut self, keys: &mut Map<String, Value>, node: Node, path: &str, shared: bool) {
         let mut left_out = Vec::new();
         for (name, value) in keys.iter_mut() {
@@ -121,7 +124,16 @@ impl Reading {
             let Some(key) = node.key(name) else { return };
             let place = self.places.key(&full);
             match key {
-                Key::Known(_) if shared && value.is_null() => left_out.push(name.clone()),
+                Key::Known(_) if shared && value.is_null() => {
+                    left_out.push(name.clone());
+                    if full == TLS {
+                        let problem = "it is empty, and without it nothing would be encrypted: write `certificate` and `key` \
+                                       below it, or take it out to do without TLS";
+                        self.errors.push(Finding::new(place, full, problem));
+                    } else {
+                        self.warnings.push(Finding::new(place, full, "it is empty, so it counts as left out"));
+                    }
+                }
                 Key::Known(node) => {
                     let name = ALIASES.iter().find(|(alias, _)| alias == name).map_or(name.as_str(), |(_, key)| key);
                     let shared = if path.is_empty() { SHARED_SECTIONS.contains(&name) } else { shared };

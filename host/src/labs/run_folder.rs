@@ -10,8 +10,9 @@ use super::model::BindFile;
 
 /// Makes the folder with the files in it, all of it or nothing: it gets its name when everything is there. Blocks.
 ///
-/// Nodes read the files as whoever they are, and so may everybody who gets into the folder, which lies below the data folder.
-/// A file that begins with `#!` is a program.
+/// Nodes read the files as whoever they are, and so may everybody who gets into the folder, whatever the server's umask is.
+/// That is nobody else on the host: the folder that it lies in, in the data folder or where the configuration says, is open
+/// to the server's own user only. A file that begins with `#!` is a program.
 ///
 /// # Errors
 /// As the file system reports them; nothing is left.
@@ -28,19 +29,41 @@ pub(super) fn make(dir: &Path, files: &[BindFile]) -> io::Result<()> {
 }
 
 fn fill(dir: &Path, files: &[BindFile]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    if let Some(parent) = dir.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    make_open(dir)?;
     for file in files {
         let path = dir.join(&file.path);
-        let parent = path.parent().unwrap_or(dir);
-        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        make_folders(dir, &file.path)?;
         // What is there already is never written to: the paths of a topology are different files.
         let mut target = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
         target.write_all(file.content.as_bytes())?;
         let mode = if file.content.starts_with("#!") { 0o755 } else { 0o644 };
-        // Whatever the server's umask is.
         target.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
+}
+
+/// Makes the folders below `dir` that lead to a file.
+fn make_folders(dir: &Path, file: &str) -> io::Result<()> {
+    let Some(folders) = Path::new(file).parent() else { return Ok(()) };
+    let mut folder = dir.to_owned();
+    for name in folders {
+        folder.push(name);
+        match make_open(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            made => made?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder that everybody may look into. The umask takes bits away from what a folder is made with, so they are set
+/// afterwards.
+fn make_open(folder: &Path) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
 /// Removes the folder. The runtime has taken everything down; a folder that can't be removed is no reason to call that a
@@ -93,6 +116,7 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join("frr/daemons")).unwrap(), "bgpd=yes\n");
         let mode = |name: &str| fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("frr/daemons"), mode("up.sh"), mode("empty")), (0o644, 0o755, 0o644));
+        assert_eq!((mode(""), mode("frr")), (0o755, 0o755));
         assert_eq!(names(&place.path().join("run")), ["lab-1"]);
         fs::create_dir(unfinished(&dir)).unwrap();
         remove(&dir).await;

@@ -193,7 +193,8 @@ impl Fixture {
 
     /// With a runtime on which something runs already.
     async fn on(driver: Arc<Scripted>, definition: &str, stored: impl FnOnce(&StoredTopology) -> Option<Lab>) -> Self {
-        let store = Store::in_memory().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("labs.db")).await.unwrap();
         let collection = Collection {
             id: CollectionId::generate(),
             name: "course".into(),
@@ -220,7 +221,6 @@ impl Fixture {
         }
         let publisher = Publisher::default();
         let notices = publisher.subscribe();
-        let dir = tempfile::tempdir().unwrap();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
         let labs =
             Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path())).await.unwrap();
@@ -785,6 +785,50 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
     let lab = snapshot.wait_for(|lab| lab.next.is_some()).await.unwrap().clone();
     assert!(lab.definition.contains("r3"), "{}", lab.definition);
     assert_eq!(lab.to_deploy().topology.nodes[1].name, "r4");
+}
+
+#[tokio::test]
+async fn a_topology_that_could_not_be_read_again_is_not_deployed_as_it_was_before() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    let mut topology = f.store.topology(&f.topology).await.unwrap().unwrap();
+    topology.definition = TWO_NODES.replace("r2", "r3");
+    f.store.update_topology(&topology).await.unwrap();
+    f.store.rename_tables(&[("topologies", "away")]).await;
+    f.labs.topology_changed(&f.topology).await;
+    let error = f.labs.deploy(&id, Some("ada".into()), None).await.expect_err("it may be another by now");
+    assert!(
+        matches!(&error, LabCommandError::Internal(why) if why.contains("topology") && why.contains("nothing was done")),
+        "{error}"
+    );
+    assert_eq!(state(&f.labs, &id), LabState::Inactive);
+    f.store.rename_tables(&[("away", "topologies")]).await;
+    // Nobody has to ask for it.
+    let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
+    snapshot.wait_for(|lab| lab.definition.contains("r3")).await.unwrap();
+    f.driver.deploys.add_permits(1);
+    f.labs.deploy(&id, Some("ada".into()), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_of_schedule_and_outcome_is_stored_later() {
+    let f = Fixture::with(TWO_NODES, |topology| Some(stored_lab(topology, 3600, None, true))).await;
+    let id = f.labs.list()[0].lab.id.clone();
+    f.store.rename_tables(&[("labs", "labs_away"), ("topologies", "topologies_away")]).await;
+    f.driver.destroys.add_permits(1);
+    f.labs.deploy(&id, Some("ada".into()), None).await.expect_err("it could not be stored");
+    f.store.rename_tables(&[("labs_away", "labs"), ("topologies_away", "topologies")]).await;
+    assert!(f.store.lab(&id).await.unwrap().unwrap().start_pending);
+    let stored = async {
+        while f.store.lab(&id).await.unwrap().unwrap().start_pending
+            || !f.store.topology(&f.topology).await.unwrap().unwrap().last_deploy_failed
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), stored)
+        .await
+        .expect("another server would deploy it once more");
 }
 
 #[tokio::test]

@@ -229,6 +229,15 @@ impl Store {
         Ok(())
     }
 
+    /// Has tables go by another name, so that whatever needs them fails.
+    #[cfg(test)]
+    pub(crate) async fn rename_tables(&self, names: &[(&str, &str)]) {
+        for (from, to) in names {
+            let statement = sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"));
+            sqlx::query(statement).execute(&self.writes).await.expect("the table is there");
+        }
+    }
+
     /// Waits for running queries and closes the database. Handles that are left answer with errors.
     pub async fn close(&self) {
         self.reads.close().await;

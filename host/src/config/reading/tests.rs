@@ -247,3 +247,20 @@ fn how_much_is_kept_of_logs_can_be_said() {
     let config = parse("logs:\n  firstBytes: 10\n  latestBytes: 9000000\n").expect("is taken");
     assert_eq!(config.logs.retention(), Retention { first: 10, latest: 9_000_000, behind: 9_000_000 });
 }
+
+#[test]
+fn a_key_with_nothing_behind_it_counts_as_left_out_and_is_named_but_never_switches_encryption_off() {
+    for text in ["server:\n  port: 7\n  tls:\n", "server:\n  port: 7\n  tls: null\n"] {
+        let error = parse(text).expect_err("it was meant");
+        assert!(error.starts_with("3:3: server.tls: ") && error.contains("`certificate` and `key`"), "{error}");
+    }
+    for (text, start) in [
+        ("server:\n  port:\n", "2:3: server.port: "),
+        ("database:\n  host: ~\n", "2:3: database.host: "),
+        ("filesystem:\n  storage:\n", "2:3: filesystem.storage: "),
+    ] {
+        let said = warnings(text);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with(start) && said[0].contains("it is empty"), "{said:?}");
+    }
+}

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Phase};
 use super::logs::LabLogs;
-use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, UserId};
+use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, TopologyId, UserId};
 use super::publisher::{Notice, Publisher};
 use super::revive::{self, Revival};
 use super::running::Running;
@@ -169,12 +169,36 @@ struct LabTask {
     in_doubt: bool,
     /// The instance that is being replaced was up.
     was_up: bool,
-    /// The store doesn't know the state of the instance yet: it was away when that changed.
-    behind: bool,
+    behind: Behind,
     deploy_waiter: Option<Reply>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
     logs: Arc<LabLogs>,
+}
+
+/// What the store and this task don't know of each other yet, since the store was away. It is caught up with as soon as the
+/// store is back.
+#[derive(Default)]
+struct Behind {
+    /// The instance as it is isn't stored.
+    instance: bool,
+    /// That the schedule has acted isn't stored: another server would act once more.
+    start_pending: bool,
+    /// How the last deploy of this topology ended isn't stored.
+    deploy_failed: Option<(TopologyId, bool)>,
+    /// What this task knows of the topology or its collection may be old.
+    topology: bool,
+}
+
+impl Behind {
+    fn is_any(&self) -> bool {
+        self.instance || self.start_pending || self.deploy_failed.is_some() || self.topology
+    }
+}
+
+/// Whether it makes sense to store something once more. Not for a lab that is gone from the store.
+fn may_pass(error: &StoreError) -> bool {
+    matches!(error, StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_))
 }
 
 /// Starts the task of a lab. It ends when the lab is deleted, or with the server.
@@ -213,7 +237,7 @@ pub(super) fn spawn(
         looking: false,
         in_doubt: matches!(revival, Revival::Unknown(_)),
         was_up: false,
-        behind: false,
+        behind: Behind::default(),
         deploy_waiter: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
@@ -262,10 +286,8 @@ impl LabTask {
                     Some(command) => self.command(command).await,
                 },
                 // A lab that runs is not to stay lost because the engine was away when the server began.
-                _ = look.tick(), if self.in_doubt || self.behind => {
-                    if self.behind {
-                        self.store_instance().await;
-                    }
+                _ = look.tick(), if self.in_doubt || self.behind.is_any() => {
+                    self.catch_up().await;
                     if self.in_doubt {
                         self.ask_again();
                     }
@@ -291,7 +313,9 @@ impl LabTask {
                 self.clear_start_pending().await;
                 self.announce(Occurrence::LabMissed, None).await;
             }
-            Command::Reread => self.reread().await,
+            Command::Reread => {
+                self.reread().await;
+            }
             Command::NodeChanged { instance, node, state } => self.node_changed(&instance, &node, state).await,
             Command::Lost { instance, reason } => {
                 if self.facts.instance_name() == Some(&instance) {
@@ -314,6 +338,11 @@ impl LabTask {
         }
         if let Err(error) = self.store_is_there().await {
             return answer(reply, Err(error));
+        }
+        if self.behind.topology && !self.reread().await {
+            let reason = "its topology may have been changed and could not be read since, and nothing was done; try \
+                          again in a moment, or see the server's log";
+            return answer(reply, Err(LabCommandError::Internal(reason.into())));
         }
         let scheduled = by.is_none();
         if scheduled {
@@ -400,7 +429,8 @@ impl LabTask {
         draft::check_judged(&drafted.snapshot, judged)?;
         self.shared.store.update_lab(&drafted.snapshot.lab).await?;
         self.facts.lab = drafted.snapshot.lab;
-        self.facts.reread(drafted.stored, drafted.snapshot.collection);
+        self.behind.start_pending = false;
+        self.take_over(drafted.stored, drafted.snapshot.collection);
         self.publish_change().await;
         Ok(self.snapshot.borrow().clone())
     }
@@ -413,33 +443,82 @@ impl LabTask {
         Ok(Arc::new(self.facts.snapshot()))
     }
 
-    /// Takes over what the store says now, which also serves when several changes arrive in another order.
-    async fn reread(&mut self) {
-        let store = &self.shared.store;
-        let stored = match store.topology(&self.facts.lab.topology_id).await {
-            Ok(Some(stored)) => stored,
-            // It can't be deleted while the lab exists.
-            Ok(None) => return,
-            Err(error) => return tracing::error!(lab = %self.facts.lab.id, %error, "its topology could not be read"),
-        };
-        match store.collection(&stored.collection_id).await {
-            Ok(Some(collection)) => {
-                self.facts.reread(stored, collection);
-                self.publish_change().await;
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(lab = %self.facts.lab.id, %error, "its collection could not be read"),
+    /// Stores what could not be stored, and reads what could not be read, as long as the store answers.
+    async fn catch_up(&mut self) {
+        if self.behind.instance && !self.store_instance().await {
+            return;
+        }
+        if self.behind.start_pending && !self.store_start_pending().await {
+            return;
+        }
+        if let Some((topology, failed)) = self.behind.deploy_failed.clone()
+            && !self.store_deploy_failed(topology, failed).await
+        {
+            return;
+        }
+        if self.behind.topology {
+            self.reread().await;
         }
     }
 
+    /// Takes over what the store says now, which also serves when several changes arrive in another order; whether it could
+    /// be read.
+    async fn reread(&mut self) -> bool {
+        match self.read_topology().await {
+            Ok(read) => {
+                // Neither can be deleted while the lab exists.
+                if let Some((stored, collection)) = read {
+                    self.take_over(stored, collection);
+                    self.publish_change().await;
+                }
+                self.behind.topology = false;
+            }
+            Err(error) => {
+                if !self.behind.topology {
+                    tracing::error!(lab = %self.facts.lab.id, %error, "its topology could not be read yet");
+                }
+                self.behind.topology = true;
+            }
+        }
+        !self.behind.topology
+    }
+
+    async fn read_topology(&self) -> Result<Option<(StoredTopology, Collection)>, StoreError> {
+        let store = &self.shared.store;
+        let Some(stored) = store.topology(&self.facts.lab.topology_id).await? else { return Ok(None) };
+        let collection = store.collection(&stored.collection_id).await?;
+        Ok(collection.map(|collection| (stored, collection)))
+    }
+
+    /// Takes over a topology that was just read, and its collection.
+    fn take_over(&mut self, mut stored: StoredTopology, collection: Collection) {
+        if let Some((topology, failed)) = &self.behind.deploy_failed
+            && *topology == stored.id
+        {
+            // Of this the store knows less.
+            stored.last_deploy_failed = *failed;
+        }
+        self.behind.topology = false;
+        self.facts.reread(stored, collection);
+    }
+
     async fn clear_start_pending(&mut self) {
-        if !std::mem::replace(&mut self.facts.lab.start_pending, false) {
-            return;
+        if std::mem::replace(&mut self.facts.lab.start_pending, false) {
+            self.store_start_pending().await;
+            self.publish_change().await;
         }
-        if let Err(error) = self.shared.store.set_lab_start_pending(&self.facts.lab.id, false).await {
-            tracing::error!(lab = %self.facts.lab.id, %error, "it could not be stored that the schedule has acted");
+    }
+
+    /// Stores that the schedule has acted; whether that worked.
+    async fn store_start_pending(&mut self) -> bool {
+        let stored = self.shared.store.set_lab_start_pending(&self.facts.lab.id, false).await;
+        if let Err(error) = &stored
+            && !self.behind.start_pending
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "it could not be stored yet that the schedule has acted");
         }
-        self.publish_change().await;
+        self.behind.start_pending = stored.as_ref().is_err_and(may_pass);
+        stored.is_ok()
     }
 
     async fn set_topology_deploy_failed(&mut self, failed: bool) {
@@ -447,9 +526,19 @@ impl LabTask {
             return;
         }
         self.facts.stored.last_deploy_failed = failed;
-        if let Err(error) = self.shared.store.set_topology_deploy_failed(&self.facts.stored.id, failed).await {
-            tracing::error!(topology = %self.facts.stored.id, %error, "the outcome of the deploy could not be stored");
+        self.store_deploy_failed(self.facts.stored.id.clone(), failed).await;
+    }
+
+    /// Stores how the last deploy of a topology ended; whether that worked.
+    async fn store_deploy_failed(&mut self, topology: TopologyId, failed: bool) -> bool {
+        let stored = self.shared.store.set_topology_deploy_failed(&topology, failed).await;
+        if let Err(error) = &stored
+            && self.behind.deploy_failed.is_none()
+        {
+            tracing::error!(%topology, %error, "the outcome of the deploy could not be stored yet");
         }
+        self.behind.deploy_failed = stored.as_ref().is_err_and(may_pass).then_some((topology, failed));
+        stored.is_ok()
     }
 
     /// Stores the instance as it is; whether that worked.
@@ -461,12 +550,11 @@ impl LabTask {
         }
         let stored = self.shared.store.set_lab_instance(&self.facts.lab.id, instance.as_ref()).await;
         if let Err(error) = &stored
-            && !self.behind
+            && !self.behind.instance
         {
             tracing::error!(lab = %self.facts.lab.id, %error, "the state of the instance could not be stored yet");
         }
-        // Not a lab that is gone from the store.
-        self.behind = matches!(stored, Err(StoreError::Away(_) | StoreError::Unknown | StoreError::Database(_)));
+        self.behind.instance = stored.as_ref().is_err_and(may_pass);
         stored.is_ok()
     }
 

@@ -106,16 +106,13 @@ impl Shared {
         let _ = tokio::time::timeout(LATE, shown).await;
     }
 
-    /// Takes away what the engine shows of an instance that is gone, for a while after its deploy was cut short.
+    /// Takes away what the engine shows of an instance that is gone, for a while after its deploy was cut short. Whether its
+    /// folder is there makes no difference: the destroy that had cut the deploy short removes it, and may have seen nothing
+    /// yet of what comes late. No other instance ever has this name.
     pub(super) async fn remove_late_containers(&self, spec: &InstanceSpec, log: &LogSink) {
-        let file = spec.dir.join(topology_file(&spec.name));
         let end = Instant::now() + VERY_LATE;
         while Instant::now() < end {
             tokio::time::sleep(LATE).await;
-            // Its folder goes when somebody destroys it, who sees to the rest then.
-            if !file.exists() {
-                return;
-            }
             let late = self.docker().containers(Some(&spec.name)).await.is_ok_and(|late| !late.is_empty());
             if late {
                 // It says in the log what it couldn't do, and is tried again.
