@@ -147,3 +147,54 @@ async fn a_check_names_everything_that_would_keep_a_server_from_starting() {
         assert!(has_line(&said, words), "{words:?}: {said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_and_the_doctor_look_at_tls_and_the_web_client_as_a_start_does() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "server:\n  port: 0\n  tls: {{certificate: none.pem, key: none.key, redirectFrom: \"{}\"}}\nui: {{dir: nowhere}}\n",
+        taken.local_addr().unwrap()
+    );
+    let (said, status, place) = check(&text, &[], &[]).await;
+    assert_eq!(status, 1, "{said}");
+    for words in [
+        &["error: server.tls: ", "none.pem"][..],
+        &["error: server.tls.redirectFrom: ", "another program listens there"],
+        &["error: ui.dir: ", "nowhere"],
+    ] {
+        assert!(has_line(&said, words), "{words:?}: {said}");
+    }
+    assert!(!said.contains("A server would start") && !said.contains("ui.dir: ui.dir"), "{said}");
+    let mut command = place.command();
+    command.args(["doctor", "--json", "--config", "config.yml"]);
+    let output = output_of(command).await;
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (check, word) in [("tls", "none.pem"), ("redirect", "another program listens"), ("web client", "nowhere")] {
+        let found = report["checks"].as_array().unwrap().iter().find(|found| found["check"] == check).unwrap();
+        assert!(found["verdict"] == "problem" && found["found"].as_str().unwrap().contains(word), "{found}");
+    }
+
+    // What can be used is no error, and two can't listen at one place.
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let data = place.data();
+    let root = data.parent().unwrap();
+    fs::write(root.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(root.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::create_dir(root.join("client")).unwrap();
+    fs::write(root.join("client/index.html"), "<p>").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    drop(taken);
+    for (redirect, expected) in [("127.0.0.1:0".to_owned(), 0), (format!("127.0.0.1:{port}"), 1)] {
+        let text = format!(
+            "server:\n  host: 127.0.0.1\n  port: {port}\n  tls: {{certificate: cert.pem, key: key.pem, redirectFrom: \"{redirect}\"}}\nui: {{dir: client}}\n"
+        );
+        fs::write(root.join("config.yml"), text).unwrap();
+        let mut command = place.command();
+        command.args(["config", "check", "config.yml"]);
+        let output = output_of(command).await;
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(expected), "{said}");
+        assert_eq!(said.contains("error: server.tls.redirectFrom: "), expected == 1, "{said}");
+    }
+}

@@ -2,20 +2,23 @@
 //!
 //! `http::users` asks here. What is in the way of guessing, and of taking the server down by it:
 //!
-//! - Hashes are checked on threads of their own, a few at once; some more wait, and the rest is sent away.
+//! - Hashes are checked on threads of their own, a few at once; some more wait, only a few of them from one address, and
+//!   the rest is sent away. The administrator has no hash and waits for nobody, so they get in whatever is going on.
 //! - Each check takes as long as any other, whether there is such a user or not.
 //! - Failures are limited by address and by name. One address runs into its own limit long before that of a name, so that
 //!   nobody can lock somebody else out by hammering at their name; and where many addresses hammer together, whoever has
 //!   logged in from an address before still gets in from there.
+//! - A try costs its name before it waits, and whoever turns out to be right has that back: by then it is decided whether
+//!   it was the administrator, and nobody is to guess for nothing by being sent away, or by leaving.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::throttle::Throttle;
 use super::users::LocalUsers;
@@ -25,12 +28,14 @@ use super::{Bearer, NativeLogin};
 const PER_ADDRESS: (u32, Duration) = (20, Duration::from_secs(5));
 /// Failures for one name, from wherever. One address alone never gets there.
 const PER_NAME: (u32, Duration) = (100, Duration::from_secs(2));
-/// Failures for a name from an address from which somebody has logged in by that name.
-const PER_KNOWN: (u32, Duration) = (20, Duration::from_secs(5));
+/// Failures for a name from one address: all that counts where somebody has logged in by that name before.
+const PER_PLACE: (u32, Duration) = (20, Duration::from_secs(5));
 /// So many of those places are remembered.
 const KNOWN: usize = 10_000;
 /// So many logins may wait for their hash to be checked.
 const WAITING: usize = 256;
+/// So many of them from one address.
+const WAITING_PER_ADDRESS: usize = 16;
 /// How long whoever is sent away because of that should wait.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -72,10 +77,12 @@ struct Inner {
     users: LocalUsers,
     by_address: Throttle,
     by_name: Throttle,
-    by_known: Throttle,
+    by_place: Throttle,
     known: Mutex<Known>,
     hashing: Arc<Semaphore>,
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
+    /// How many wait from each address. Has no more entries than there are places to wait.
+    waiting_from: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Logins {
@@ -88,10 +95,11 @@ impl Logins {
             users,
             by_address: Throttle::new(PER_ADDRESS.0, PER_ADDRESS.1),
             by_name: Throttle::new(PER_NAME.0, PER_NAME.1),
-            by_known: Throttle::new(PER_KNOWN.0, PER_KNOWN.1),
+            by_place: Throttle::new(PER_PLACE.0, PER_PLACE.1),
             known: Mutex::default(),
             hashing: Arc::new(Semaphore::new(at_once)),
-            waiting: Semaphore::new(WAITING),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            waiting_from: Mutex::default(),
         }))
     }
 
@@ -111,27 +119,25 @@ impl Logins {
     /// [`LoginError`].
     pub async fn log_in(&self, name: &str, password: &str, address: IpAddr) -> Result<LoggedIn, LoginError> {
         let address = network(address);
-        self.admit(name, address)?;
-        // Without hashes to check there is nothing to wait for.
-        let found = if self.0.users.now().is_empty() {
-            self.0.native.check(name, password)
-        } else {
-            let _waits = self.0.waiting.try_acquire().map_err(|_| LoginError::Busy(BUSY))?;
-            let turn = Arc::clone(&self.0.hashing).acquire_owned().await.expect("it is never closed");
-            // Those who were before may have used up the room.
-            self.admit(name, address)?;
-            let (inner, name, password) = (Arc::clone(&self.0), name.to_owned(), password.to_owned());
-            let checked = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                // Both in any case, for the sake of the time that it takes.
-                let (native, user) = (inner.native.check(&name, &password), inner.users.check(&name, &password));
-                // A local user of the administrator's name is nobody: who that is must not depend on the password.
-                native.or_else(|| user.filter(|_| !inner.native.is_called(&name)))
-            });
-            checked.await.expect("checking a hash doesn't panic")
+        let known = self.known().contains(name, address);
+        self.admit(name, address, known)?;
+        // Needs no hash, so there is nothing to wait for.
+        let found = match self.0.native.check(name, password) {
+            Some(administrator) => Some(administrator),
+            None => {
+                self.charge(name, address, known);
+                let found = self.check_user(name, password, address, known).await?;
+                if found.is_some() {
+                    self.give_back(name, address, known);
+                }
+                found
+            }
         };
         let Some(bearer) = found else {
-            self.failed(name, address);
+            tracing::info!(%address, "a login failed: wrong user name or password");
+            if !known {
+                self.0.by_address.charge(&address);
+            }
             return Err(LoginError::Wrong);
         };
         self.known().insert(name, address);
@@ -145,27 +151,91 @@ impl Logins {
         self.0.native.current(id).or_else(|| self.0.users.current(id))
     }
 
-    fn admit(&self, name: &str, address: IpAddr) -> Result<(), LoginError> {
-        let wait = if self.known().contains(name, address) {
-            self.0.by_known.wait(&(name, address))
-        } else {
-            self.0.by_address.wait(&address).max(self.0.by_name.wait(&name))
-        };
+    /// The local user, if this is their password, when it is their turn.
+    async fn check_user(
+        &self,
+        name: &str,
+        password: &str,
+        address: IpAddr,
+        known: bool,
+    ) -> Result<Option<Bearer>, LoginError> {
+        // Without hashes to check there is nothing to wait for.
+        if self.0.users.now().is_empty() {
+            return Ok(None);
+        }
+        let _waits = self.wait_from(address).ok_or(LoginError::Busy(BUSY))?;
+        let turn = Arc::clone(&self.0.hashing).acquire_owned().await.expect("it is never closed");
+        // Those who were before may have used up the room.
+        let wait = if known { Duration::ZERO } else { self.0.by_address.wait(&address) };
+        if !wait.is_zero() {
+            return Err(LoginError::TooMany(wait));
+        }
+        let (inner, name, password) = (Arc::clone(&self.0), name.to_owned(), password.to_owned());
+        let checked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            // In any case, for the sake of the time that it takes. A local user of the administrator's name is nobody: who
+            // that is must not depend on the password.
+            inner.users.check(&name, &password).filter(|_| !inner.native.is_called(&name))
+        });
+        Ok(checked.await.expect("checking a hash doesn't panic"))
+    }
+
+    /// A place to wait in; `None`: there is none left, or none for this address.
+    fn wait_from(&self, address: IpAddr) -> Option<Waiting> {
+        let permit = Arc::clone(&self.0.waiting).try_acquire_owned().ok()?;
+        let mut from = self.0.waiting_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = from.entry(address).or_default();
+        if *count >= WAITING_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Waiting { inner: Arc::clone(&self.0), address, _permit: permit })
+    }
+
+    fn admit(&self, name: &str, address: IpAddr, known: bool) -> Result<(), LoginError> {
+        let mut wait = self.0.by_place.wait(&(name, address));
+        if !known {
+            wait = wait.max(self.0.by_address.wait(&address)).max(self.0.by_name.wait(&name));
+        }
         if wait.is_zero() { Ok(()) } else { Err(LoginError::TooMany(wait)) }
     }
 
-    fn failed(&self, name: &str, address: IpAddr) {
-        tracing::info!(%address, "a login failed: wrong user name or password");
-        if self.known().contains(name, address) {
-            self.0.by_known.charge(&(name, address));
-        } else {
-            self.0.by_address.charge(&address);
+    fn charge(&self, name: &str, address: IpAddr, known: bool) {
+        self.0.by_place.charge(&(name, address));
+        if !known {
             self.0.by_name.charge(&name);
+        }
+    }
+
+    fn give_back(&self, name: &str, address: IpAddr, known: bool) {
+        self.0.by_place.give_back(&(name, address));
+        if !known {
+            self.0.by_name.give_back(&name);
         }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place to wait in, until it is dropped.
+struct Waiting {
+    inner: Arc<Inner>,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Before the permit goes, so that there are never more entries than permits.
+        let mut from = self.inner.waiting_from.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = from.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                from.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -206,6 +276,9 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::users::file::edit;
+    use crate::auth::users::password::PasswordHash;
+    use crate::auth::users::{Entry, UsersError, UsersSource};
 
     fn logins() -> Logins {
         Logins::new(NativeLogin::new("admin", "s3cret", false), LocalUsers::none())
@@ -257,6 +330,48 @@ mod tests {
         let logins = logins();
         for _ in 0..200 {
             logins.log_in("admin", "s3cret", address(1)).await.expect("let in");
+        }
+    }
+
+    #[test]
+    fn one_address_has_only_some_of_the_places_to_wait_in() {
+        let logins = logins();
+        let first: Vec<_> = std::iter::from_fn(|| logins.wait_from(address(1))).collect();
+        assert_eq!(first.len(), WAITING_PER_ADDRESS);
+        let others: Vec<_> = (2..=255).map_while(|last| logins.wait_from(address(last))).collect();
+        assert_eq!(first.len() + others.len(), WAITING);
+        drop(first);
+        assert!(logins.wait_from(address(1)).is_some());
+        drop(others);
+        assert!(logins.0.waiting_from.lock().expect("whole").is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_guesses_for_nothing_by_being_sent_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("users.yml");
+        let password = PasswordHash::of("correct horse").expect("hashed");
+        edit::<UsersError>(&path, |all| {
+            all.insert("alice", Entry { password, admin: false, collections: Vec::new() });
+            Ok(())
+        })
+        .expect("written");
+        let users = LocalUsers::open(UsersSource { path, required: true }).expect("read");
+        let logins = Logins::new(NativeLogin::new("admin", "s3cret", false), users);
+        let places: Vec<_> = std::iter::from_fn(|| logins.wait_from(address(1))).collect();
+        for name in ["admin", "alice", "nobody"] {
+            let mut tries = 0;
+            while matches!(logins.log_in(name, "wrong", address(1)).await, Err(LoginError::Busy(_))) {
+                tries += 1;
+            }
+            assert!((20..25).contains(&tries), "{name}: {tries}");
+        }
+        // Somebody else there, and the administrator elsewhere, have nothing to do with it.
+        assert!(matches!(logins.log_in("bob", "x", address(1)).await, Err(LoginError::Busy(_))));
+        logins.log_in("admin", "s3cret", address(2)).await.expect("waits for nobody");
+        drop(places);
+        for _ in 0..30 {
+            logins.log_in("alice", "correct horse", address(2)).await.expect("what it cost was given back");
         }
     }
 

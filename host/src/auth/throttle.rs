@@ -1,8 +1,8 @@
 //! Slows down guessing of passwords: so many failures at once, and then one every so often.
 //!
 //! Only failures count, so that a full classroom behind one address logs in as fast as it can type. A failure is therefore
-//! charged after the fact, and before the next try it is only looked at whether there is room, which ready-made limiters
-//! can't do: theirs take when they look. The table has a fixed size, whatever is sent: keys that share a place share its
+//! charged after the fact, or given back, and before the next try it is only looked at whether there is room, which
+//! ready-made limiters can't do: theirs take when they look. The table has a fixed size, whatever is sent: keys that share a place share its
 //! room, and which do is known to nobody, since places depend on random numbers of this process.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
@@ -43,6 +43,12 @@ impl Throttle {
     /// Charges a failure.
     pub(super) fn charge(&self, key: &impl Hash) {
         self.charge_at(key, self.start.elapsed());
+    }
+
+    /// Takes back what was charged for something that turned out to be no failure.
+    pub(super) fn give_back(&self, key: &impl Hash) {
+        let less = |paid_off: u64| Some(paid_off.saturating_sub(self.every));
+        let _ = self.place(key).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     fn place(&self, key: &impl Hash) -> &AtomicU64 {
@@ -105,6 +111,24 @@ mod tests {
             throttle.charge_at(&"a", Duration::ZERO);
         }
         assert_eq!(throttle.wait_at(&"a", Duration::ZERO), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_was_no_failure_does_not_count() {
+        let throttle = Throttle::new(3, Duration::from_secs(5));
+        for _ in 0..10 {
+            throttle.charge(&"a");
+            throttle.give_back(&"a");
+        }
+        assert_eq!(throttle.wait(&"a"), Duration::ZERO);
+        // Nor does it count for more than nothing.
+        for _ in 0..10 {
+            throttle.give_back(&"a");
+        }
+        for _ in 0..3 {
+            throttle.charge(&"a");
+        }
+        assert_ne!(throttle.wait(&"a"), Duration::ZERO);
     }
 
     #[test]

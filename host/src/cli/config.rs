@@ -103,16 +103,28 @@ async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<F
             }
             Err(error) => (Vec::new(), Err(error.to_string())),
         };
+    let redirect = doctor::redirect(config, listen.as_ref().ok().copied());
     let results = [
         ("database", probed),
         ("server", listen.map_err(|error| error.to_string()).and_then(doctor::address).map(drop)),
+        ("server.tls.redirectFrom", redirect.map_or(Ok(()), |from| from.map(drop))),
+        ("server.tls", doctor::tls(config, config_dir).map_or(Ok(()), |tls| tls.map(drop))),
+        ("ui.dir", doctor::web_client(config, config_dir).map_or(Ok(()), |client| client.map(drop))),
         ("auth", login.map_or(Ok(()), |login| login.map(drop))),
         ("fileSystem.storage", doctor::data(&folders.data).map(drop)),
         ("fileSystem.run", doctor::writable(&folders.run).map(drop)),
         ("plugins", plugins.map(drop)),
     ];
     let finding = |key: &str, problem: String| Finding { place: None, key: key.to_owned(), problem };
-    let failed = results.into_iter().filter_map(|(key, result)| Some(finding(key, result.err()?))).collect();
+    let failed = |(key, result): (&str, Result<(), String>)| {
+        let problem = result.err()?;
+        // Some name their key themselves, and more closely.
+        Some(match problem.split_once(": ") {
+            Some((named, problem)) if named.starts_with(key) && key.contains('.') => finding(named, problem.to_owned()),
+            _ => finding(key, problem),
+        })
+    };
+    let failed = results.into_iter().filter_map(failed).collect();
     (failed, notices.into_iter().map(|notice| finding("database", notice)).collect())
 }
 

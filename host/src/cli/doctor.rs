@@ -14,6 +14,7 @@ use super::print_line;
 use crate::auth::native_login;
 use crate::auth::users::{Users, UsersError};
 use crate::config::Config;
+use crate::edge::{Site, Tls};
 use crate::plugins::PluginHost;
 use crate::runtime::choose::{self, Chosen, RuntimeChoice, WhyEmbedded};
 use crate::runtime::containerlab::{self, Found, Missing};
@@ -133,7 +134,11 @@ async fn examine(arguments: &Arguments) -> Report {
     checks.push(Finding::of("data", data(&folder)));
     database(&config, &config_dir, &folder, &mut checks).await;
     checks.push(Finding::of("address", listen.as_ref().map_err(ToString::to_string).and_then(|at| address(*at))));
-    if let Ok(listen) = listen {
+    let listen = listen.ok();
+    checks.extend(redirect(&config, listen).map(|found| Finding::of("redirect", found)));
+    checks.extend(tls(&config, &config_dir).map(|found| Finding::of("tls", found)));
+    checks.extend(web_client(&config, &config_dir).map(|found| Finding::of("web client", found)));
+    if let Some(listen) = listen {
         checks.push(Finding::of("login", logins(&config, &config_dir, &folder, listen)));
     }
     checks.push(Finding::of("plugins", plugins(&config, &config_dir, &folder).await));
@@ -214,6 +219,28 @@ pub(super) fn address(address: SocketAddr) -> Result<String, String> {
         Ok(_) => Ok(format!("{address} is free")),
         Err(error) => Err(crate::server::StartError::Listen { address, error }.to_string()),
     }
+}
+
+/// The certificate that TLS would be spoken with; `None`: it wouldn't be.
+pub(super) fn tls(config: &Config, config_dir: &Path) -> Option<Result<String, String>> {
+    let opened = Tls::open(config.server.tls.as_ref()?, config_dir);
+    let said = |(tls, _): (Tls, _)| format!("the certificate and its key can be used until {}", tls.report().not_after);
+    Some(opened.map(said).map_err(|error| error.to_string()))
+}
+
+/// Where whoever comes without TLS would be sent on, besides `listen`; `None`: nowhere.
+pub(super) fn redirect(config: &Config, listen: Option<SocketAddr>) -> Option<Result<String, String>> {
+    let from = config.server.tls.as_ref()?.redirect_from?;
+    // Held meanwhile, as a server would: the two can't be one.
+    let _held = listen.map(TcpListener::bind);
+    Some(address(from))
+}
+
+/// The folder with the web client; `None`: none is named.
+pub(super) fn web_client(config: &Config, config_dir: &Path) -> Option<Result<String, String>> {
+    let shown = config_dir.join(config.ui.dir.as_ref()?);
+    let opened = Site::open(&config.ui, config_dir);
+    Some(opened.map(|_| format!("{} can be served", shown.display())).map_err(|error| error.to_string()))
 }
 
 /// How people would log in.

@@ -298,3 +298,36 @@ async fn a_storm_of_logins_leaves_the_server_to_everybody_else() {
     server.api().log_in("alice", "correct horse").await.unwrap();
     assert_eq!(status(server.api().request(Method::POST, "/users/login/native", Some(&json!({}))).await), 422);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_that_storms_with_a_right_password_keeps_nobody_else_out() {
+    let place = Place::new(User::Myself);
+    add(&place, "alice", "correct horse", &[]);
+    add(&place, "bob", "battery staple", &[]);
+    let server = with_users(&place).await;
+    let (http, url) = (antimony_host::client::http(), format!("{}/users/login/native", server.url));
+    let log_in = |name: &str, password: &str, from: &str| {
+        let request = http.post(&url).header("x-forwarded-for", from);
+        let request = request.json(&json!({"username": name, "password": password}));
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    let storm = (0..330).map(|_| async {
+        loop {
+            let status = log_in("alice", "correct horse", "198.51.100.1").await;
+            assert!(matches!(status, 200 | 429), "{status}");
+        }
+    });
+    let others = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..30 {
+            let login = log_in("root", "root's own", "203.0.113.1");
+            assert_eq!(within("the administrator", login).await, 200);
+            let login = log_in("bob", "battery staple", "203.0.113.2");
+            assert_eq!(within("another user", login).await, 200);
+        }
+    };
+    tokio::select! {
+        () = async { drop(futures::future::join_all(storm).await) } => unreachable!("it goes on for ever"),
+        () = others => {}
+    }
+}

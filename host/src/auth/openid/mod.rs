@@ -52,11 +52,15 @@ use crate::store::{Store, StoreError};
 /// How long to wait before a provider that was down when the server started is asked again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
+/// So often at most the log is told why the provider can't be reached.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Why nobody is logged in, or goes on being so.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenIdError {
-    /// The provider doesn't answer, or not as providers do. Trying again later may help.
-    #[error("the OpenID provider can't be reached: {0}")]
+    /// The provider doesn't answer, or not as providers do. Trying again later may help. Why that is names machines of the
+    /// operator's, and is for the log.
+    #[error("the OpenID provider can't be reached at the moment")]
     Unreachable(String),
     /// The provider sent somebody back without having logged them in.
     #[error("the OpenID provider did not log you in: {0}")]
@@ -80,6 +84,18 @@ pub enum OpenIdError {
     /// It can't be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenIdError {
+    /// The same for somebody else who waits for it, where that is possible.
+    fn shared(&self) -> Option<Self> {
+        match self {
+            Self::Unreachable(why) => Some(Self::Unreachable(why.clone())),
+            Self::Invalid(why) => Some(Self::Invalid(why.clone())),
+            Self::Over => Some(Self::Over),
+            Self::Refused(_) | Self::NotPending | Self::Code | Self::Store(_) => None,
+        }
+    }
 }
 
 /// Where to send somebody who wants to log in, and the cookie for them to bring back.
@@ -131,7 +147,58 @@ struct Session {
 }
 
 /// The last answer about a session, and when it was asked for.
-type Answer = Arc<tokio::sync::Mutex<Option<(Instant, Bearer)>>>;
+type Answer = Arc<tokio::sync::Mutex<Option<(Instant, Result<Bearer, OpenIdError>)>>>;
+
+/// Sessions that are being asked about: one asks at a time, and those who wait meanwhile have the next answer together.
+#[derive(Default)]
+struct Asking(Mutex<HashMap<String, Answer>>);
+
+impl Asking {
+    /// The answer of `ask`, or one that was asked for after this came. Failures as well: with a provider that hangs, each of
+    /// those who wait would otherwise wait for all before them.
+    async fn about(
+        &self,
+        session: &str,
+        ask: impl Future<Output = Result<Bearer, OpenIdError>>,
+    ) -> Result<Bearer, OpenIdError> {
+        let arrived = Instant::now();
+        let answer = self.all().entry(session.to_owned()).or_default().clone();
+        let result = {
+            let mut answer = answer.lock().await;
+            match &*answer {
+                // It was asked for after this came, so it is as new as can be.
+                Some((asked, Ok(bearer))) if *asked >= arrived => Ok(bearer.clone()),
+                Some((asked, Err(error)))
+                    if *asked >= arrived
+                        && let Some(error) = error.shared() =>
+                {
+                    Err(error)
+                }
+                _ => {
+                    let asked = Instant::now();
+                    let result = ask.await;
+                    let shared = match &result {
+                        Ok(bearer) => Some(Ok(bearer.clone())),
+                        Err(error) => error.shared().map(Err),
+                    };
+                    *answer = shared.map(|result| (asked, result));
+                    result
+                }
+            }
+        };
+        let mut asking = self.all();
+        drop(answer);
+        // The last one tidies up: nobody else has it, and nobody can get it meanwhile.
+        if asking.get(session).is_some_and(|answer| Arc::strong_count(answer) == 1) {
+            asking.remove(session);
+        }
+        result
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Logs people in by one provider. Cheap to clone.
 #[derive(Clone)]
@@ -142,8 +209,9 @@ struct Inner {
     pending: PendingLogins,
     sealer: Sealer,
     store: Store,
-    /// Sessions that are being asked about.
-    asking: Mutex<HashMap<String, Answer>>,
+    asking: Asking,
+    /// When the log was last told why the provider can't be reached.
+    told: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for OpenId {
@@ -158,13 +226,17 @@ impl OpenId {
     /// # Errors
     /// [`OpenIdError::Unreachable`], where this machine can't make requests at all.
     pub fn new(settings: OpenIdSettings, key: &SigningKey, store: Store) -> Result<Self, OpenIdError> {
-        let provider = Provider::new(settings).map_err(|error| OpenIdError::Unreachable(chain(&error)))?;
+        let provider = Provider::new(settings).map_err(|error| {
+            tracing::error!(error = chain(&error), "this machine can't make requests to the OpenID provider");
+            OpenIdError::Unreachable(chain(&error))
+        })?;
         let inner = Arc::new(Inner {
             provider,
             pending: PendingLogins::new(key),
             sealer: Sealer::new(key, "session of OpenID Connect"),
             store,
-            asking: Mutex::default(),
+            asking: Asking::default(),
+            told: Mutex::default(),
         });
         tokio::spawn(get_to_know(Arc::downgrade(&inner)));
         Ok(Self(inner))
@@ -175,12 +247,33 @@ impl OpenId {
         &self.0.provider.settings
     }
 
+    /// What is known of the provider.
+    async fn learned(&self) -> Result<Arc<Learned>, OpenIdError> {
+        self.0.provider.learned().await.inspect_err(|error| self.tell(error))
+    }
+
+    fn unreachable(&self, why: String) -> OpenIdError {
+        let error = OpenIdError::Unreachable(why);
+        self.tell(&error);
+        error
+    }
+
+    /// Tells the log why the provider can't be reached, now and then: anybody can have it asked.
+    fn tell(&self, error: &OpenIdError) {
+        let OpenIdError::Unreachable(why) = error else { return };
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(error = why, "the OpenID provider can't be reached, or doesn't answer as providers do");
+        }
+    }
+
     /// Begins a login that is to end at the page `return_to`.
     ///
     /// # Errors
     /// [`OpenIdError::Unreachable`].
     pub async fn begin(&self, return_to: &str) -> Result<Begun, OpenIdError> {
-        let learned = self.0.provider.learned().await?;
+        let learned = self.learned().await?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
         let scopes = self.settings().scopes.iter().cloned().map(Scope::new);
@@ -212,13 +305,16 @@ impl OpenId {
             return Err(OpenIdError::Refused(short(if words.is_empty() { &error } else { &words })));
         }
         let code = callback.code.ok_or(OpenIdError::NotPending)?;
-        let learned = self.0.provider.learned().await?;
+        let learned = self.learned().await?;
         let request = learned.client.exchange_code(AuthorizationCode::new(code));
-        let request = request.map_err(|error| OpenIdError::Unreachable(error.to_string()))?;
+        let request = request.map_err(|error| self.unreachable(error.to_string()))?;
         let request = request.set_pkce_verifier(PkceCodeVerifier::new(pending.verifier));
         let tokens: Tokens = request.request_async(&self.0.provider.http).await.map_err(|error| {
+            if !is_invalid_grant(&error) {
+                return self.unreachable(chain(&error));
+            }
             tracing::warn!(error = chain(&error), "the OpenID provider gives no tokens for a code");
-            if is_invalid_grant(&error) { OpenIdError::Code } else { OpenIdError::Unreachable(why(&error)) }
+            OpenIdError::Code
         })?;
         let nonce = Nonce::new(pending.nonce);
         let claims = self.claims(&learned, &tokens, Some(&nonce)).await?;
@@ -244,29 +340,7 @@ impl OpenId {
     /// # Errors
     /// [`OpenIdError::Over`]: they have to log in again; [`OpenIdError::Unreachable`]: it may help to try again.
     pub async fn refresh(&self, session: &str) -> Result<Bearer, OpenIdError> {
-        let arrived = Instant::now();
-        let answer =
-            self.0.asking.lock().unwrap_or_else(PoisonError::into_inner).entry(session.to_owned()).or_default().clone();
-        let result = {
-            let mut answer = answer.lock().await;
-            match &*answer {
-                // It was asked for after this came, so it is as new as can be.
-                Some((asked, bearer)) if *asked >= arrived => Ok(bearer.clone()),
-                _ => {
-                    let asked = Instant::now();
-                    let result = self.ask(session).await;
-                    *answer = result.as_ref().ok().map(|bearer| (asked, bearer.clone()));
-                    result
-                }
-            }
-        };
-        let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(answer);
-        // The last one tidies up: nobody else has it, and nobody can get it meanwhile.
-        if asking.get(session).is_some_and(|answer| Arc::strong_count(answer) == 1) {
-            asking.remove(session);
-        }
-        result
+        self.0.asking.about(session, self.ask(session)).await
     }
 
     async fn ask(&self, id: &str) -> Result<Bearer, OpenIdError> {
@@ -275,20 +349,20 @@ impl OpenId {
         let settings = self.settings();
         let kept = kept.filter(|kept| kept.issuer == settings.issuer && kept.client_id == settings.client_id);
         let Some(mut kept) = kept else { return self.over(id).await };
-        let learned = self.0.provider.learned().await?;
+        let learned = self.learned().await?;
         let subject = SubjectIdentifier::new(kept.subject.clone());
         let mut said = Said::default();
         if let Some(token) = kept.refresh_token.clone() {
             let token = RefreshToken::new(token);
             let request = learned.client.exchange_refresh_token(&token);
-            let request = request.map_err(|error| OpenIdError::Unreachable(error.to_string()))?;
+            let request = request.map_err(|error| self.unreachable(error.to_string()))?;
             let tokens = match request.request_async(&self.0.provider.http).await {
                 Ok(tokens) => tokens,
                 Err(error) if is_invalid_grant(&error) => {
                     tracing::info!(subject = kept.subject, "the OpenID provider has ended somebody's session");
                     return self.over(id).await;
                 }
-                Err(error) => return Err(OpenIdError::Unreachable(why(&error))),
+                Err(error) => return Err(self.unreachable(chain(&error))),
             };
             // First of all: the one before may be worth nothing any more.
             kept.access_token.clone_from(tokens.access_token().secret());
@@ -335,7 +409,11 @@ impl OpenId {
         tokio::spawn(async move {
             let token = kept.refresh_token.unwrap_or(kept.access_token);
             if let Err(error) = inner.provider.revoke(&token).await {
-                tracing::warn!(%error, "the OpenID provider could not be told that somebody has logged out");
+                let error = match error {
+                    OpenIdError::Unreachable(why) => why,
+                    error => error.to_string(),
+                };
+                tracing::warn!(error, "the OpenID provider could not be told that somebody has logged out");
             }
         });
         Ok(())
@@ -361,7 +439,7 @@ impl OpenId {
                 | SignatureVerificationError::AmbiguousKeyId(_),
             )) => {
                 tracing::info!("the OpenID provider uses other keys; asking for them");
-                let learned = self.0.provider.learn(Some(learned)).await?;
+                let learned = self.0.provider.learn(Some(learned)).await.inspect_err(|error| self.tell(error))?;
                 claims(&learned, tokens, nonce)
             }
             result => result,
@@ -401,15 +479,16 @@ impl OpenId {
         }
         let token = openidconnect::AccessToken::new(access_token.to_owned());
         let request = learned.client.user_info(token, Some(subject.clone()));
-        let request = request.map_err(|error| OpenIdError::Unreachable(error.to_string()))?;
+        let request = request.map_err(|error| self.unreachable(error.to_string()))?;
         let info = request.request_async(&self.0.provider.http).await;
         info.map(Some).map_err(|error| {
-            tracing::warn!(error = chain(&error), "the OpenID provider doesn't say who somebody is");
-            match error {
+            let told = match &error {
                 UserInfoError::Response(status, ..) if matches!(status.as_u16(), 401 | 403) => OpenIdError::Over,
-                UserInfoError::ClaimsVerification(error) => OpenIdError::Invalid(chain(&error)),
-                error => OpenIdError::Unreachable(chain(&error)),
-            }
+                UserInfoError::ClaimsVerification(error) => OpenIdError::Invalid(chain(error)),
+                error => return self.unreachable(chain(error)),
+            };
+            tracing::warn!(error = chain(&error), "the OpenID provider doesn't say who somebody is");
+            told
         })
     }
 }
@@ -442,15 +521,6 @@ fn is_invalid_grant(error: &TokenFailure) -> bool {
     matches!(error, RequestTokenError::ServerResponse(said) if *said.error() == CoreErrorResponseType::InvalidGrant)
 }
 
-/// Why there are no tokens, for whoever wants to log in.
-fn why(error: &TokenFailure) -> String {
-    match error {
-        // Its words are for the operator, and in the log.
-        RequestTokenError::ServerResponse(said) => format!("it answers {}", said.error().as_ref()),
-        error => chain(error),
-    }
-}
-
 /// What somebody else's server or a link says, cut down to what can be shown.
 fn short(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(200).collect()
@@ -471,10 +541,41 @@ async fn get_to_know(inner: Weak<Inner>) {
                 );
                 return;
             }
+            Err(OpenIdError::Unreachable(error)) => {
+                tracing::warn!(issuer, error, "nobody can log in by OpenID Connect at the moment");
+            }
             Err(error) => tracing::warn!(issuer, %error, "nobody can log in by OpenID Connect at the moment"),
         }
         drop(strong);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_provider_that_hangs_wait_for_one_answer_together() {
+        let (asking, asked) = (Asking::default(), AtomicU32::new(0));
+        let refresh = async || {
+            let ask = async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Err(OpenIdError::Unreachable("db.internal refuses".to_owned()))
+            };
+            asking.about("session", ask).await.expect_err("it hangs").to_string()
+        };
+        let answers = futures::future::join_all((0..6).map(|_| refresh())).await;
+        // Once for the first, and once for all who came after that.
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked <= 2, "{asked}");
+        for answer in answers {
+            assert_eq!(answer, "the OpenID provider can't be reached at the moment");
+        }
+        assert!(asking.all().is_empty(), "nothing is left");
     }
 }
