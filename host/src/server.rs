@@ -231,7 +231,7 @@ impl Server {
             Arc::new(move |user: &_| shells.count(user))
         };
         let native = login.as_ref().map_or_else(NativeLogin::disabled, |login| {
-            NativeLogin::new(login.username.clone(), login.password.clone(), false)
+            NativeLogin::new(login.username.clone(), login.password.clone(), false).or_default(login.is_default)
         });
         let (all_shells, sessions) = (shells.clone(), transports.clone());
         let observed = Observed {

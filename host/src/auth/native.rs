@@ -11,6 +11,8 @@ use super::{Bearer, native_user_id};
 pub struct NativeLogin {
     credentials: Option<(String, String)>,
     allow_empty: bool,
+    /// Whether it is the one that everybody knows, which gives way to any other.
+    is_default: bool,
 }
 
 impl fmt::Debug for NativeLogin {
@@ -31,7 +33,18 @@ impl NativeLogin {
 
     /// The administrator called `username` can log in with `password`, and, where `allow_empty`, without either.
     pub fn new(username: impl Into<String>, password: impl Into<String>, allow_empty: bool) -> Self {
-        Self { credentials: Some((username.into(), password.into())), allow_empty }
+        Self { credentials: Some((username.into(), password.into())), allow_empty, is_default: false }
+    }
+
+    /// The same login, as one that everybody knows if `is_default`: it counts only as long as there are no local users.
+    #[must_use]
+    pub fn or_default(self, is_default: bool) -> Self {
+        Self { is_default, ..self }
+    }
+
+    /// Whether everybody knows it.
+    pub(super) fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// Whether anybody can log in this way.

@@ -791,9 +791,9 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
 async fn a_topology_that_could_not_be_read_again_is_not_deployed_as_it_was_before() {
     let f = Fixture::new().await;
     let id = f.lab().await;
-    let mut topology = f.store.topology(&f.topology).await.unwrap().unwrap();
-    topology.definition = TWO_NODES.replace("r2", "r3");
-    f.store.update_topology(&topology).await.unwrap();
+    let before = f.store.topology(&f.topology).await.unwrap().unwrap();
+    let topology = StoredTopology { definition: TWO_NODES.replace("r2", "r3"), ..before.clone() };
+    f.store.update_topology(&before, &topology).await.unwrap();
     f.store.rename_tables(&[("topologies", "away")]).await;
     f.labs.topology_changed(&f.topology).await;
     let error = f.labs.deploy(&id, Some("ada".into()), None).await.expect_err("it may be another by now");
