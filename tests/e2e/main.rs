@@ -39,6 +39,7 @@ mod shells;
 mod specification;
 mod spine;
 mod startup;
+mod stats;
 mod tokens;
 mod topologies;
 mod whole;
