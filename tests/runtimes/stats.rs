@@ -1,5 +1,7 @@
 //! What nodes use: processor, memory, processes, and what goes over their interfaces.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::DEFAULTS;
@@ -107,8 +109,22 @@ pub(crate) async fn a_ping_moves_the_counters_of_its_link_and_of_no_other(on: &B
         let ends = [("n1", "eth1"), ("n2", "eth1"), ("n1", "eth2"), ("n3", "eth1")];
         ends.map(|(node, name)| interface(&find(&stats, node), name))
     };
+    if on.is_containerlab() {
+        // It switches on what the topology has switched off.
+        for node in ["n1", "n2", "n3"] {
+            let mut shell = Shell::open(&admin, &lab, node).await;
+            shell.succeeds("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6").await;
+        }
+    }
     shell.succeeds("ping -c 1 -W 5 10.0.0.2").await;
-    let before = all().await;
+    let mut before = all().await;
+    eventually(async || {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = all().await;
+        let last = std::mem::replace(&mut before, now.clone());
+        if last == now { Ok(()) } else { Err(format!("something goes on: {now:#?} after {last:#?}")) }
+    })
+    .await;
     for end in &before {
         assert_eq!((&end["up"], &end["mtu"]), (&json!(true), &json!(9500)), "{end}");
         assert_eq!(end["mac"].as_str().map(str::len), Some(17), "{end}");
