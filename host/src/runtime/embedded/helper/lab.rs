@@ -386,13 +386,19 @@ impl<'a> Lab<'a> {
             interfaces: network.and_then(Result::ok).unwrap_or_default(),
         };
         if usage.cpu.is_none() || usage.memory.is_none() || usage.processes.is_none() {
-            let sums = sums.get_or_insert_with(|| usage::by_namespace().unwrap_or_default());
-            let sum = fstat(pid_namespace).ok().and_then(|namespace| sums.get(&namespace.st_ino));
+            let sums = sums.get_or_insert_with(|| usage::by_namespace(&self.inits()).unwrap_or_default());
+            let sum = inode(pid_namespace).and_then(|namespace| sums.get(&namespace));
             usage.cpu = usage.cpu.or(sum.map(|sum| sum.cpu));
             usage.memory = usage.memory.or(sum.map(|sum| Memory { bytes: sum.memory, limit: None }));
             usage.processes = usage.processes.or(sum.map(|sum| sum.processes));
         }
         Some(usage)
+    }
+
+    /// The PID namespace of each node's init.
+    fn inits(&self) -> HashMap<i32, u64> {
+        let init = |node: &Node| Some((node.init?.as_raw(), inode(node.pid_namespace.as_ref()?)?));
+        self.nodes.iter().filter_map(init).collect()
     }
 
     fn context(&self, node: usize) -> Context<'_> {
@@ -797,6 +803,11 @@ struct Events {
 enum Source {
     Node(usize),
     Exec(u64),
+}
+
+/// What tells one namespace from all others.
+fn inode(namespace: &OwnedFd) -> Option<u64> {
+    fstat(namespace).ok().map(|stat| stat.st_ino)
 }
 
 fn non_blocking(descriptor: impl AsFd) -> io::Result<()> {

@@ -24,20 +24,22 @@ pub(super) struct Sum {
     pub(super) processes: u64,
 }
 
-/// Sums by the inode of the namespace; `None`: there are too many processes, or they can't be listed.
-pub(super) fn by_namespace() -> Option<HashMap<u64, Sum>> {
+/// Sums by the inode of the namespace; `None`: there are too many processes, or they can't be listed. `inits` has that of
+/// processes which may not be asked, as they have never run another program than the server's.
+pub(super) fn by_namespace(inits: &HashMap<i32, u64>) -> Option<HashMap<u64, Sum>> {
+    let units = Units::of_machine();
     let mut sums = HashMap::<u64, Sum>::new();
     let entries = fs::read_dir("/proc").ok()?.flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for (number, id) in ids.enumerate() {
         if number >= MOST {
             return None;
         }
+        let read = |name| fs::read_to_string(format!("/proc/{id}/{name}")).ok();
         let one = || {
-            let namespace = fs::metadata(format!("/proc/{id}/ns/pid")).ok()?.ino();
-            let (stat, statm) =
-                (fs::read_to_string(format!("/proc/{id}/stat")), fs::read_to_string(format!("/proc/{id}/statm")));
-            Some((namespace, process(&stat.ok()?, &statm.ok()?, Units::of_machine())?))
+            let told = || Some(fs::metadata(format!("/proc/{id}/ns/pid")).ok()?.ino());
+            let namespace = inits.get(&id).copied().or_else(told)?;
+            Some((namespace, process(&read("stat")?, &read("statm")?, units)?))
         };
         // One that has ended meanwhile uses nothing.
         if let Some((namespace, used)) = one() {
@@ -100,7 +102,7 @@ mod tests {
     fn this_process_is_found_in_its_own_namespace() {
         let own = fs::metadata("/proc/self/ns/pid").unwrap().ino();
         // A machine with very many processes is no lab.
-        if let Some(sums) = by_namespace() {
+        if let Some(sums) = by_namespace(&HashMap::new()) {
             let sum = sums[&own];
             assert!(sum.processes >= 1 && sum.memory > 0, "{sum:?}");
         }
