@@ -13,9 +13,10 @@ use crate::harness::rest::{self, Operation};
 use crate::harness::{Place, Server, ServerBuilder, User, run_program};
 
 /// What other tests show: what becomes of a plugin, a database or a runtime that fails; logins with a provider.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     " 500 5000",
     " 503 5000",
+    " 503 5001",
     "/readyz 503",
     "/login/openid 302",
     "/login/success 302",
@@ -204,7 +205,10 @@ async fn every_answer_of_the_document_is_really_given() {
     browser.expect(403, &member.token, "DELETE", &lab_path, None).await;
     browser.expect(400, &admin.token, "PATCH", &topology_path, Some(json!({ "collectionId": other }))).await;
     browser.expect(400, &admin.token, "DELETE", &topology_path, None).await;
+    let stats = format!("{lab_path}/stats");
+    browser.expect(400, &admin.token, "GET", &stats, None).await;
     admin.deploy(&lab).await.unwrap();
+    browser.expect(200, &member.token, "GET", &stats, None).await;
     browser.expect(400, &admin.token, "PATCH", &lab_path, named("tuesday")).await;
     browser.expect(400, &admin.token, "DELETE", &lab_path, None).await;
     admin.destroy(&lab).await.unwrap();
@@ -223,6 +227,7 @@ async fn every_answer_of_the_document_is_really_given() {
 
     let mut seen = rest::seen(&server.url);
     seen.extend(without_native_login().await);
+    seen.extend(without_logs(test).await);
     let mut missing = rest::all_there_is();
     missing.retain(|answer| !seen.contains(answer) && !ELSEWHERE.iter().any(|end| answer.ends_with(end)));
     assert_eq!(missing, BTreeSet::new(), "in the document, and not seen");
@@ -232,6 +237,22 @@ async fn every_answer_of_the_document_is_really_given() {
 async fn without_native_login() -> BTreeSet<String> {
     let server = ServerBuilder::new(User::Myself).config("auth:\n  enableNative: false\n").start().await;
     server.api().log_in("admin", "admin").await.unwrap_err();
+    rest::seen(&server.url)
+}
+
+/// What is seen of a server whose policy lets nobody read logs who isn't an administrator.
+async fn without_logs(test: &str) -> BTreeSet<String> {
+    let Some(policy) = crate::plugins::build(test, "tests/guests/obedient").await else {
+        return BTreeSet::from(["GET /labs/{id}/stats 403 5403".to_owned()]);
+    };
+    let entry = format!("    - path: {}\n      settings: {{ deny: [lab-log] }}\n", policy.display());
+    let config = format!("plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n{entry}");
+    let server = ServerBuilder::new(User::Myself).config(&config).start().await;
+    let (admin, member) = (server.admin().await, server.member("member", &["course"]).await);
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    member.api.lab(&lab).await.unwrap();
+    let refused = member.api.get(&format!("/labs/{lab}/stats")).await.unwrap_err();
+    assert_eq!(refused.refusal(), Some((403, 5403)), "{refused}");
     rest::seen(&server.url)
 }
 
