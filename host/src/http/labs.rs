@@ -102,7 +102,7 @@ pub(super) async fn list(
         }
     }
     let total = HeaderValue::from(seen.len());
-    let payload = filter.page(seen).iter().map(|lab| LabJson::from(&**lab)).collect();
+    let payload = filter.page(seen).iter().map(|lab| LabJson::new(lab, &api.capture_command)).collect();
     Ok(([(TOTAL, total)], Payload { payload }))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<LabJson> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
-    answer(LabJson::from(&*lab))
+    answer(LabJson::new(&lab, &api.capture_command))
 }
 
 /// Create a lab
@@ -188,7 +188,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 }
 
 /// The lab, unless there is none that the caller may see.
-async fn visible(api: &Api, caller: &Caller, id: &LabId) -> Result<Arc<LabSnapshot>, ApiError> {
+pub(super) async fn visible(api: &Api, caller: &Caller, id: &LabId) -> Result<Arc<LabSnapshot>, ApiError> {
     let missing = || ApiError::NotFound("lab", id.to_string());
     let lab = api.labs.get(id).ok_or_else(missing)?;
     if !api.may_see(caller, Action::ViewLab(&lab)).await? {

@@ -25,6 +25,7 @@ use super::networks::Networks;
 use super::program::{Program, Run, RunError};
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
+use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::docker::{Docker, Watch};
 use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
@@ -264,6 +265,16 @@ impl RuntimeDriver for ContainerlabRuntime {
 
     async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError> {
         self.shared.docker().open_pty(instance, node, request).await
+    }
+
+    async fn capture(
+        &self,
+        instance: &str,
+        node: &str,
+        interface: &str,
+        options: &CaptureOptions,
+    ) -> Result<Capture, RuntimeError> {
+        self.shared.capture(instance, node, interface, options).await
     }
 
     fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {

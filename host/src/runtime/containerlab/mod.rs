@@ -18,6 +18,7 @@
 //! | [`networks`], [`network_gate`] | removes management networks, but not while somebody is about to use them |
 //! | [`inspect`] | reads `inspect`, for engines that Docker's API doesn't reach |
 
+mod capture;
 mod check;
 mod config;
 mod definition;
