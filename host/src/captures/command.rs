@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::CaptureConfig;
+use crate::client::in_path;
 use crate::labs::model::{Instance, LabSnapshot, NodeStatus};
 
 /// Names of what is put in.
@@ -118,12 +119,6 @@ impl CommandLine {
         });
         parts.collect()
     }
-}
-
-/// A part of a path as URLs have it.
-pub(crate) fn in_path(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::SocketError;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::RuntimeError;
@@ -158,7 +159,7 @@ impl Capture {
             tokio::select! {
                 biased;
                 () = &mut self.stopped => return Err(Over::NodeStopped),
-                ready = self.socket.readable() => match ready {
+                ready = self.socket.ready(Interest::READABLE | Interest::ERROR) => match ready {
                     // What comes from now on is told anew.
                     Ok(mut ready) => ready.clear_ready(),
                     Err(_) => return Err(Over::InterfaceGone),
