@@ -169,7 +169,9 @@ impl Capture {
             // An interface that goes down tells so by an error. It may come up again, and the kernel goes on by itself then.
             self.down |= getsockopt(self.socket.get_ref(), SocketError) != Ok(0);
             if self.down && !packet_ring::is_bound(self.socket.get_ref()) {
-                return Err(Over::InterfaceGone);
+                // A node that ends takes its interfaces along, and that may be heard of a little later.
+                let stopped = tokio::time::timeout(LOOK, &mut self.stopped).await;
+                return Err(if stopped.is_ok() { Over::NodeStopped } else { Over::InterfaceGone });
             }
         }
     }
