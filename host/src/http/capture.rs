@@ -37,6 +37,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/vnd.tcpdump.pcap";
 const DROPPED: HeaderName = HeaderName::from_static("x-capture-dropped");
 /// Why it ended. A trailer as well.
 const ENDED: HeaderName = HeaderName::from_static("x-capture-ended");
+/// Most packets that can be asked for: what JSON has whole numbers for.
+const MAX_PACKETS: u64 = (1 << 53) - 1;
 /// Most seconds that can be asked for.
 const MAX_SECONDS: u64 = 365 * 24 * 3600;
 
@@ -54,7 +56,7 @@ pub(super) struct CaptureQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 262144, required = false)]
     snaplen: Option<u32>,
     /// Ends after so many packets.
-    #[param(value_type = Option<i64>, minimum = 1, required = false)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 9007199254740991_u64, required = false)]
     packets: Option<u64>,
     /// Ends after so many seconds.
     #[param(value_type = Option<i64>, minimum = 1, maximum = 31536000, required = false)]
@@ -73,7 +75,7 @@ impl CaptureQuery {
             match key.as_str() {
                 _ if value.is_empty() => {}
                 "snaplen" => query.snaplen = Some(number(key, value, u64::from(MAX_SNAPLEN))?),
-                "packets" => query.packets = Some(number(key, value, i64::MAX.unsigned_abs())?),
+                "packets" => query.packets = Some(number(key, value, MAX_PACKETS)?),
                 "seconds" => query.seconds = Some(number(key, value, MAX_SECONDS)?),
                 "promiscuous" => {
                     let read = value.parse();
