@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::TWO_ROUTERS;
 use crate::harness::{
-    Capture, Client, Figures, Place, Server, ServerBuilder, Shell, User, capture_path, eventually, leave_out,
+    Capture, Client, Figures, Packet, Place, Server, ServerBuilder, Shell, User, capture_path, eventually, leave_out,
 };
 use crate::plugins::build;
 
@@ -31,10 +31,6 @@ async fn refused(client: &Client, lab: &str, place: &str, query: &str, expected:
             error.to_string()
         }
     }
-}
-
-fn in_order(times: &[u128]) -> bool {
-    times.is_sorted()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,17 +59,17 @@ async fn captures_a_ping(user: User) {
     shell.succeeds("ping -c 3 -i 0.2 -s 200 10.0.0.2").await;
     admin.command(&lab, 2, json!({ "node": "r1" })).await.unwrap();
     let expected = [1, 2, 3].map(|number| [(false, number), (true, number)]).concat();
-    assert_eq!(near.to_the_end().await, ("the node has stopped".to_owned(), 0));
+    assert_eq!(near.ending().await, ("the node has stopped".to_owned(), 0));
     assert_eq!(near.echoes(), expected, "all of them, both ways, in their order");
     let pings: Vec<_> = near.packets.iter().filter(|packet| packet.echo().is_some()).collect();
     assert!(pings.iter().all(|packet| packet.length == 242 && packet.data.len() == 242), "{pings:#?}");
     let times: Vec<u128> = near.packets.iter().map(|packet| packet.time).collect();
     let now = jiff::Timestamp::now().as_nanosecond().unsigned_abs();
-    assert!(in_order(&times) && times.iter().all(|time| (begun..=now).contains(time)), "{times:?}");
+    assert!(times.is_sorted() && times.iter().all(|time| (begun..=now).contains(time)), "{times:?}");
     assert!(times.iter().any(|time| time % 1000 != 0), "nanoseconds: {times:?}");
 
     admin.destroy(&lab).await.unwrap();
-    assert_eq!(far.to_the_end().await, ("the node has stopped".to_owned(), 0));
+    assert_eq!(far.ending().await, ("the node has stopped".to_owned(), 0));
     assert_eq!(far.echoes(), expected);
     for packet in far.packets.iter().filter(|packet| packet.echo().is_some()) {
         assert_eq!((packet.data.len(), packet.length), (60, 242), "its beginning, and how long it was");
@@ -120,7 +116,7 @@ async fn a_vlan_tag_that_the_kernel_has_taken_out_is_put_back() {
     let script = "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((\"eth1\", 0)); \
         s.send(bytes.fromhex(\"ffffffffffff\" + \"02abcdef0102\" + \"81006007\" + \"88b5\") + b\"tagged\" * 10)";
     shell.succeeds(&format!("python3 -c '{script}'")).await;
-    let ours = |packet: &&crate::harness::Packet| packet.data.get(6..12) == Some(&[2, 0xab, 0xcd, 0xef, 1, 2]);
+    let ours = |packet: &&Packet| packet.data.get(6..12) == Some(&[2, 0xab, 0xcd, 0xef, 1, 2]);
     capture.until("the packet", |packets| packets.iter().any(|packet| ours(&packet))).await;
     let packet = capture.packets.iter().find(ours).unwrap();
     assert_eq!(
@@ -143,10 +139,10 @@ async fn a_capture_ends_after_as_many_packets_or_seconds_as_were_asked_for() {
     let lab = deployed(&admin).await;
     let mut counted = Capture::begin(&admin, &lab, "r1:lo", "packets=3").await;
     let mut timed = Capture::begin(&admin, &lab, "r1:lo", "seconds=1").await;
-    assert_eq!(timed.to_the_end().await, ("the time that was asked for is over".to_owned(), 0));
+    assert_eq!(timed.ending().await, ("the time that was asked for is over".to_owned(), 0));
     let mut shell = Shell::open(&admin, &lab, "r1").await;
     shell.succeeds("ping -c 2 -i 0.2 127.0.0.1").await;
-    assert_eq!(counted.to_the_end().await.0, "there were as many packets as were asked for");
+    assert_eq!(counted.ending().await.0, "there were as many packets as were asked for");
     // What goes to itself is there once, though it goes out and comes in.
     assert_eq!(counted.echoes(), [(false, 1), (true, 1), (false, 2)]);
     assert_eq!(counted.packets.len(), 3);
@@ -316,24 +312,17 @@ async fn captures_end_with_the_server_with_the_token_and_with_an_interface_that_
     shell.succeeds("ping -c 1 10.0.0.2").await;
     at_end.until("the echoes", |packets| packets.iter().filter(|packet| packet.echo().is_some()).count() == 2).await;
     shell.succeeds("ip link del eth1").await;
-    assert_eq!(at_end.to_the_end().await.0, "the interface is gone");
+    assert_eq!(at_end.ending().await.0, "the interface is gone");
 
-    let mut brief = admin.api.with_token(&server.short_token("native:admin", &[], 2));
-    let is_admin = json!(true);
-    brief = brief.with_token(&admin_token(&server, &is_admin, 3));
-    let holder = Client::connect(&server, brief.token().unwrap()).await;
+    let expires = jiff::Timestamp::now().as_second() + 3;
+    let token = server.token_with("somebody", &[("isAdmin", json!(true)), ("exp", json!(expires))]);
+    let holder = Client::connect(&server, &token).await;
     let mut brief = Capture::begin(&holder, &lab, "r2:lo", "").await;
-    assert_eq!(brief.to_the_end().await.0, "the access token has expired");
+    assert_eq!(brief.ending().await.0, "the access token has expired");
 
-    let ended = tokio::spawn(async move { elsewhere.to_the_end().await.0 });
+    let ended = tokio::spawn(async move { elsewhere.ending().await.0 });
     assert!(server.terminate().await.success());
     assert_eq!(ended.await.unwrap(), "the server is shutting down");
-}
-
-/// A token of an administrator for so many seconds.
-fn admin_token(server: &Server, is_admin: &Value, seconds: i64) -> String {
-    let exp = jiff::Timestamp::now().as_second() + seconds;
-    server.token_with("somebody", &[("isAdmin", is_admin.clone()), ("exp", json!(exp))])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -361,12 +350,9 @@ async fn a_capture_ends_when_the_policy_changes_its_mind_and_is_in_the_decision_
     ada.deploy(&lab).await.unwrap();
     let mut hers = Capture::begin(&ada, &lab, "r1:eth1", "").await;
     let mut admins = Capture::begin(&admin, &lab, "r1:eth1", "").await;
-    let decided = std::fs::read_to_string(place.data().join("decisions.log")).unwrap_or_default();
-    drop(decided);
-
     std::fs::write(folder.join("config.yml"), config("{ deny: [open-shell], reason: not today }")).unwrap();
     kill(Pid::from_raw(server.id().try_into().unwrap()), Signal::SIGHUP).unwrap();
-    assert_eq!(hers.to_the_end().await.0, "the policy doesn't allow it any more");
+    assert_eq!(hers.ending().await.0, "the policy doesn't allow it any more");
     let said = refused(&ada, &lab, "r1:eth1", "", (403, 5403)).await;
     assert!(said.contains("not today"), "{said}");
     // The other one goes on.

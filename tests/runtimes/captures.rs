@@ -28,7 +28,7 @@ pub(crate) async fn a_capture_of_a_ping_has_its_echoes_and_no_others_and_ends_wi
     pinged(&admin, &lab).await;
     far.until("three pings", |packets| packets.iter().filter(|packet| packet.echo().is_some()).count() == 6).await;
     admin.command(&lab, 2, json!({ "node": "r1" })).await.unwrap();
-    let (why, dropped) = near.to_the_end().await;
+    let (why, dropped) = near.ending().await;
     // What ends first depends on who stops it: containerlab takes the links out of a node before.
     assert!(["the node has stopped", "the interface is gone"].contains(&why.as_str()), "{why}");
     assert_eq!(dropped, 0);
@@ -53,7 +53,7 @@ pub(crate) async fn a_capture_of_a_ping_has_its_echoes_and_no_others_and_ends_wi
     .await;
     again.until("an echo", |packets| packets.iter().any(|packet| packet.echo().is_some())).await;
     admin.destroy(&lab).await.unwrap();
-    again.to_the_end().await;
+    again.ending().await;
     assert!(server.is_alive());
 }
 

@@ -108,7 +108,7 @@ impl Capture {
     }
 
     /// Waits until it has ended; answers why, and how many packets were dropped.
-    pub(crate) async fn to_the_end(&mut self) -> (String, u64) {
+    pub(crate) async fn ending(&mut self) -> (String, u64) {
         while self.more().await {}
         let trailer = |name| self.answer.trailers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         (trailer("x-capture-ended").to_owned(), trailer("x-capture-dropped").parse().expect("a number"))
