@@ -26,6 +26,7 @@ use super::program::{Program, Run, RunError};
 use super::stats;
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
+use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::docker::{Docker, Watch};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{
@@ -273,6 +274,16 @@ impl RuntimeDriver for ContainerlabRuntime {
 
     async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError> {
         self.shared.docker().open_pty(instance, node, request).await
+    }
+
+    async fn capture(
+        &self,
+        instance: &str,
+        node: &str,
+        interface: &str,
+        options: &CaptureOptions,
+    ) -> Result<Capture, RuntimeError> {
+        self.shared.capture(instance, node, interface, options).await
     }
 
     fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {
