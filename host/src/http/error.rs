@@ -121,6 +121,9 @@ pub(super) enum ApiError {
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
+    /// Somebody has logged out, but their session couldn't be ended.
+    #[error("a session could not be ended: {0}")]
+    StillLoggedIn(StoreError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -198,8 +201,10 @@ impl ApiError {
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
             Self::Store(StoreError::Null(_)) => (422, 5422),
-            Self::Store(StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_)) => (503, 5000),
-            Self::Store(_) => (500, 5000),
+            Self::Store(error) | Self::StillLoggedIn(error) => match error {
+                StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_) => (503, 5000),
+                _ => (500, 5000),
+            },
         }
     }
 
@@ -213,6 +218,9 @@ impl ApiError {
                 "the server's database can't be reached at the moment, and nothing was done: try again in a moment"
                     .to_owned()
             }
+            Self::StillLoggedIn(_) => "the cookies are cleared, but the server's database could not end the session: \
+                                       whoever has kept its refresh token can go on with it; try again with that token"
+                .to_owned(),
             error => error.to_string(),
         }
     }
@@ -315,6 +323,8 @@ mod tests {
             (OpenIdError::NotPending.into(), (400, 5000)),
             (OpenIdError::Code.into(), (400, 5000)),
             (OpenIdError::Over.into(), (401, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Away(String::new())), (503, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Database(sqlx::Error::PoolClosed)), (500, 5000)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

@@ -1,6 +1,7 @@
-//! What survives a restart: users, collections, topologies and their files, labs, and which labs have an instance.
+//! What survives a restart: users and their sessions, collections, topologies and their files, labs, and which labs have an
+//! instance.
 //!
-//! `labs` keeps its labs and instances here, `http` its collections and topologies. The store checks what the data need
+//! `labs` keeps its labs and instances here, `http` its collections and topologies, and which logins go on. The store checks what the data need
 //! to hold together (names taken, things in use), and no rule beyond that.
 //!
 //! Everything is kept in one of two databases, SQLite or PostgreSQL ([`config`] says how it is decided which), by the same
@@ -43,6 +44,7 @@ use self::sqlite::Pools;
 use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
 
 pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
+pub use self::sessions::MAX_SESSIONS;
 
 /// How often something is begun that the database is in the way of.
 const TRIES: u32 = 4;

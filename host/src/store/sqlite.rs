@@ -43,7 +43,8 @@ pub(super) struct Lock(File);
 impl Lock {
     /// Takes it for the database at `path`, which is its real name: whoever uses another one means the same file.
     fn take(path: &Path) -> Result<Self, String> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(beside(path));
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(beside(path));
         let file = file.map_err(|error| format!("its lock {} can't be made: {error}", beside(path).display()))?;
         free(&file)?;
         Ok(Self(file))

@@ -5,3 +5,4 @@ mod edge;
 mod local_users;
 mod openid;
 mod provider;
+mod sessions;

@@ -398,8 +398,8 @@ impl OpenId {
     /// Ends a session, here at once, and at the provider as soon as it can be told.
     ///
     /// # Errors
-    /// [`OpenIdError::Store`].
-    pub async fn end(&self, id: &str) -> Result<(), OpenIdError> {
+    /// [`StoreError`]; then it goes on.
+    pub async fn end(&self, id: &str) -> Result<(), StoreError> {
         let sealed = self.0.store.session(id).await?;
         self.0.store.delete_session(id).await?;
         let kept = sealed.and_then(|sealed| self.0.sealer.open(&sealed, id));
