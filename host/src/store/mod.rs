@@ -222,6 +222,18 @@ impl Store {
         found.map_err(|reason| StoreError::Open { place: location.to_string(), reason })
     }
 
+    /// Looks at what can be told of the database without asking another program: its file, or how it is to be reached.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] where [`Self::open`] would fail whether the other one answers or not.
+    pub async fn examine(location: &Location) -> Result<(), StoreError> {
+        let found = match location {
+            Location::Sqlite(path) => sqlite::probe(path).await.map(drop),
+            Location::Postgres(postgres) => postgres::examine(postgres),
+        };
+        found.map_err(|reason| StoreError::Open { place: location.to_string(), reason })
+    }
+
     /// Which of the two databases it is.
     pub fn kind(&self) -> DatabaseKind {
         if self.remote.is_some() { DatabaseKind::Postgres } else { DatabaseKind::Sqlite }
