@@ -141,10 +141,12 @@ pub(super) async fn files_belong_to_their_topology_and_go_with_it(bench: &Bench)
     assert_eq!(all.iter().map(|topology| topology.file_paths.len()).collect::<Vec<_>>(), [1, 2]);
 
     let renamed = BindFile { path: "c".to_owned(), content: "new".to_owned(), ..b.clone() };
-    store.update_bind_file(&renamed).await.expect("updates");
-    store.update_bind_file(&renamed).await.expect("its own path is not taken");
+    store.update_bind_file(&b, &renamed).await.expect("updates");
+    store.update_bind_file(&renamed, &renamed).await.expect("its own path is not taken");
+    let overtaken = store.update_bind_file(&b, &BindFile { path: "d".to_owned(), ..b.clone() }).await;
+    assert!(matches!(overtaken, Err(StoreError::Overtaken("file"))), "it is another one meanwhile: {overtaken:?}");
     let moved = BindFile { topology_id: other.id.clone(), path: "d".to_owned(), ..b };
-    let missing = store.update_bind_file(&moved).await.expect_err("not of that topology");
+    let missing = store.update_bind_file(&renamed, &moved).await.expect_err("not of that topology");
     assert!(matches!(missing, StoreError::NotFound { what: "file", .. }), "{missing}");
     store.delete_bind_file(&ring.id, &a.id).await.expect("deletes");
     assert_eq!(store.all_bind_files().await.expect("reads")[&ring.id], [renamed]);
