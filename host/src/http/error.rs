@@ -16,6 +16,7 @@ use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
@@ -242,7 +243,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.codes();
         if status >= 500 {
-            tracing::error!(error = %self, "a request failed");
+            // While the database is away, say, each request of each client is one.
+            static FAILED: Seldom = Seldom::new();
+            match FAILED.turn() {
+                Some(left_out) => tracing::error!(error = %self, left_out, "a request failed"),
+                None => tracing::debug!(error = %self, "a request failed"),
+            }
         } else {
             tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
