@@ -52,7 +52,7 @@ impl LoginCommands {
 
     /// All of them as command lines, by kind, and what all other kinds have under `default`: as an operator would write them.
     pub fn lines(&self) -> BTreeMap<&str, Vec<String>> {
-        let lines = |commands: &Commands| commands.iter().map(|words| shell_words::join(words)).collect();
+        let lines = |commands: &Commands| commands.iter().map(shell_words::join).collect();
         let of_kinds = self.by_kind.iter().map(|(kind, commands)| (kind.as_str(), lines(commands)));
         of_kinds.chain([("default", lines(&self.others))]).collect()
     }
