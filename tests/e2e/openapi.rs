@@ -60,6 +60,11 @@ fn every_operation_has_a_name_of_its_own_a_group_and_a_sentence() {
 async fn the_page_needs_nothing_but_this_server() {
     let server = Server::start().await;
     for root in ["", "/api"] {
+        let address = format!("{}{root}/docs", server.url);
+        let stays = antimony_host::client::http_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let moved = stays.get(&address).send().await.unwrap();
+        assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (308, &"docs/".parse().unwrap()));
+        assert!(moved.text().await.unwrap().contains("<a href=\"docs/\">"), "for those who don't follow");
         // Following where `/docs` leads.
         let page = http().get(format!("{}{root}/docs", server.url)).send().await.unwrap();
         assert_eq!(page.url().path(), format!("{root}/docs/"));

@@ -10,6 +10,8 @@
 //! - What is of a wrong type is an error, wherever it stands.
 //! - In the sections that other Antimony servers have as well (`elsewhere::SHARED_SECTIONS`), and on the top level, an
 //!   unknown key is a warning: it may be one of theirs, of whatever version.
+//! - Unless the nearest known key is one without which more people could get in, or others could read along
+//!   (`elsewhere::NOT_TO_BE_MISSED`): then it is an error.
 //! - In sections that only this server has, an unknown key is an error, and so is an unknown key that resembles the name of
 //!   such a section, wherever it stands. A misspelt `plugins`, `on-error` or `sha256` must not weaken a policy in silence.
 //!
@@ -32,7 +34,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::effective::{Effective, Origin};
+pub use self::effective::{Circumstances, Effective, Origin};
 pub use self::environment::{ENV_FILE, environment_findings};
 pub use self::finding::Finding;
 pub use self::places::Place;

@@ -19,6 +19,7 @@ use crate::plugins::reload::RollbackError;
 use crate::runtime::RuntimeError;
 use crate::stats::StatsError;
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
@@ -130,6 +131,9 @@ pub(super) enum ApiError {
     /// There is no capture.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// Somebody has logged out, but their session couldn't be ended.
+    #[error("a session could not be ended: {0}")]
+    StillLoggedIn(StoreError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -210,8 +214,10 @@ impl ApiError {
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
             Self::Store(StoreError::Null(_)) => (422, 5422),
-            Self::Store(StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_)) => (503, 5000),
-            Self::Store(_) => (500, 5000),
+            Self::Store(error) | Self::StillLoggedIn(error) => match error {
+                StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_) => (503, 5000),
+                _ => (500, 5000),
+            },
         }
     }
 
@@ -225,6 +231,9 @@ impl ApiError {
                 "the server's database can't be reached at the moment, and nothing was done: try again in a moment"
                     .to_owned()
             }
+            Self::StillLoggedIn(_) => "the cookies are cleared, but the server's database could not end the session: \
+                                       whoever has kept its refresh token can go on with it; try again with that token"
+                .to_owned(),
             error => error.to_string(),
         }
     }
@@ -262,7 +271,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.codes();
         if status >= 500 {
-            tracing::error!(error = %self, "a request failed");
+            // While the database is away, say, each request of each client is one.
+            static FAILED: Seldom = Seldom::new();
+            match FAILED.turn() {
+                Some(left_out) => tracing::error!(error = %self, left_out, "a request failed"),
+                None => tracing::debug!(error = %self, "a request failed"),
+            }
         } else {
             tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
@@ -352,6 +366,8 @@ mod tests {
             (OpenIdError::NotPending.into(), (400, 5000)),
             (OpenIdError::Code.into(), (400, 5000)),
             (OpenIdError::Over.into(), (401, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Away(String::new())), (503, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Database(sqlx::Error::PoolClosed)), (500, 5000)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

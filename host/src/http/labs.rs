@@ -225,7 +225,7 @@ mod tests {
             assert!(patch.err().expect("refused").to_string().starts_with(&expected), "{written}");
         }
         let missing = super::super::extract::read::<NewLabJson>(br#"{"name": "a", "topologyId": "t"}"#);
-        assert!(missing.err().expect("refused").to_string().contains("missing field `startTime`"));
+        assert!(missing.err().expect("refused").to_string().contains("startTime: it is missing"));
     }
 
     #[test]

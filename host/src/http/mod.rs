@@ -33,6 +33,7 @@ pub(crate) mod stats_json;
 mod time;
 mod topologies;
 mod users;
+mod words;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -182,7 +183,8 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .layer(from_fn(to_the_end))
         .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        // What fails says so itself, and not each time.
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .merge(openapi::page::routes())
 }
 

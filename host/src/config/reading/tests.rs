@@ -96,6 +96,34 @@ fn a_misspelt_key_that_could_weaken_a_policy_is_an_error() {
 }
 
 #[test]
+fn a_misspelt_key_without_which_more_would_be_open_is_an_error_and_others_beside_it_are_not() {
+    for (text, words) in [
+        ("auth: {enableNativ: false}", ["1:8: auth.enableNativ: ", "`auth.enableNative`"]),
+        ("auth: {enableOpenID: true}", ["1:8: auth.enableOpenID: ", "`auth.enableOpenId`"]),
+        ("auth: {userFile: team.yml}", ["1:8: auth.userFile: ", "`auth.usersFile`"]),
+        ("auth: {openIdGroupClaim: lab}", ["1:8: auth.openIdGroupClaim: ", "`auth.openIdGroupsClaim`"]),
+        ("server: {enableNative: false}", ["1:10: server.enableNative: ", "`auth.enableNative`"]),
+        ("enableOpenId: true", ["1:1: enableOpenId: ", "`auth.enableOpenId`"]),
+        ("Auth: {enableNative: false}", ["1:1: Auth: ", "`auth`"]),
+        ("server: {tsl: {certificate: a, key: b}}", ["1:10: server.tsl: ", "`server.tls`"]),
+        ("database: {host: db, sslmode: verify-full}", ["1:22: database.sslmode: ", "`database.sslMode`"]),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert!(words.iter().all(|word| error.contains(word)) && error.contains("more is open"), "{text}: {error}");
+    }
+    for (text, nearest) in [
+        ("auth: {openIdAdminGroup: [staff]}", "`auth.openIdAdminGroups`"),
+        ("auth: {openIdIsuer: x}", "`auth.openIdIssuer`"),
+        ("auth: {sessionTimeout: 3}", "no effect"),
+        ("database: {hots: x}", "`database.host`"),
+        ("authors: [ada]", "no effect"),
+    ] {
+        let said = warnings(text);
+        assert!(said.len() == 1 && said[0].contains(nearest), "{text}: {said:?}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once_with_place_and_key() {
     let error =
         parse("server:\n  port: many\nshell:\n  timeout: [1]\nplugins:\n  auth-polcy: []\n").expect_err("wrong");

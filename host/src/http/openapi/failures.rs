@@ -88,6 +88,7 @@ failures! {
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
     DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, or too many change the same at once, and nothing was done: try again.";
     RuntimeSilent: 503, 5001, "The runtime does not say it at the moment: try again.";
+    StillLoggedIn: 503, 5000, "The server's database can't be reached: the cookies are cleared, but whoever has kept the refresh token can go on with it. Try again with that token.";
     ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 
