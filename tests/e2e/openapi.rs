@@ -103,7 +103,8 @@ async fn every_answer_of_the_document_is_really_given() {
     let place = Place::new(User::Myself);
     let config_file = place.data().parent().unwrap().join("config.yml");
     let validator = |entry: &str| format!("plugins:\n  command-validator:\n    - path: builtin:{entry}\n");
-    let config = format!("{}capture: {{ userLimit: 1, excludedInterfaces: [eth0] }}\n", validator("command-validator"));
+    let config =
+        format!("{}capture: {{ limitPerUser: 1, excludedInterfaces: [eth0] }}\n", validator("command-validator"));
     let server = ServerBuilder::at(&place).config(&config).start().await;
     let browser = Browser { server: &server, http: http() };
     let admin = server.admin().await;
