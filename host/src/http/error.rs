@@ -118,6 +118,9 @@ pub(super) enum ApiError {
     /// There are no plugins to go back to.
     #[error(transparent)]
     Rollback(#[from] RollbackError),
+    /// There is not enough left of what labs take; says of what, and what is in the way, as far as the caller may see it.
+    #[error("{0}")]
+    NoRoom(String),
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
@@ -193,7 +196,7 @@ impl ApiError {
             Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
-            Self::Lab(_) => (400, 5000),
+            Self::NoRoom(_) | Self::Lab(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
@@ -298,6 +301,9 @@ mod tests {
             (LabError::TopologyNotFound("x".into()).into(), (404, 5005)),
             (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
+            (LabError::OnlyItsEnd("x".to_owned()).into(), (400, 5000)),
+            (LabError::BeingDestroyed("x".to_owned()).into(), (400, 5000)),
+            (ApiError::NoRoom("it doesn't fit".to_owned()), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

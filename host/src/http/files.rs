@@ -86,7 +86,7 @@ pub(super) async fn create(
     };
     authorize(&api, &caller, &topology, None, Some(&file.path)).await?;
     api.store.insert_bind_file(&file).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(file.id)
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn update(
     };
     authorize(&api, &caller, &topology, Some(&before.path), Some(&after.path)).await?;
     api.store.update_bind_file(&after).await?;
-    api.labs.topology_changed(&after.topology_id).await;
+    api.labs.topology_changed(&after.topology_id, None).await;
     answer(())
 }
 
@@ -144,7 +144,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, ids: Ids<2>) 
     let (topology, file) = found(&api, &caller, &id, &file).await?;
     authorize(&api, &caller, &topology, Some(&file.path), None).await?;
     api.store.delete_bind_file(&file.topology_id, &file.id).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(())
 }
 

@@ -66,6 +66,8 @@ failures! {
     FilePathTaken: 400, 4001, "Another file of that topology has that path.";
     BadFilePath: 400, 4002, "A bind file can't have this path; the message says why.";
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
+    NotNow: 400, 5000, "It runs, and nothing but its end can be changed; or what it would take is not free at its time, and the message says what is in the way.";
+    NoRoom: 400, 5000, "What it would take is not free at its time; the message says what is in the way, and what would fit.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";
