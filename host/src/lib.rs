@@ -13,7 +13,7 @@
 //! | [`store`] | what survives a restart, in SQLite or PostgreSQL | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
-//! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
+//! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, capacity, publisher | `store`, `runtime`, `history` |
 //! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |

@@ -1,7 +1,8 @@
 //! Labs: what they are and what happens to them.
 //!
 //! [`Labs`] is the way in. It finds the task of a lab ([`lab_task`], one each), which asks the pure [`lifecycle`] what may
-//! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock. Whatever changes goes out through
+//! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock; [`capacity`] says whether there is
+//! room for that. Whatever changes goes out through
 //! the [`publisher`], which the edges subscribe to; nothing in here knows a socket or a wire format.
 
 pub mod capacity;

@@ -46,7 +46,12 @@ impl JsonSchema for Bytes {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "minimum": 1, "examples": ["32GiB", "512mb", 1_073_741_824] })
+        json_schema!({
+            "type": ["string", "integer"],
+            "minimum": 1,
+            "pattern": r"^\s*[0-9]+(\.[0-9]*)?\s*([kKmMgGtT][iI]?)?[bB]?\s*$",
+            "examples": ["32GiB", "512mb", 1_073_741_824],
+        })
     }
 }
 
@@ -100,5 +105,31 @@ impl CapacityConfig {
             memory: own.memory.map(|memory| memory.0),
         };
         self.collections.get(collection).map(of).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_size_or_a_number_of_bytes() {
+        let read = |memory: &str| serde_saphyr::from_str::<CapacityConfig>(&format!("memory: {memory}"));
+        for (text, bytes) in [("32GiB", 32 << 30), ("1.5 gib", 3 << 29), ("512mb", 512_000_000), ("4096", 4096)] {
+            assert_eq!(read(text).expect(text).limits().memory, Some(bytes), "{text}");
+        }
+        for wrong in ["much", "0", "-1", "1x", "99999999TiB"] {
+            let error = read(wrong).expect_err(wrong).to_string();
+            assert!(wrong.starts_with('-') || error.contains("a size such as `32GiB`"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_limited_unless_it_is_said() {
+        let config = CapacityConfig::default();
+        assert!(config.limits().is_none() && config.limits_of("course").is_none());
+        let config: CapacityConfig = serde_saphyr::from_str("collections: { course: { labs: 3 } }").expect("valid");
+        assert!(config.limits().is_none() && config.limits_of("other").is_none());
+        assert_eq!(config.limits_of("course"), Limits { labs: Some(3), ..Limits::default() });
     }
 }
