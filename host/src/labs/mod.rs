@@ -110,7 +110,7 @@ pub enum LabError {
     BeingDestroyed(String),
     /// There is not enough left of what it would take at its time.
     #[error(transparent)]
-    NoRoom(Box<NoRoom>),
+    NoRoom(#[from] Box<NoRoom>),
     /// What was judged is no longer what would be.
     #[error("the topology has been changed this very moment: try again")]
     Overtaken,
@@ -120,12 +120,6 @@ pub enum LabError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl From<NoRoom> for LabError {
-    fn from(no_room: NoRoom) -> Self {
-        Self::NoRoom(Box::new(no_room))
-    }
 }
 
 /// What is answered to whatever is asked while the server ends.
@@ -154,7 +148,7 @@ pub enum LabCommandError {
     Refused(String),
     /// There is not enough left of what it would take.
     #[error(transparent)]
-    NoRoom(Box<NoRoom>),
+    NoRoom(#[from] Box<NoRoom>),
     /// The runtime failed.
     #[error("{0}")]
     Runtime(String),

@@ -207,7 +207,7 @@ impl Book {
         purpose: Purpose,
         collection: &Collection,
         now: Timestamp,
-    ) -> Result<Claim, NoRoom> {
+    ) -> Result<Claim, Box<NoRoom>> {
         let limits = Both { all: self.config.limits(), own: self.config.limits_of(&collection.name) };
         let mut entries = self.entries();
         if limits.all.is_none() && limits.own.is_none() {
@@ -225,7 +225,7 @@ impl Book {
             instead: Instead::Unknown,
         };
         if let Some((scope, resource, needed)) = entries.too_large(&wanted, &limits, &collection.id) {
-            return Err(refused(scope, resource, needed));
+            return Err(Box::new(refused(scope, resource, needed)));
         }
         let timeline = entries.timeline(&wanted, &collection.id, now);
         let Some(overrun) = timeline.overrun(&limits) else { return Ok(self.enter(&mut entries, wanted)) };
@@ -242,13 +242,13 @@ impl Book {
             Purpose::Extend if overrun.span.from > now => Instead::Until(overrun.span.from),
             Purpose::Extend | Purpose::Topology => Instead::Unknown,
         };
-        Err(NoRoom {
+        Err(Box::new(NoRoom {
             taken: overrun.taken,
             span: Some(overrun.span),
             in_the_way,
             instead,
             ..refused(overrun.scope, overrun.resource, overrun.needed)
-        })
+        }))
     }
 
     fn enter(self: &Arc<Self>, entries: &mut Entries, wanted: Vec<Booking>) -> Claim {
@@ -420,7 +420,7 @@ mod tests {
             self.entries().labs.entry(lab).or_default().booked = Some(booking);
         }
 
-        fn asked(self: &Arc<Self>, wanted: Booking, purpose: Purpose) -> Result<Claim, NoRoom> {
+        fn asked(self: &Arc<Self>, wanted: Booking, purpose: Purpose) -> Result<Claim, Box<NoRoom>> {
             self.claim(vec![wanted], purpose, &collection("course"), at(0))
         }
     }

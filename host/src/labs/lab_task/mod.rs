@@ -382,7 +382,7 @@ impl LabTask {
             let (book, now) = (&self.shared.book, Timestamp::now());
             match book.claim(vec![self.to_deploy()], Purpose::Deploy, &self.facts.collection, now) {
                 Ok(claimed) => claim = Some(claimed),
-                Err(no_room) => return answer(reply, Err(LabCommandError::NoRoom(Box::new(no_room)))),
+                Err(no_room) => return answer(reply, Err(LabCommandError::NoRoom(no_room))),
             }
         }
         self.clear_start_pending().await;
