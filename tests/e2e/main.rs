@@ -34,6 +34,7 @@ mod policy;
 mod policy_examples;
 mod protocol;
 mod reload;
+mod reservations;
 mod rest_table;
 mod restart;
 mod shells;

@@ -401,6 +401,12 @@ async fn labs_row_by_row() {
         (By::Member, "PATCH", &path, json!({"topologyId": NOWHERE}), 404, 5005, NOWHERE),
         (By::Member, "PATCH", &path, json!({"indefinite": "yes"}), 422, 5422, "indefinite"),
         (By::Member, "PATCH", &up, json!({"name": "x"}), 400, 5000, "destroy it first"),
+        (By::Member, "PATCH", &up, json!({"endTime": at(6), "topologyId": hidden}), 404, 5005, &hidden),
+        (By::Member, "PATCH", &up, json!({"endTime": at(6), "startTime": at(-2)}), 400, 5000, "only its end"),
+        (By::Member, "PATCH", &up, json!({"endTime": at(0)}), 422, 5422, "endTime"),
+        (By::Member, "GET", "/capacity?from=soon", Value::Null, 422, 5422, "from: \"soon\""),
+        (By::Member, "GET", "/capacity?to=2030", Value::Null, 422, 5422, "to: \"2030\""),
+        (By::Nobody, "GET", "/capacity", Value::Null, 401, 5000, "log in"),
         (By::Admin, "DELETE", &up, Value::Null, 400, 5000, "destroy it first"),
         (By::Member, "GET", "/labs?limit=many", Value::Null, 422, 5422, "limit: \"many\""),
         (
@@ -429,6 +435,22 @@ async fn labs_row_by_row() {
     let later = (now + 9.hours()).strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
     on.ok(By::Member, "PATCH", &path, json!({"endTime": later, "indefinite": false})).await;
     assert_eq!(on.ok(By::Member, "GET", &path, Value::Null).await["endTime"], at(9));
+
+    // Of a lab that runs, the end alone; what is as it is already is no change.
+    let mut same = new("running", -1, Some(7));
+    same["indefinite"] = json!(false);
+    on.ok(By::Member, "PATCH", &up, same).await;
+    assert_eq!(on.ok(By::Member, "GET", &up, Value::Null).await["endTime"], at(7));
+    on.ok(By::Member, "PATCH", &up, json!({"indefinite": true})).await;
+    assert_eq!(on.ok(By::Member, "GET", &up, Value::Null).await["endTime"], Value::Null);
+    let nothing = json!({"labs": null, "nodes": null, "memory": null});
+    let reserved = json!({"labs": 1, "nodes": 1, "memory": 256 << 20});
+    let course = json!({"name": "course", "limits": nothing, "reserved": reserved});
+    assert_eq!(
+        on.ok(By::Member, "GET", "/capacity", Value::Null).await,
+        json!({"limits": nothing, "reserved": reserved, "collections": [course]})
+    );
+
     member.destroy(&running).await.unwrap();
     for lab in [&monday, &tuesday, &running] {
         on.ok(By::Member, "DELETE", &format!("/labs/{lab}"), Value::Null).await;

@@ -40,12 +40,13 @@ pub use self::finding::Finding;
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
-    ShellConfig,
+    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ScheduleConfig,
+    ServerConfig, ShellConfig,
 };
 pub use crate::auth::AuthConfig;
 use crate::captures::CaptureConfig;
 use crate::edge::config::UiConfig;
+use crate::labs::capacity::config::CapacityConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
@@ -125,6 +126,10 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// How much is kept of logs.
     pub logs: LogsConfig,
+    /// How much labs may take at once, in all and by collection.
+    pub capacity: CapacityConfig,
+    /// What the schedule tells.
+    pub schedule: ScheduleConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
     /// What runs labs: `containerlab`, which is the containerlab program with a container engine; `embedded`, which needs

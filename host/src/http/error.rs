@@ -122,6 +122,9 @@ pub(super) enum ApiError {
     /// There are no plugins to go back to.
     #[error(transparent)]
     Rollback(#[from] RollbackError),
+    /// There is not enough left of what labs take; says of what, and what is in the way, as far as the caller may see it.
+    #[error("{0}")]
+    NoRoom(String),
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
@@ -206,7 +209,7 @@ impl ApiError {
             Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
-            Self::Lab(_) => (400, 5000),
+            Self::NoRoom(_) | Self::Lab(_) => (400, 5000),
             Self::Stats(StatsError::NoInstance) => (400, 5003),
             Self::Stats(StatsError::Runtime(_)) => (503, 5001),
             Self::Capture(error) => of_capture(error),
@@ -349,6 +352,9 @@ mod tests {
             (CaptureError::Limit(1).into(), (429, 5000)),
             (CaptureError::from(RuntimeError::Failed("a runtime".to_owned())).into(), (500, 5001)),
             (CaptureError::ShuttingDown.into(), (503, 5001)),
+            (LabError::OnlyItsEnd("x".to_owned()).into(), (400, 5000)),
+            (LabError::BeingDestroyed("x".to_owned()).into(), (400, 5000)),
+            (ApiError::NoRoom("it doesn't fit".to_owned()), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

@@ -86,7 +86,7 @@ pub(super) async fn create(
     };
     authorize(&api, &caller, &topology, None, Some(&file.path)).await?;
     api.store.insert_bind_file(&file).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(file.id)
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn update(
 ) -> Answer<()> {
     let Ids([id, file]) = ids;
     unless_overtaken(|| change(&api, &caller, &id, &file, &patch)).await?;
-    api.labs.topology_changed(&id.as_str().into()).await;
+    api.labs.topology_changed(&id.as_str().into(), None).await;
     answer(())
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, ids: Ids<2>) 
     let (topology, file) = found(&api, &caller, &id, &file).await?;
     authorize(&api, &caller, &topology, Some(&file.path), None).await?;
     api.store.delete_bind_file(&file.topology_id, &file.id).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(())
 }
 

@@ -108,7 +108,7 @@ fn state(key: &str, value: &str) -> Result<i32, ApiError> {
 }
 
 /// A time of RFC 3339. Clients that don't encode the plus of an offset have sent a space.
-fn time(key: &str, value: &str) -> Result<Timestamp, ApiError> {
+pub(super) fn time(key: &str, value: &str) -> Result<Timestamp, ApiError> {
     let read = value.parse().or_else(|_| value.replace(' ', "+").parse());
     read.map_err(|_| ApiError::Invalid(format!("{key}: {value:?} is not a time such as 2030-01-31T08:00:00Z")))
 }

@@ -64,6 +64,7 @@ fn lab(name: &str, topology: &StoredTopology) -> Lab {
         collection_id: topology.collection_id.clone(),
         creator: user("bob"),
         start_pending: true,
+        warned_before: None,
         instance: None,
     }
 }
