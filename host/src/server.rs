@@ -209,7 +209,9 @@ impl Server {
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
+        let checkpoints = (data.join("checkpoints"), config.checkpoints.options());
+        let labs =
+            Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), checkpoints).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();

@@ -7,6 +7,7 @@
 
 mod backlog;
 mod catalogue;
+mod checkpoints;
 mod commands;
 mod configuration;
 mod connect;

@@ -38,7 +38,7 @@ pub use self::finding::Finding;
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
+    CheckpointsConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
     ShellConfig,
 };
 pub use crate::auth::AuthConfig;
@@ -119,6 +119,8 @@ pub struct Config {
     pub shell: ShellConfig,
     /// How much is kept of logs.
     pub logs: LogsConfig,
+    /// How much is kept of what labs' nodes save.
+    pub checkpoints: CheckpointsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
     /// What runs labs: `containerlab`, which is the containerlab program with a container engine; `embedded`, which needs

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::openapi::FailureJson;
 use crate::auth::{LoginError, OpenIdError, TokenError, seconds};
 use crate::edge::TooSlow;
-use crate::labs::LabError;
+use crate::labs::{LabCommandError, LabError};
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
@@ -121,6 +121,9 @@ pub(super) enum ApiError {
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
+    /// It can't be done with what runs of a lab, or has failed there.
+    #[error(transparent)]
+    LabCommand(LabCommandError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -161,6 +164,15 @@ impl From<LabError> for ApiError {
     }
 }
 
+impl From<LabCommandError> for ApiError {
+    fn from(error: LabCommandError) -> Self {
+        match error {
+            LabCommandError::NotFound(id) => Self::NotFound("lab", id.to_string()),
+            error => Self::LabCommand(error),
+        }
+    }
+}
+
 impl ApiError {
     /// HTTP status and error code.
     fn codes(&self) -> (u16, u16) {
@@ -193,7 +205,8 @@ impl ApiError {
             Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
-            Self::Lab(_) => (400, 5000),
+            Self::LabCommand(LabCommandError::Internal(_)) => (500, 5000),
+            Self::Lab(_) | Self::LabCommand(_) => (400, 5000),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
@@ -298,6 +311,9 @@ mod tests {
             (LabError::TopologyNotFound("x".into()).into(), (404, 5005)),
             (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
+            (LabCommandError::NotFound("x".into()).into(), (404, 5005)),
+            (LabCommandError::Runtime(String::new()).into(), (400, 5000)),
+            (LabCommandError::Internal(String::new()).into(), (500, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

@@ -8,6 +8,7 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+mod checkpoints;
 pub mod client_address;
 mod collections;
 mod cookies;
@@ -152,6 +153,11 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(guide::schema))
         .routes(routes!(labs::list, labs::create))
         .routes(routes!(labs::show, labs::update, labs::delete))
+        .routes(routes!(checkpoints::save))
+        .routes(routes!(checkpoints::list, checkpoints::create))
+        .routes(routes!(checkpoints::show, checkpoints::delete))
+        .routes(routes!(checkpoints::download))
+        .routes(routes!(checkpoints::restore))
 }
 
 /// The routes, and everything around them. Bodies may have `max_body` bytes; the largest that is sent, but for files, is the

@@ -14,6 +14,7 @@ use crate::history::Follower;
 use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::Occurrence;
+use crate::runtime::saved::SaveLimits;
 use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
 
@@ -23,6 +24,10 @@ struct Scripted {
     deploys: Semaphore,
     /// One permit lets one destroy end.
     destroys: Semaphore,
+    /// One permit lets one save end.
+    saves: Semaphore,
+    /// Told when a save has begun.
+    saving: Notify,
     destroy_fails: Mutex<bool>,
     /// The next look at an instance fails.
     inspect_fails: Mutex<bool>,
@@ -46,6 +51,8 @@ impl Scripted {
         Arc::new(Self {
             deploys: Semaphore::new(0),
             destroys: Semaphore::new(0),
+            saves: Semaphore::new(0),
+            saving: Notify::new(),
             destroy_fails: Mutex::new(false),
             inspect_fails: Mutex::new(false),
             instances: Mutex::default(),
@@ -117,6 +124,25 @@ impl RuntimeDriver for Scripted {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 
+    /// Saves nothing, for as long as the test wants.
+    async fn save(
+        &self,
+        _: &str,
+        _: &Path,
+        archive: std::fs::File,
+        _: SaveLimits,
+        _: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError> {
+        self.saving.notify_one();
+        tokio::select! {
+            permit = self.saves.acquire() => permit.unwrap().forget(),
+            () = cancel.cancelled() => return Err(RuntimeError::Cancelled),
+        }
+        tar::Builder::new(archive).into_inner().unwrap();
+        Ok(Vec::new())
+    }
+
     /// Positions are numbers of bytes, one for each line but those that say that they are nowhere.
     async fn follow_log(
         &self,
@@ -179,6 +205,10 @@ fn archive(dir: &std::path::Path) -> Archive {
     Archive::new(dir.join("logs"), LOG_RETENTION)
 }
 
+fn shelf(dir: &std::path::Path) -> (PathBuf, CheckpointOptions) {
+    (dir.join("checkpoints"), CheckpointOptions::default())
+}
+
 const TWO_NODES: &str = "name: t\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n";
 
 impl Fixture {
@@ -223,7 +253,9 @@ impl Fixture {
         let notices = publisher.subscribe();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
         let labs =
-            Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path())).await.unwrap();
+            Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path()), shelf(dir.path()))
+                .await
+                .unwrap();
         Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
     }
 
@@ -535,7 +567,7 @@ async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_o
     driver.log.lock().unwrap().0 = "one\ntwo\nthree\nfour\n".to_owned();
     let runtime: Arc<dyn RuntimeDriver> = driver.clone();
     let kept = f._dir.path();
-    let again = Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept)).await;
+    let again = Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept), shelf(kept)).await;
     let again = again.unwrap();
     assert_eq!(lines(&again, 4).await, ["one", "two", "three", "four"]);
     assert_eq!(driver.log.lock().unwrap().1, [None, Some(LogPosition::new("8"))]);
@@ -619,7 +651,8 @@ async fn of_a_log_that_was_replaced_while_no_server_was_there_no_line_is_taken_f
         *driver.replaced.lock().unwrap() = replaced;
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
         let (store, kept) = (f.store.clone(), archive(f._dir.path()));
-        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept).await.unwrap();
+        let shelf = shelf(f._dir.path());
+        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept, shelf).await.unwrap();
         assert_eq!(lines(&labs, expected.len()).await, expected);
     }
 }
@@ -638,7 +671,7 @@ async fn the_log_of_a_node_that_somebody_removed_survives_a_restart() {
     driver.nodes.lock().unwrap().pop();
     let (publisher, runtime): (_, Arc<dyn RuntimeDriver>) = (Publisher::default(), driver.clone());
     f.notices = publisher.subscribe();
-    let again = Labs::open(f.store.clone(), runtime, publisher, dir.path().to_owned(), archive(f._dir.path())).await;
+    let again = Labs::open(f.store.clone(), runtime, publisher, dir.path().to_owned(), archive(f._dir.path()), shelf(f._dir.path())).await;
     f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
     let log = again.unwrap().node_log(&id, "r2").await.expect("it is kept");
     assert_eq!(log.tail(1)[0].text(), "one");

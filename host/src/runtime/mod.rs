@@ -7,6 +7,7 @@ pub mod choose;
 pub mod containerlab;
 pub mod docker;
 pub mod embedded;
+pub mod saved;
 mod sessions;
 mod sys;
 mod terminal;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::saved::{NodeSaved, SaveLimits, SavedFiles};
 use crate::labs::model::{LabId, NodeState, NodeStatus};
 use crate::topology::Topology;
 
@@ -58,6 +60,8 @@ pub struct InstanceSpec {
     pub definition: String,
     /// A folder of its own, which exists, for whatever the runtime has to keep on disk. Removed after a destroy.
     pub dir: PathBuf,
+    /// What its nodes begin with besides what any has: what [`RuntimeDriver::save`] had written of an earlier instance.
+    pub saved: Option<SavedFiles>,
 }
 
 /// Something that changed without having been asked for through the trait.
@@ -273,6 +277,24 @@ pub trait RuntimeDriver: Send + Sync {
     /// # Errors
     /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::Failed`].
     async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError>;
+
+    /// Writes the configurations of all nodes of an instance into `archive`, a new file, as [`saved`] says, no more than
+    /// `limits` of each. Lines for the user go to `log` while it works. Answers what was saved of each node, in the order of the
+    /// topology; of one that failed nothing is in the archive. A node that has been stopped is saved as well, where its files
+    /// are still there.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`]; [`RuntimeError::Cancelled`] soon after `cancel` has been triggered;
+    /// [`RuntimeError::Failed`] when the archive can't be written. What is in the file then is of no use.
+    async fn save(
+        &self,
+        instance: &str,
+        dir: &Path,
+        archive: std::fs::File,
+        limits: SaveLimits,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError>;
 
     /// Follows what a node writes to its standard output and error, as raw chunks: from its start, or from behind the chunk
     /// that came with the position `after`. Goes on over restarts of the node, and ends with the instance. Dropping the

@@ -66,6 +66,7 @@ failures! {
     FilePathTaken: 400, 4001, "Another file of that topology has that path.";
     BadFilePath: 400, 4002, "A bind file can't have this path; the message says why.";
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
+    NotDone: 400, 5000, "It can't be done as things stand, or has failed; the message says why.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";

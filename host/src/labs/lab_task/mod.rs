@@ -10,11 +10,13 @@
 //! | [`effects`] | performs what follows from a step of the lifecycle |
 //! | [`jobs`] | begins what takes long, and takes over what came of it |
 //! | [`nodes`] | the nodes of the instance |
+//! | [`saves`] | saves and checkpoints |
 //! | [`taking_up`] | what an earlier server has left |
 
 mod effects;
 mod jobs;
 mod nodes;
+mod saves;
 mod taking_up;
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::saves::SaveRequest;
+use super::checkpoints::{Kept, Shelf};
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Phase};
 use super::logs::LabLogs;
@@ -56,16 +60,19 @@ pub(super) struct Shared {
     pub(super) run_dir: PathBuf,
     /// Where logs are kept.
     pub(super) archive: Archive,
+    /// Where saves and checkpoints are kept.
+    pub(super) shelf: Shelf,
     /// Cancelled when the server ends.
     pub(super) closing: CancellationToken,
 }
 
 /// What can be asked of a lab task.
 pub(super) enum Command {
-    /// Deploys the lab. `judged` is what was found to be allowed, if anybody was asked.
+    /// Deploys the lab, or a checkpoint of it. `judged` is what was found to be allowed, if anybody was asked.
     Deploy {
         by: Option<UserId>,
         judged: Option<Arc<LabSnapshot>>,
+        kept: Option<Arc<Kept>>,
         reply: Reply,
     },
     Destroy {
@@ -78,6 +85,8 @@ pub(super) enum Command {
         by: Option<UserId>,
         reply: Reply,
     },
+    /// Saves its nodes, or makes a checkpoint.
+    Save(SaveRequest),
     /// Changes the definition to what was judged; refused while there is an instance.
     Update {
         patch: LabPatch,
@@ -130,6 +139,8 @@ enum JobEnd {
     Deploy(Result<Vec<NodeStatus>, LabCommandError>),
     Destroy(Result<(), RuntimeError>),
     Node(NodeJob, Result<NodeStatus, RuntimeError>),
+    /// With what answers whoever asked for it.
+    Save(Box<dyn FnOnce() + Send>),
     Inspect {
         instance: String,
         /// The lab was being deployed when this began.
@@ -163,6 +174,15 @@ struct LabTask {
     jobs: JoinSet<JobEnd>,
     /// The job that deploys or destroys.
     main_job: Option<task::Id>,
+    /// The checkpoint that the instance was deployed from by this server, if it was.
+    kept: Option<Arc<Kept>>,
+    /// The same of the instance that is about to be deployed.
+    kept_next: Option<Arc<Kept>>,
+    /// What is to be saved, until that begins.
+    save_request: Option<SaveRequest>,
+    /// The job that saves.
+    save_job: Option<task::Id>,
+    save_cancel: CancellationToken,
     /// The runtime is being asked about a lab that is being deployed, or about one in doubt.
     looking: bool,
     /// Nobody could say so far what became of the instance that an earlier server has left.
@@ -234,6 +254,11 @@ pub(super) fn spawn(
         cancel: CancellationToken::new(),
         jobs: JoinSet::new(),
         main_job: None,
+        kept: None,
+        kept_next: None,
+        save_request: None,
+        save_job: None,
+        save_cancel: CancellationToken::new(),
         looking: false,
         in_doubt: matches!(revival, Revival::Unknown(_)),
         was_up: false,
@@ -264,8 +289,8 @@ impl LabTask {
                 () = closing.cancelled() => return,
                 Some(end) = self.jobs.join_next_with_id() => match end {
                     Ok((id, end)) => {
-                        if self.main_job == Some(id) {
-                            self.main_job = None;
+                        for job in [&mut self.main_job, &mut self.save_job] {
+                            job.take_if(|job| *job == id);
                         }
                         self.job_ended(end).await;
                     }
@@ -280,6 +305,7 @@ impl LabTask {
                         let _ = reply.send(result);
                         if deleted {
                             self.logs.remove().await;
+                            self.shared.shelf.remove_lab(&self.facts.lab.id).await;
                             return;
                         }
                     }
@@ -300,9 +326,10 @@ impl LabTask {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
+            Command::Deploy { by, judged, kept, reply } => self.deploy(by, judged, kept, reply).await,
             Command::Destroy { by, reply } => self.destroy(by, reply).await,
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
+            Command::Save(request) => self.save(request).await,
             Command::Update { patch, judged, reply } => {
                 let result = self.update(&patch, &judged).await;
                 // Whoever asked may have gone; the change stays.
@@ -328,7 +355,13 @@ impl LabTask {
         }
     }
 
-    async fn deploy(&mut self, by: Option<UserId>, judged: Option<Arc<LabSnapshot>>, reply: Reply) {
+    async fn deploy(
+        &mut self,
+        by: Option<UserId>,
+        judged: Option<Arc<LabSnapshot>>,
+        kept: Option<Arc<Kept>>,
+        reply: Reply,
+    ) {
         let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Deploy) {
             Ok(next) => next,
             Err(denial) => return answer(reply, Err(denial.into())),
@@ -350,7 +383,7 @@ impl LabTask {
             self.clear_start_pending().await;
         }
         // What can't run here is refused before anything has begun, so that nothing half made is left.
-        if let Err(reason) = self.deployable(judged.as_deref()) {
+        if let Err(reason) = self.deployable(judged.as_deref(), kept.as_deref()) {
             if scheduled {
                 // Nobody waits for the answer: this is how users hear of it.
                 let detail = String::new();
@@ -359,8 +392,9 @@ impl LabTask {
             return answer(reply, Err(LabCommandError::Refused(reason)));
         }
         self.clear_start_pending().await;
-        self.was_up = self.facts.phase == Phase::Running;
+        self.was_up = self.facts.phase.is_up();
         self.by = by;
+        self.kept_next = kept;
         self.deploy_waiter = Some(reply);
         self.enter(phase, effects).await;
     }
@@ -400,15 +434,25 @@ impl LabTask {
     }
 
     /// Whether what a deploy would build can be built, and is what was judged.
-    fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
-        let next = &self.facts.next;
+    fn deployable(&self, judged: Option<&LabSnapshot>, kept: Option<&Kept>) -> Result<(), String> {
+        let next = kept.map_or(&self.facts.next, |kept| &kept.definition);
         if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
             return Err("the lab's topology has been changed this very moment: try again".into());
         }
         if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
-        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
+        let runtime = self.shared.driver.name();
+        if let Some(other) = kept.and_then(|kept| kept.checkpoint.runtime.as_deref()).filter(|other| *other != runtime) {
+            return Err(format!(
+                "the files of the checkpoint's nodes were saved on the runtime {other}, and mean nothing on {runtime}"
+            ));
+        }
+        let paths = match kept {
+            Some(kept) => kept.files.iter().map(|file| file.path.clone()).collect(),
+            None => self.facts.stored.file_paths.clone(),
+        };
+        Topology::parse_beside(&next.text, &paths)
             .map_err(|error| error.to_string())
             .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
     }
@@ -438,6 +482,9 @@ impl LabTask {
     async fn delete(&mut self) -> Result<Arc<LabSnapshot>, LabError> {
         if self.facts.phase != Phase::Idle {
             return Err(LabError::InUse(self.facts.lab.name.clone()));
+        }
+        if self.save_job.is_some() {
+            return Err(LabError::BeingSaved(self.facts.lab.name.clone()));
         }
         self.shared.store.delete_lab(&self.facts.lab.id).await?;
         Ok(Arc::new(self.facts.snapshot()))
