@@ -210,8 +210,7 @@ impl Server {
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
         let checkpoints = (data.join("checkpoints"), config.checkpoints.options());
-        let labs =
-            Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), checkpoints).await?;
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), checkpoints).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stop = CancellationToken::new();

@@ -38,8 +38,8 @@ pub use self::finding::Finding;
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    CheckpointsConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
-    ShellConfig,
+    CheckpointsConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT,
+    Provider, ServerConfig, ShellConfig,
 };
 pub use crate::auth::AuthConfig;
 use crate::edge::config::UiConfig;

@@ -214,7 +214,7 @@ pub(super) async fn show(State(api): State<Api>, caller: Caller, ids: Ids<2>) ->
     get, path = "/labs/{id}/checkpoints/{checkpoint}/archive", operation_id = "downloadCheckpoint", tag = "labs",
     params(("id" = String, Path), ("checkpoint" = String, Path)),
     responses(
-        (status = 200, description = "The archive.", content_type = "application/gzip"),
+        (status = 200, description = "The archive.", content_type = "application/gzip", body = String),
         Fails<(NotDone,)>,
     ),
 )]
@@ -268,10 +268,10 @@ pub(super) async fn restore(State(api): State<Api>, caller: Caller, ids: Ids<2>)
     let (lab, checkpoint) = found(&api, &caller, ids).await?;
     let kept = api.labs.open_checkpoint(checkpoint).await?;
     let command = Command { kind: CommandKind::Deploy, lab_id: lab.lab.id.clone(), node: None, shell_id: None };
-    let validated =
-        api.plugins.validate(command.clone(), &caller.identity, &lab, None, caller.circumstances).await?;
+    let validated = api.plugins.validate(command.clone(), &caller.identity, &lab, None, caller.circumstances).await?;
     if validated != command {
-        let problem = "the server's validators make another command of this deploy, which a checkpoint can't be restored by";
+        let problem =
+            "the server's validators make another command of this deploy, which a checkpoint can't be restored by";
         return Err(ApiError::Invalid(problem.to_owned()));
     }
     let would = Arc::new(LabSnapshot {
@@ -291,11 +291,7 @@ pub(super) async fn restore(State(api): State<Api>, caller: Caller, ids: Ids<2>)
 }
 
 /// The lab and its checkpoint, unless there is none that the caller may see.
-async fn found(
-    api: &Api,
-    caller: &Caller,
-    Ids([lab, id]): Ids<2>,
-) -> Result<(Arc<LabSnapshot>, Checkpoint), ApiError> {
+async fn found(api: &Api, caller: &Caller, Ids([lab, id]): Ids<2>) -> Result<(Arc<LabSnapshot>, Checkpoint), ApiError> {
     let lab = visible(api, caller, &lab.as_str().into()).await?;
     let checkpoints = api.labs.checkpoints(&lab.lab.id).await?;
     let checkpoint = checkpoints.into_iter().find(|checkpoint| checkpoint.id.as_str() == id);

@@ -20,7 +20,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tar::{Archive, Builder, Header};
+use tar::{Archive, Builder};
 use tokio::task::spawn_blocking;
 
 use super::LabCommandError;
@@ -75,9 +75,9 @@ impl From<ShelfError> for LabCommandError {
     fn from(error: ShelfError) -> Self {
         match error {
             ShelfError::Refused(reason) => Self::Refused(reason),
-            ShelfError::Store(error @ (StoreError::NameTaken { .. } | StoreError::TooMuch(_) | StoreError::Null(_))) => {
-                Self::Refused(error.to_string())
-            }
+            ShelfError::Store(
+                error @ (StoreError::NameTaken { .. } | StoreError::TooMuch(_) | StoreError::Null(_)),
+            ) => Self::Refused(error.to_string()),
             ShelfError::Store(StoreError::NotFound { what: "lab", id }) => Self::NotFound(id.into()),
             error => {
                 tracing::error!(%error, "a save or checkpoint failed");
@@ -268,9 +268,9 @@ async fn blocking<T: Send + 'static>(
 
 fn open_archive(place: &Path) -> Result<SavedFiles, ShelfError> {
     SavedFiles::open(place).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            ShelfError::Refused("the checkpoint's files are gone from the data folder: only the checkpoint can be removed".into())
-        }
+        io::ErrorKind::NotFound => ShelfError::Refused(
+            "the checkpoint's files are gone from the data folder: only the checkpoint can be removed".into(),
+        ),
         _ => error.into(),
     })
 }
@@ -292,24 +292,22 @@ fn write(
 ) -> Result<Written, ShelfError> {
     let mut archive = Builder::new(file);
     let mut append = |path: &Path, content: &str| {
-        let mut header = Header::new_gnu();
-        header.set_mode(if content.starts_with("#!") { 0o755 } else { 0o644 });
-        header.set_size(content.len() as u64);
+        let mode = if content.starts_with("#!") { 0o755 } else { 0o644 };
+        let mut header = saved::new_header(content.len() as u64, mode);
         archive.append_data(&mut header, path, content.as_bytes())
     };
     append(Path::new(DEFINITION), definition)?;
     for file in files {
         append(&Path::new(FILES).join(&file.path), &file.content)?;
     }
-    let mut count = files.len() as u64;
-    let before = count;
-    for node in saved.is_some().then_some(nodes).into_iter().flatten() {
-        if let Some(saved) = saved {
-            count += copy_node(saved.reader(), node, SaveLimits::NONE, &mut archive)?.files;
-        }
+    let (mut count, mut of_nodes) = (files.len() as u64, false);
+    for (node, saved) in nodes.iter().filter_map(|node| Some((node, saved?))) {
+        let copied = copy_node(saved.reader(), node, SaveLimits::NONE, &mut archive)?;
+        count += copied.files;
+        of_nodes |= copied.files > 0 || copied.deleted > 0;
     }
     let bytes = archive.into_inner()?.metadata()?.len();
-    Ok(Written { files: count, bytes, of_nodes: saved.is_some() && (count > before || !nodes.is_empty()) })
+    Ok(Written { files: count, bytes, of_nodes })
 }
 
 /// The bind files in an archive.

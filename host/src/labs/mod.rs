@@ -35,7 +35,8 @@ use self::lab_task::{Command, LabHandle, SaveRequest, Shared};
 use self::lifecycle::Denial;
 pub use self::logs::{LabLog, RETENTION as LOG_RETENTION};
 use self::model::{
-    Checkpoint, CheckpointId, Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
+    Checkpoint, CheckpointId, Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId,
+    User, UserId,
 };
 use self::publisher::{Notice, Publisher};
 use self::revive::{Revival, TRIES_FOR_ONE};
@@ -453,7 +454,12 @@ impl Labs {
     ///
     /// # Errors
     /// [`LabCommandError`]; nothing is left then.
-    pub async fn make_checkpoint(&self, id: &LabId, name: String, creator: User) -> Result<Checkpoint, LabCommandError> {
+    pub async fn make_checkpoint(
+        &self,
+        id: &LabId,
+        name: String,
+        creator: User,
+    ) -> Result<Checkpoint, LabCommandError> {
         self.order(id, |reply| Command::Save(SaveRequest::Checkpoint { name, creator, reply })).await
     }
 

@@ -252,10 +252,16 @@ impl Fixture {
         let publisher = Publisher::default();
         let notices = publisher.subscribe();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
-        let labs =
-            Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path()), shelf(dir.path()))
-                .await
-                .unwrap();
+        let labs = Labs::open(
+            store.clone(),
+            runtime,
+            publisher,
+            dir.path().join("run"),
+            archive(dir.path()),
+            shelf(dir.path()),
+        )
+        .await
+        .unwrap();
         Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
     }
 
@@ -567,7 +573,9 @@ async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_o
     driver.log.lock().unwrap().0 = "one\ntwo\nthree\nfour\n".to_owned();
     let runtime: Arc<dyn RuntimeDriver> = driver.clone();
     let kept = f._dir.path();
-    let again = Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept), shelf(kept)).await;
+    let again =
+        Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept), shelf(kept))
+            .await;
     let again = again.unwrap();
     assert_eq!(lines(&again, 4).await, ["one", "two", "three", "four"]);
     assert_eq!(driver.log.lock().unwrap().1, [None, Some(LogPosition::new("8"))]);
@@ -671,7 +679,15 @@ async fn the_log_of_a_node_that_somebody_removed_survives_a_restart() {
     driver.nodes.lock().unwrap().pop();
     let (publisher, runtime): (_, Arc<dyn RuntimeDriver>) = (Publisher::default(), driver.clone());
     f.notices = publisher.subscribe();
-    let again = Labs::open(f.store.clone(), runtime, publisher, dir.path().to_owned(), archive(f._dir.path()), shelf(f._dir.path())).await;
+    let again = Labs::open(
+        f.store.clone(),
+        runtime,
+        publisher,
+        dir.path().to_owned(),
+        archive(f._dir.path()),
+        shelf(f._dir.path()),
+    )
+    .await;
     f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
     let log = again.unwrap().node_log(&id, "r2").await.expect("it is kept");
     assert_eq!(log.tail(1)[0].text(), "one");

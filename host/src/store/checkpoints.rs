@@ -58,9 +58,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`], [`StoreError::Nonsense`].
     pub async fn checkpoints(&self, lab: &LabId) -> Result<Vec<Checkpoint>, StoreError> {
-        let rows: Vec<Row> = self
-            .read(lab, |db, lab| Box::pin(sqlx::query_as(OF_LAB).bind(lab.as_str()).fetch_all(db)))
-            .await?;
+        let rows: Vec<Row> =
+            self.read(lab, |db, lab| Box::pin(sqlx::query_as(OF_LAB).bind(lab.as_str()).fetch_all(db))).await?;
         let mut checkpoints = rows.into_iter().map(Checkpoint::try_from).collect::<Result<Vec<_>, _>>()?;
         checkpoints.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(checkpoints)
@@ -147,6 +146,7 @@ async fn insert(db: &mut AnyConnection, checkpoint: &Checkpoint, limits: Checkpo
 }
 
 async fn delete(db: &mut AnyConnection, lab: &LabId, id: &CheckpointId) -> Result<(), StoreError> {
-    let done = sqlx::query("DELETE FROM checkpoints WHERE id = $1 AND lab_id = $2").bind(id.as_str()).bind(lab.as_str());
+    let done =
+        sqlx::query("DELETE FROM checkpoints WHERE id = $1 AND lab_id = $2").bind(id.as_str()).bind(lab.as_str());
     found(done.execute(db).await?.rows_affected(), "checkpoint", id.as_str())
 }

@@ -131,7 +131,11 @@ impl LabTask {
 }
 
 /// The files of the topology, if they are those that the deploy was found to be possible with.
-async fn present_files(store: &Store, topology: &TopologyId, paths: &[String]) -> Result<Vec<BindFile>, LabCommandError> {
+async fn present_files(
+    store: &Store,
+    topology: &TopologyId,
+    paths: &[String],
+) -> Result<Vec<BindFile>, LabCommandError> {
     let files = store.bind_files(topology).await.map_err(|error| {
         tracing::error!(%error, %topology, "its files could not be read");
         LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())

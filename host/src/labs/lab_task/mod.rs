@@ -443,7 +443,8 @@ impl LabTask {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
         let runtime = self.shared.driver.name();
-        if let Some(other) = kept.and_then(|kept| kept.checkpoint.runtime.as_deref()).filter(|other| *other != runtime) {
+        if let Some(other) = kept.and_then(|kept| kept.checkpoint.runtime.as_deref()).filter(|other| *other != runtime)
+        {
             return Err(format!(
                 "the files of the checkpoint's nodes were saved on the runtime {other}, and mean nothing on {runtime}"
             ));

@@ -113,7 +113,10 @@ impl LabTask {
                         };
                         let nodes = definition.topology.nodes.iter().map(|node| node.name.clone()).collect();
                         let kept = shared.shelf.keep(ToKeep { checkpoint, nodes, files }, runtime).await?;
-                        log.line(&format!("Made the checkpoint {}: {} files, {} bytes", kept.name, kept.files, kept.bytes));
+                        log.line(&format!(
+                            "Made the checkpoint {}: {} files, {} bytes",
+                            kept.name, kept.files, kept.bytes
+                        ));
                         Ok(kept)
                     };
                     let result = keeping.await;

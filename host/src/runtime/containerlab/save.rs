@@ -31,8 +31,8 @@ use crate::runtime::{InstanceSpec, LineSink, LogSink, RuntimeError};
 const LIMIT: Duration = Duration::from_secs(300);
 /// Ends of the names of images and keys, and beginnings of such names.
 const IMAGES_AND_KEYS: [&str; 16] = [
-    ".qcow2", ".img", ".iso", ".vmdk", ".vdi", ".swi", ".ova", ".bin", ".key", ".pem", ".p12", ".pfx", ".jks", ".lic", "_rsa",
-    "_ed25519",
+    ".qcow2", ".img", ".iso", ".vmdk", ".vdi", ".swi", ".ova", ".bin", ".key", ".pem", ".p12", ".pfx", ".jks", ".lic",
+    "_rsa", "_ed25519",
 ];
 const KEYS: [&str; 4] = ["license", "ssh_host_", "id_rsa", "authorized_keys"];
 /// Folders with nothing else in them.
@@ -99,7 +99,12 @@ impl Shared {
     }
 
     /// Lays out what was saved where the deploy that follows finds it.
-    pub(super) async fn lay_out_saved(&self, spec: &InstanceSpec, dir: &Path, log: &LogSink) -> Result<(), RuntimeError> {
+    pub(super) async fn lay_out_saved(
+        &self,
+        spec: &InstanceSpec,
+        dir: &Path,
+        log: &LogSink,
+    ) -> Result<(), RuntimeError> {
         let Some(saved) = spec.saved.clone() else { return Ok(()) };
         let folder = self.lab_folder(&spec.name, dir);
         let nodes: Vec<String> = spec.topology.nodes.iter().map(|node| node.name.clone()).collect();

@@ -49,10 +49,12 @@ pub(super) async fn save(
     }
     let outcome = match (reply, copied) {
         // The other end has only seen that nobody reads any more.
-        (_, Err(error @ (ArchiveError::Strange(_) | ArchiveError::TooMuch(_)))) => SaveOutcome::Failed(error.to_string()),
+        (_, Err(error @ (ArchiveError::Strange(_) | ArchiveError::TooMuch(_)))) => {
+            SaveOutcome::Failed(error.to_string())
+        }
         (Err(refusal), _) => SaveOutcome::Failed(reason(refusal)),
         (Ok(_), Err(error)) => SaveOutcome::Failed(error.to_string()),
-        (Ok(_), Ok(Copied { files, bytes })) => SaveOutcome::Saved { files, bytes },
+        (Ok(_), Ok(Copied { files, bytes, .. })) => SaveOutcome::Saved { files, bytes },
     };
     keep_or_cut(&mut archive, start, &outcome).map_err(failed)?;
     Ok((outcome, archive))
@@ -100,10 +102,8 @@ pub(super) async fn restore(
 ) -> Result<(), RuntimeError> {
     let failed = |what: String| RuntimeError::Failed(format!("node {node}: its saved files: {what}"));
     let (reading, writing) = pipe().map_err(|error| failed(error.to_string()))?;
-    let (_, reply) = instance
-        .begin_with(Op::Restore(index), reading.into())
-        .await
-        .map_err(|refusal| failed(reason(refusal)))?;
+    let (_, reply) =
+        instance.begin_with(Op::Restore(index), reading.into()).await.map_err(|refusal| failed(reason(refusal)))?;
     let (saved, name) = (saved.clone(), node.to_owned());
     let sending = spawn_blocking(move || send(&saved, &name, writing));
     let reply = reply.await.unwrap_or_else(|_| instance.lost());

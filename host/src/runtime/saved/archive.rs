@@ -33,6 +33,19 @@ pub struct Copied {
     pub files: u64,
     /// Bytes.
     pub bytes: u64,
+    /// Names of what was removed.
+    pub deleted: u64,
+}
+
+/// The header of a plain file of the server's own user.
+pub fn new_header(size: u64, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
 }
 
 /// Takes over all that an archive has of `node`, and nothing else.
@@ -56,20 +69,19 @@ pub fn copy_node(
         if place.as_os_str().len() > LONGEST || !place.components().all(plain) {
             return Err(strange());
         }
-        let Some((folder, of, path)) = parts(&place) else { return Err(strange()) };
-        if of != node {
+        entries_left = entries_left.checked_sub(1).ok_or(ArchiveError::TooMuch(limits))?;
+        let Some((folder, of, path)) = parts(&place) else { continue };
+        if of != node || ![NODES, DELETED].iter().any(|known| folder == *known) {
             continue;
         }
-        entries_left = entries_left.checked_sub(1).ok_or(ArchiveError::TooMuch(limits))?;
         let from = entry.header();
-        let mut header = Header::new_gnu();
+        let mut header = new_header(0, from.mode()? & 0o777);
         header.set_uid(from.uid()?);
         header.set_gid(from.gid()?);
         header.set_mtime(from.mtime()?);
         header.set_entry_type(from.entry_type());
-        header.set_size(0);
-        header.set_mode(from.mode()? & 0o777);
         if folder == DELETED && from.entry_type() == EntryType::Regular && !path.as_os_str().is_empty() {
+            copied.deleted += 1;
             to.append_data(&mut header, &place, io::empty())?;
             continue;
         }
@@ -77,7 +89,7 @@ pub fn copy_node(
             return Err(strange());
         }
         let size = if from.entry_type() == EntryType::Regular { entry.size() } else { 0 };
-        copied = Copied { files: copied.files + 1, bytes: copied.bytes.saturating_add(size) };
+        copied = Copied { files: copied.files + 1, bytes: copied.bytes.saturating_add(size), ..copied };
         if copied.files > limits.files || copied.bytes > limits.bytes {
             return Err(ArchiveError::TooMuch(limits));
         }

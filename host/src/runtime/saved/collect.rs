@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
 
 use super::baseline::{Baseline, Mark, mark, mark_of_link};
 use super::tree::{Folder, Kind};
-use super::{Copied, DELETED, NODES, SaveLimits, place};
+use super::{Copied, DELETED, NODES, SaveLimits, new_header, place};
 
 /// How many folders may lie within one another.
 const DEPTH: usize = 64;
@@ -115,7 +115,9 @@ pub(in crate::runtime) fn collect(
                 compared -= size;
                 let same = match &mut found {
                     Found::File(file) => {
-                        let same = mark(stat, &mut (&mut **file).take(size)).map_err(|error| unreadable(path, error))? == *before;
+                        let same = mark(stat, &mut (&mut **file).take(size))
+                            .map_err(|error| unreadable(path, error))?
+                            == *before;
                         file.rewind().map_err(|error| unreadable(path, error))?;
                         same
                     }
@@ -142,19 +144,18 @@ pub(in crate::runtime) fn collect(
         let (largest, size) = (shown(&largest.0), largest.1);
         return Err(CollectError::TooMuch { files, bytes, limits, largest, size });
     }
-    let mut gone: Option<&Path> = None;
+    let (mut gone, mut deleted): (Option<&Path>, u64) = (None, 0);
     for path in baseline.paths().filter(|path| !there.contains(*path)) {
         // What was in it has gone with it.
         if gone.is_some_and(|folder| path.starts_with(folder)) {
             continue;
         }
         gone = Some(path);
-        let mut header = Header::new_gnu();
-        header.set_size(0);
-        header.set_mode(0o644);
+        let mut header = new_header(0, 0o644);
+        deleted += 1;
         archive.append_data(&mut header, place(DELETED, node, path), io::empty()).map_err(CollectError::Write)?;
     }
-    Ok(Copied { files, bytes })
+    Ok(Copied { files, bytes, deleted })
 }
 
 fn append(
@@ -164,11 +165,10 @@ fn append(
     found: Found<'_>,
     size: u64,
 ) -> io::Result<()> {
-    let mut header = Header::new_gnu();
+    let mut header = new_header(size, 0o777);
     header.set_uid(u64::from(stat.st_uid));
     header.set_gid(u64::from(stat.st_gid));
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-    header.set_size(size);
     match found {
         Found::Folder => {
             header.set_entry_type(EntryType::Directory);
@@ -177,7 +177,6 @@ fn append(
         }
         Found::Link(target) => {
             header.set_entry_type(EntryType::Symlink);
-            header.set_mode(0o777);
             archive.append_link(&mut header, place, target)
         }
         Found::File(file) => {

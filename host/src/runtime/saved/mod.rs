@@ -33,7 +33,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::archive::keep_or_cut;
-pub use self::archive::{ArchiveError, Copied, Member, SavedFile, copy_node, list, members};
+pub use self::archive::{ArchiveError, Copied, Member, SavedFile, copy_node, list, members, new_header};
 pub(super) use self::baseline::Baseline;
 pub(super) use self::collect::{Wanted, collect};
 pub(super) use self::unpack::unpack;

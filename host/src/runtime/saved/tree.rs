@@ -4,9 +4,9 @@
 //! on another mount than the folder that it began with. So whatever is put where in between, nothing outside is read,
 //! written or removed.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use nix::dir::Dir;
