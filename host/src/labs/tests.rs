@@ -904,3 +904,42 @@ async fn a_run_folder_that_cannot_be_made_fails_the_lab_and_names_the_reason() {
     assert!(matches!(&error, LabCommandError::Internal(why) if why.contains("run folder")), "{error}");
     assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
 }
+
+#[tokio::test]
+async fn a_destroy_cancels_a_save_and_a_deploy_or_another_save_is_refused_meanwhile() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    let deploying = f.deploy(&id);
+    f.driver.deploys.add_permits(1);
+    deploying.await.unwrap().unwrap();
+    let save = || {
+        let (labs, id) = (f.labs.clone(), id.clone());
+        tokio::spawn(async move { labs.save(&id).await })
+    };
+    let saving = save();
+    f.driver.saving.notified().await;
+    assert_eq!(f.labs.get(&id).unwrap().instance.as_ref().unwrap().state, InstanceState::Running);
+    assert!(matches!(f.deploy(&id).await.unwrap(), Err(LabCommandError::Denied(Denial::BeingSaved))));
+    assert!(matches!(save().await.unwrap(), Err(LabCommandError::Denied(Denial::BeingSaved))));
+    f.driver.saves.add_permits(1);
+    assert!(saving.await.unwrap().unwrap().is_empty());
+    // It can be saved again, and is up as before.
+    let saving = save();
+    f.driver.saving.notified().await;
+    let destroying = f.destroy(&id);
+    assert!(matches!(saving.await.unwrap(), Err(LabCommandError::SaveCancelled)));
+    f.driver.destroys.add_permits(1);
+    destroying.await.unwrap().unwrap();
+    assert!(matches!(save().await.unwrap(), Err(LabCommandError::Denied(Denial::NotRunning))));
+    // What was saved stays for a checkpoint, and nothing unfinished does.
+    let folder = f._dir.path().join("checkpoints").join(id.as_str());
+    let names = || std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(names(), ["saved-scripted.tar"]);
+    let made = f.labs.make_checkpoint(&id, "rests".into(), user()).await.unwrap();
+    assert_eq!((made.runtime, made.files), (None, 0), "there is nothing of nodes in it");
+    assert_eq!(names().len(), 2);
+    f.labs.delete(&id).await.unwrap();
+    while folder.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
