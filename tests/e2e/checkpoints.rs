@@ -206,7 +206,7 @@ async fn a_node_makes_nobody_read_or_write_anything_but_its_own_files_whatever_i
         .succeeds("echo '#!/bin/sh' > /root/root; chmod 6755 /root/root; ln /root/root /root/twice; chmod 2777 /srv")
         .await;
     // One folder is another at any moment, and a link at some.
-    shell.succeeds("(while :; do mv /root/swap /root/.s; ln -s /tmp/in /root/swap; rm /root/swap; mv /root/.s /root/swap; done) > /dev/null 2>&1 &").await;
+    shell.succeeds("{ (while :; do mv /root/swap /root/.s; ln -s /tmp/in /root/swap; rm /root/swap; mv /root/.s /root/swap; done) > /dev/null 2>&1 & }").await;
     for _ in 0..20 {
         checkpoints.make("race").await.unwrap();
         let contents = checkpoints.show("race").await;

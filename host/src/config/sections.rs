@@ -264,7 +264,7 @@ impl LogsConfig {
 pub struct CheckpointsConfig {
     /// How many checkpoints a lab may have.
     pub per_lab: usize,
-    /// How many bytes all checkpoints of a lab may take.
+    /// How many bytes all checkpoints of a lab may take, and about as many what was last saved of it.
     pub lab_bytes: u64,
     /// How many bytes the files of one node may have that are saved.
     pub node_bytes: u64,
@@ -283,7 +283,7 @@ impl CheckpointsConfig {
     /// The same as labs take it.
     pub fn options(&self) -> CheckpointOptions {
         CheckpointOptions {
-            node: SaveLimits { bytes: self.node_bytes, files: self.node_files },
+            node: SaveLimits { bytes: self.node_bytes, files: self.node_files, before: self.lab_bytes },
             lab: CheckpointLimits { count: self.per_lab, bytes: self.lab_bytes },
         }
     }

@@ -47,10 +47,8 @@ pub struct CheckpointOptions {
 
 impl Default for CheckpointOptions {
     fn default() -> Self {
-        Self {
-            node: SaveLimits { bytes: 32 << 20, files: 10_000 },
-            lab: CheckpointLimits { count: 20, bytes: 512 << 20 },
-        }
+        let lab = CheckpointLimits { count: 20, bytes: 512 << 20 };
+        Self { node: SaveLimits { bytes: 32 << 20, files: 10_000, before: lab.bytes }, lab }
     }
 }
 

@@ -200,6 +200,9 @@ fn gather_node(
         Err(error) => return Ok(SaveOutcome::Failed(format!("its folder can't be read: {error}"))),
     };
     let start = archive.get_mut().stream_position()?;
+    if let Some(full) = limits.full(start) {
+        return Ok(full);
+    }
     // Containerlab would follow a link that a node has put there, wherever it leads on the host.
     let wanted = Wanted { leave_out: &is_left_out, links: false, baseline: &Baseline::default(), limits };
     let outcome = match collect(root, node, &wanted, archive) {

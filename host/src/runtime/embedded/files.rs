@@ -20,11 +20,15 @@ use crate::runtime::saved::{ArchiveError, Copied, SaveLimits, SaveOutcome, Saved
 pub(super) async fn save(
     instance: &Instance,
     (index, node): (usize, &str),
-    archive: Builder<File>,
+    mut archive: Builder<File>,
     limits: SaveLimits,
     cancel: &CancellationToken,
 ) -> Result<(SaveOutcome, Builder<File>), RuntimeError> {
     let failed = |error: io::Error| RuntimeError::Failed(format!("node {node}: {error}"));
+    let length = io::Seek::stream_position(archive.get_mut()).map_err(failed)?;
+    if let Some(full) = limits.full(length) {
+        return Ok((full, archive));
+    }
     let (reading, writing) = pipe().map_err(failed)?;
     let (id, reply) = match instance.begin_with(Op::Save { node: index, limits }, writing.into()).await {
         Ok(begun) => begun,

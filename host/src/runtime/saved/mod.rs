@@ -50,11 +50,25 @@ pub struct SaveLimits {
     pub bytes: u64,
     /// Files, links and folders.
     pub files: u64,
+    /// Bytes that the nodes before it may have taken in the archive.
+    pub before: u64,
 }
 
 impl SaveLimits {
     /// For what was within limits when it was saved.
-    pub const NONE: Self = Self { bytes: u64::MAX, files: u64::MAX };
+    pub const NONE: Self = Self { bytes: u64::MAX, files: u64::MAX, before: u64::MAX };
+
+    /// Why no other node is saved, when the archive is this long already.
+    pub(super) fn full(&self, length: u64) -> Option<SaveOutcome> {
+        let most = self.before;
+        let reason = || {
+            format!(
+                "the nodes before it have {length} bytes, and a lab may have {most}: have the operator raise \
+                 checkpoints.labBytes"
+            )
+        };
+        (length > most).then(|| SaveOutcome::Failed(reason()))
+    }
 }
 
 /// What was saved of a node.
