@@ -195,7 +195,7 @@ async fn a_node_makes_nobody_read_or_write_anything_but_its_own_files_whatever_i
     admin.deploy(&lab).await.unwrap();
     let mut shell = Shell::open(&admin, &lab, "n1").await;
     shell
-        .succeeds(&format!("ln -s {} /root/file; ln -s / /root/all; ln -s /proc/1/root /root/proc", secret.display()))
+        .succeeds(&format!("ln -s {} /root/file; ln -s / /root/all; ln -s /proc/1/root /root/proc; ln -s ../$(printf 'x%.0s' $(seq 200))/ /root/long", secret.display()))
         .await;
     shell
         .succeeds(
@@ -232,6 +232,7 @@ async fn a_node_makes_nobody_read_or_write_anything_but_its_own_files_whatever_i
     checkpoints.restore("hostile").await.unwrap();
     let mut shell = Shell::open(&admin, &lab, "n1").await;
     shell.fails("cat /root/file").await;
+    assert_eq!(shell.succeeds("readlink /root/long").await, format!("../{}/", "x".repeat(200)));
     assert_eq!(shell.succeeds("readlink /etc /root/all /root/proc | tr '\\n' ' '").await.trim(), "/usr / /proc/1/root");
     assert_eq!(shell.succeeds("stat -c %a /root/root /root/twice /srv | tr '\\n' ' '").await.trim(), "755 755 777");
     shell.succeeds("test -f /etc.real/hostname -a ! -e /root/pipe").await;

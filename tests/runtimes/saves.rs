@@ -53,7 +53,7 @@ pub(crate) async fn a_checkpoint_brings_back_definition_and_files_on_every_runti
 #[tokio::test(flavor = "multi_thread")]
 async fn what_containerlab_saves_of_a_node_is_what_the_restored_node_starts_from() {
     let Some(on) = Bench::ready(Runtime::Containerlab, "containerlab save") else { return };
-    let server = on.builder_with("shell: {commands: {default: [sh]}}\n").start().await;
+    let server = on.builder_with("shell: {commands: {juniper_crpd: [sh]}}\n").start().await;
     let admin = server.admin().await;
     let collection = admin.api.create_collection("course", true, true).await.unwrap();
     let definition = apart(&format!(

@@ -1,8 +1,10 @@
 //! What the server itself does with archives. It takes over what it is sent entry by entry, since a process in a node's
 //! namespaces has written it: names, kinds and sizes are checked here, whoever has checked them before.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use tar::{Archive, Builder, EntryType, Header};
@@ -103,16 +105,31 @@ pub fn copy_node(
                 to.append_data(&mut header, &place, entry)?;
             }
             EntryType::Symlink => {
-                let target = entry.link_name()?.ok_or_else(strange)?.into_owned();
-                if target.as_os_str().len() > LONGEST {
+                let target = OsString::from_vec(entry.link_name_bytes().ok_or_else(strange)?.into_owned());
+                if target.len() > LONGEST {
                     return Err(strange());
                 }
-                to.append_link(&mut header, &place, &target)?;
+                append_link(to, header, &place, &target)?;
             }
             _ => return Err(strange()),
         }
     }
     Ok(copied)
+}
+
+/// Writes a symbolic link that says what it said, letter by letter.
+pub(super) fn append_link(
+    to: &mut Builder<impl Write>,
+    mut header: Header,
+    place: &Path,
+    target: &OsStr,
+) -> io::Result<()> {
+    header.set_entry_type(EntryType::Symlink);
+    // The longer ones get an entry of their own, unchanged.
+    match header.set_link_name_literal(target.as_bytes()) {
+        Ok(()) => to.append_data(&mut header, place, io::empty()),
+        Err(_) => to.append_link(&mut header, place, target),
+    }
 }
 
 /// After a node was written into an archive from `start` on: cuts it off again, if that failed.
@@ -180,4 +197,65 @@ pub fn list(archive: &SavedFiles) -> io::Result<Vec<SavedFile>> {
         wanted.then(|| SavedFile { node: text(node.as_ref()), path: text(path), size: member.size })
     };
     Ok(members(archive.reader())?.iter().filter_map(of_node).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An archive with one entry of this kind and name, whatever a careful writer would say to it.
+    fn archive(kind: EntryType, name: &str, content: &[u8]) -> Vec<u8> {
+        let mut header = new_header(content.len() as u64, 0o6777);
+        header.set_entry_type(kind);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_link_name_literal("/etc/shadow").unwrap();
+        header.set_cksum();
+        let mut archive = Builder::new(Vec::new());
+        archive.append(&header, content).unwrap();
+        archive.into_inner().unwrap()
+    }
+
+    fn copy(bytes: &[u8], limits: SaveLimits) -> Result<(Copied, Vec<u8>), ArchiveError> {
+        let mut to = Builder::new(Vec::new());
+        let copied = copy_node(bytes, "n1", limits, &mut to)?;
+        Ok((copied, to.into_inner().unwrap()))
+    }
+
+    #[test]
+    fn what_has_no_place_in_what_is_saved_of_a_node_is_refused() {
+        use EntryType as E;
+        for (kind, name) in [
+            (E::Regular, "nodes/n1/../../x"),
+            (E::Regular, "/nodes/n1/x"),
+            (E::Link, "nodes/n1/x"),
+            (E::Char, "nodes/n1/x"),
+            (E::Fifo, "nodes/n1/x"),
+            (E::Symlink, "deleted/n1/x"),
+            (E::Regular, "deleted/n1"),
+        ] {
+            let refused = copy(&archive(kind, name, b""), SaveLimits::NONE);
+            assert!(matches!(refused, Err(ArchiveError::Strange(_))), "{kind:?} {name}: {refused:?}");
+        }
+        for (kind, name, copied) in [
+            (E::Regular, "nodes/n1/x", Copied { files: 1, bytes: 3, deleted: 0 }),
+            (E::Regular, "nodes/n2/x", Copied::default()),
+            (E::Regular, "elsewhere", Copied::default()),
+            (E::Regular, "deleted/n1/x", Copied { files: 0, bytes: 0, deleted: 1 }),
+        ] {
+            assert_eq!(copy(&archive(kind, name, b"abc"), SaveLimits::NONE).unwrap().0, copied, "{name}");
+        }
+        let cut = archive(E::Regular, "nodes/n1/x", &[7; 2000]);
+        assert!(matches!(copy(&cut[..1000], SaveLimits::NONE), Err(ArchiveError::Io(_))));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_bounded_and_has_no_bits_that_raise_anybody() {
+        let bytes = archive(EntryType::Regular, "nodes/n1/x", b"abc");
+        for limits in [SaveLimits { bytes: 2, ..SaveLimits::NONE }, SaveLimits { files: 0, ..SaveLimits::NONE }] {
+            assert!(matches!(copy(&bytes, limits), Err(ArchiveError::TooMuch(_))));
+        }
+        let (_, copied) = copy(&bytes, SaveLimits::NONE).unwrap();
+        let mut copied = Archive::new(&copied[..]);
+        assert_eq!(copied.entries().unwrap().next().unwrap().unwrap().header().mode().unwrap(), 0o777);
+    }
 }

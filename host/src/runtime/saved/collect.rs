@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
 use tar::{Builder, EntryType};
 
+use super::archive::append_link;
 use super::baseline::{Baseline, Mark, mark, mark_of_link};
 use super::tree::{Folder, Kind};
 use super::{Copied, DELETED, NODES, SaveLimits, new_header, place};
@@ -175,10 +176,7 @@ fn append(
             header.set_mode(stat.st_mode & 0o1777);
             archive.append_data(&mut header, place, io::empty())
         }
-        Found::Link(target) => {
-            header.set_entry_type(EntryType::Symlink);
-            archive.append_link(&mut header, place, target)
-        }
+        Found::Link(target) => append_link(archive, header, place, target),
         Found::File(file) => {
             header.set_entry_type(EntryType::Regular);
             header.set_mode(stat.st_mode & 0o777);
