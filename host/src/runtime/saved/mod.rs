@@ -9,8 +9,8 @@
 //! |---|---|
 //! | [`tree`] | reaches into a folder whose owner may be hostile, without ever leaving it |
 //! | [`baseline`] | what a fresh node has, so that only what differs is kept |
-//! | [`collect`] | from such a folder into an archive |
-//! | [`unpack`] | from an archive into such a folder |
+//! | [`collect`](mod@collect) | from such a folder into an archive |
+//! | [`unpack`](mod@unpack) | from an archive into such a folder |
 //! | [`archive`] | what the server does with archives: takes over what it is sent, and says what is in one |
 //!
 //! The drivers call these, in the server or in a node's own namespaces; `labs` keeps the archives and gives them back. An
