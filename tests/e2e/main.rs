@@ -8,6 +8,7 @@
 mod backlog;
 mod captures;
 mod catalogue;
+mod checkpoints;
 mod commands;
 mod configuration;
 mod connect;
