@@ -1,0 +1,70 @@
+// The labs that this user may see, kept as the server has them: fetched when the page is opened and again whenever an update
+// says so.
+import { computed, signal } from "@preact/signals";
+import { stateOf, type Lab, type LabState } from "../api/model";
+import { asProblem, type Problem } from "../api/problem";
+import * as requests from "../api/requests";
+import { now } from "./clock";
+import { coalesced } from "./coalesce";
+
+const COALESCE = 80;
+
+const known = signal<ReadonlyMap<string, Lab>>(new Map());
+/** Whether the list has been fetched at least once. */
+export const loaded = signal(false);
+export const trouble = signal<Problem | null>(null);
+
+/** Those that need attention or are in use first, then by name. */
+const rank: Record<LabState, number> = { failed: 0, deploying: 1, stopping: 2, running: 3, scheduled: 4, inactive: 5 };
+
+/** Sorting anew each second would be a waste: a start time matters to the minute. */
+const minute = computed(() => Math.floor(now.value / 60_000) * 60_000);
+
+export const labs = computed<readonly Lab[]>(() => {
+  const at = minute.value;
+  return [...known.value.values()].sort(
+    (a, b) => rank[stateOf(a, at)] - rank[stateOf(b, at)] || a.name.localeCompare(b.name, undefined, { numeric: true }),
+  );
+});
+
+export const find = (id: string): Lab | undefined => known.value.get(id);
+
+const put = (id: string, lab: Lab | null): void => {
+  const next = new Map(known.value);
+  if (lab) next.set(id, lab);
+  else next.delete(id);
+  known.value = next;
+};
+
+const fetchAll = async (): Promise<void> => {
+  try {
+    known.value = new Map((await requests.labs()).map((lab) => [lab.id, lab]));
+    loaded.value = true;
+    trouble.value = null;
+  } catch (error) {
+    trouble.value = asProblem(error);
+  }
+};
+
+const fetchOne = async (id: string): Promise<void> => {
+  try {
+    put(id, await requests.lab(id));
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem.isMissing) put(id, null);
+    else trouble.value = problem;
+  }
+};
+
+/** A lab has changed; null: any may have. */
+export const changed = coalesced({ one: fetchOne, all: fetchAll }, COALESCE);
+
+/** Fetches everything now, for those who wait for it. */
+export const load = fetchAll;
+export const reload = fetchOne;
+
+export const forget = (): void => {
+  known.value = new Map();
+  loaded.value = false;
+  trouble.value = null;
+};

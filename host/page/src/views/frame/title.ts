@@ -1,0 +1,16 @@
+// The title of the window, and where the focus is when another view is shown.
+import { useEffect } from "preact/hooks";
+
+let first = true;
+
+/** For each view, with what it shows. */
+export const useTitle = (title: string): void => {
+  useEffect(() => {
+    document.title = title ? `${title} · Antimony` : "Antimony";
+  }, [title]);
+  useEffect(() => {
+    // Screen readers read from here, and Tab goes on from here; not when the page itself was just opened.
+    if (!first) document.getElementById("main")?.focus({ preventScroll: true });
+    first = false;
+  }, []);
+};
