@@ -40,7 +40,7 @@ export const act = async (name, play) => {
       await page.screenshot({ path: `${given.kept}/failed-${name}-${index}.png` }).catch(() => {});
       console.error(`${name}: page ${index} is at ${page.url()}`);
     }
-    console.error(error);
+    console.error(error.stack);
     process.exitCode = 1;
   } finally {
     await browser.close();
@@ -60,17 +60,18 @@ export const visitor = async (browser, options = {}) => {
   context.setDefaultTimeout(Number(process.env.PATIENCE ?? LIMIT));
   const watch = await watched(context);
   const page = await context.newPage();
-  const look = async (name) => (await seen(page, name)).forEach(watch.complain);
+  const look = async (name) => (await seen(page, name)).forEach(([text, where]) => watch.complain(text, where));
   return { context, page, look, ...watch };
 };
 
 const watched = async (context) => {
-  const complaints = [];
+  // Each once, with the places where it was so.
+  const complaints = new Map();
   let expected = [];
-  const complain = (text) => {
+  const complain = (text, where = "") => {
     const matching = expected.find(({ pattern }) => pattern.test(text));
     if (matching) matching.seen += 1;
-    else complaints.push(text);
+    else complaints.set(text, [...(complaints.get(text) ?? []), where]);
   };
   context.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning")
@@ -112,7 +113,10 @@ const watched = async (context) => {
     return result;
   };
   // At the end: there was nothing to complain of.
-  const silent = () => assert.equal(complaints.join("\n\n"), "");
+  const silent = () => {
+    const all = [...complaints].map(([text, places]) => [text, ...new Set(places)].join("\n    "));
+    if (all.length > 0) throw new Error(`complaints:\n\n${all.join("\n\n")}`);
+  };
   return { complain, expecting, tolerating, silent };
 };
 
@@ -148,9 +152,9 @@ const seen = async (page, name) => {
       });
       const where = `${name}, ${sizeName}, ${colorScheme}`;
       await page.screenshot({ path: `${SCREENSHOTS}/${name}-${sizeName}-${colorScheme}.png`, animations: "disabled" });
-      found.push(...(await violations(page)).map((each) => `${where}: ${each}`));
+      found.push(...(await violations(page)).map((each) => [each, where]));
       const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      if (beyond > 0) found.push(`${where}: it is ${beyond} pixels wider than the window`);
+      if (beyond > 0) found.push(["it is wider than the window", `${where}: ${beyond} pixels`]);
     }
   }
   await page.setViewportSize(wide);

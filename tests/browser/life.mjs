@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { act, given, narrow, visitor, wide } from "./lib.mjs";
 import {
-  button, card, dialog, fillIn, heading, labView, logIn, logOut, nodeRow, open, openTerminal, panel, screen, statesOf, terminalTab, type,
+  button, card, dialog, fillIn, heading, labView, logIn, logOut, nodeRow, open, openLab, openTerminal, panel, screen, statesOf, terminalTab, type,
 } from "./page.mjs";
 
 await act("life", async (browser) => {
@@ -107,8 +107,7 @@ await act("life", async (browser) => {
   await page.locator('.lab-row[data-state="running"]').getByText("2/2 nodes up").waitFor();
   await look("labs");
   await page.setViewportSize(narrow);
-  await page.locator(".lab-row-link").first().click();
-  await heading(page, "first lab").waitFor();
+  await openLab(page, "first lab");
   await page.setViewportSize(wide);
 
   // And away.

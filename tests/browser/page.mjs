@@ -41,7 +41,7 @@ export const makeLab = async (page, { collection, definition, name }) => {
   const { id: collectionId } = await called("/collections", isCollection);
   await ask("POST", "/topologies", { collectionId, definition, syncUrl: "" });
   const topology = await called("/topologies", (each) => each.definition === definition);
-  return ask("POST", "/labs", { name, topologyId: topology.id, startTime: new Date(Date.now() + 3600_000) });
+  return ask("POST", "/labs", { name, topologyId: topology.id, startTime: new Date(Date.now() - 60_000) });
 };
 
 // Fills in the form of a new lab, from one of the examples that it offers.
@@ -91,6 +91,7 @@ export const openTerminal = async (page, node) => {
 
 // Presses Tab until the focus is where this says.
 export const tabTo = async (page, what, matches) => {
+  const passed = [];
   for (let presses = 0; presses < 80; presses++) {
     const focused = await page.evaluate(() => {
       const at = document.activeElement;
@@ -99,9 +100,10 @@ export const tabTo = async (page, what, matches) => {
       return { tag: at.tagName.toLowerCase(), role: at.getAttribute("role"), name: labelled.trim() };
     });
     if (focused && matches(focused)) return;
+    passed.push(focused?.name.slice(0, 40));
     await page.keyboard.press("Tab");
   }
-  throw new Error(`Tab never comes to ${what}`);
+  throw new Error(`Tab never comes to ${what}, but to ${passed.join(" | ")}`);
 };
 export const tabToNamed = (page, name) => tabTo(page, name, (at) => at.name === name);
 

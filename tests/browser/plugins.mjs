@@ -6,6 +6,8 @@ import { button, dialog, heading, loggedIn } from "./page.mjs";
 const MONITORED = `plugins:
   auth-policy:
     - path: builtin:auth-policy
+    - path: builtin:auth-policy
+      name: stricter-policy
       mode: monitor
 `;
 
@@ -20,11 +22,11 @@ await act("plugins", async (browser) => {
   // Others, as an operator would have them, and back.
   writeFileSync(`${given.config}.new`, MONITORED);
   renameSync(`${given.config}.new`, given.config);
-  await page.getByText(/monitor/i).first().waitFor();
+  await page.getByText(/stricter-policy/).first().waitFor();
   await button(page, "Roll back").click();
   await button(dialog(page), "Roll back").click();
   await page.getByText(/rolled back/i).first().waitFor();
-  await page.getByText(/monitor/i).first().waitFor({ state: "detached" });
+  await page.getByText(/stricter-policy/).first().waitFor({ state: "detached" });
   await look("plugins-rolled-back");
   silent();
 });

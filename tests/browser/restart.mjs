@@ -35,11 +35,12 @@ await act("restart", async (browser) => {
   await card(page, "n1", "running").waitFor();
   await openTerminal(page, "n1");
   await screen(page).waitFor();
-  const lost = page.getByText(/Connection lost/).first().waitFor();
+  const lost = page.getByRole("banner").getByText("Connection lost").waitFor();
   // Whatever was asked for meanwhile can't be had.
   await tolerating([/^console: .*(ERR_CONNECTION_REFUSED|WebSocket connection)/, /^request: /], async () => {
-    await ask("restart");
+    await ask("stop");
     await lost;
+    await ask("start");
     await labView(page, "failed").waitFor();
     await page.getByRole("banner").getByText("Connection lost").waitFor({ state: "detached" });
   });

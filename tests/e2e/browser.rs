@@ -65,14 +65,18 @@ impl Stage {
         Some(Self { place, config: config.to_owned(), server, chromium })
     }
 
-    /// Ends the server, and has another one listen where it did.
-    async fn restart(&mut self) {
-        let address = self.server.url.rsplit('/').next().unwrap().to_owned();
+    /// Ends the server in order.
+    async fn stop(&mut self) {
         assert!(self.server.terminate().await.success(), "{}", self.server.log());
+    }
+
+    /// Has another one listen where the last one did.
+    async fn start_again(&mut self) {
+        let address = self.server.url.rsplit('/').next().unwrap().to_owned();
         self.server = ServerBuilder::at(&self.place).listen(&address).config(&self.config).start().await;
     }
 
-    fn start(&self, script: &str) -> Child {
+    fn run(&self, script: &str) -> Child {
         let given = json!({
             "url": self.server.url,
             "config": self.place.data().parent().unwrap().join("config.yml"),
@@ -89,7 +93,7 @@ impl Stage {
 
     /// Runs a script to its end, which has to be a good one.
     async fn play(mut self, script: &str) {
-        let mut child = self.start(script);
+        let mut child = self.run(script);
         let mut answers = child.stdin.take().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut errors = child.stderr.take().unwrap();
@@ -100,7 +104,8 @@ impl Stage {
         let played = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 match serde_json::from_str::<Value>(&line).ok().as_ref().and_then(|ask| ask["ask"].as_str()) {
-                    Some("restart") => self.restart().await,
+                    Some("stop") => self.stop().await,
+                    Some("start") => self.start_again().await,
                     _ => {
                         eprintln!("{script}: {line}");
                         continue;
@@ -126,4 +131,29 @@ async fn play(script: &str, config: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lab_goes_from_nothing_to_a_ping_and_back_to_nothing() {
     play("life", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_alone_takes_a_lab_from_nothing_to_a_ping_and_back() {
+    play("keyboard", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_do_something_is_told_so_in_the_words_of_the_policy() {
+    play("others", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_outlives_its_tokens_and_ends_when_somebody_logs_out() {
+    play("sessions", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deploy_can_be_cancelled_and_the_server_started_anew_under_an_open_page() {
+    play("restart", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn administrators_see_the_plugins_and_can_go_back_from_others() {
+    play("plugins", "").await;
 }
