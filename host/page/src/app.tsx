@@ -22,7 +22,7 @@ const View = (): JSX.Element => {
     case "labs":
       return <LabsView />;
     case "new":
-      return <CreateView />;
+      return <CreateView example={at.example} />;
     case "lab":
       // Another lab is another view, with nothing left of the one before.
       return <LabView key={at.id} id={at.id} panel={at.panel} />;

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 
 const paths = {
   play: "M6.5 4.2v11.6l9-5.8z",
-  stop: "M5.5 5.5h9v9h-9z",
+  stop: "M5 5h10v10H5z",
   restart: "M15.5 10a5.5 5.5 0 1 1-1.7-4M15.5 3v3.4h-3.4",
   terminal: "M3 4.5h14v11H3zM6 8l2.2 2L6 12M10.5 12.2H14",
   log: "M4 5h12M4 8.4h8M4 11.7h12M4 15h6",

@@ -16,9 +16,10 @@ export interface Notice {
 }
 
 const KEPT = 300;
-const TOASTS = 4;
+/** Of those that say that something is wrong. The others give way to whatever comes next. */
+const TOASTS = 2;
 /** How long a toast stays, in milliseconds; what went wrong stays longer. */
-const STAY: Record<Severity, number> = { success: 5000, info: 4000, warning: 9000, error: 12_000 };
+const STAY: Record<Severity, number> = { success: 4500, info: 3500, warning: 9000, error: 12_000 };
 
 const severities: readonly Severity[] = ["success", "info", "warning", "error", "error"];
 
@@ -42,7 +43,8 @@ const add = (notice: Notice): void => {
   if (notices.value.some(({ id }) => id === notice.id)) return;
   notices.value = [notice, ...notices.value].slice(0, KEPT);
   total.value += 1;
-  toasts.value = [...toasts.value, notice].slice(-TOASTS);
+  const loud = toasts.value.filter(({ severity }) => severity === "warning" || severity === "error");
+  toasts.value = [...loud.slice(-TOASTS), notice];
   hold(notice.id, STAY[notice.severity]);
 };
 
@@ -65,13 +67,17 @@ export const keep = (id: string): void => {
 };
 export const release = (id: string): void => hold(id, 2500);
 
+/** The wording for logs mostly begins with that for people. */
+const detailOf = ({ content, logContent }: StatusMessage): string =>
+  (logContent.startsWith(content) ? logContent.slice(content.length) : logContent).replace(/^[\s,.;:]+/, "");
+
 export const received = (message: StatusMessage): void => {
   add({
     id: message.id,
     at: new Date(message.timestamp),
     source: message.source,
     text: message.content,
-    detail: message.logContent === message.content ? "" : message.logContent,
+    detail: detailOf(message),
     severity: severities[message.severity] ?? "info",
   });
 };

@@ -3,7 +3,8 @@ import { signal } from "@preact/signals";
 
 export type Route =
   | { view: "labs" }
-  | { view: "new" }
+  /** With the number of an example to begin with. */
+  | { view: "new"; example: number | null }
   | { view: "lab"; id: string; panel: string | null }
   | { view: "plugins" }
   | { view: "missing" };
@@ -20,7 +21,8 @@ export const parse = (hash: string): Route => {
   if (first === undefined) return { view: "labs" };
   if (first === "labs" && id === undefined) return { view: "labs" };
   if (first === "labs" && id !== undefined && more.length === 0) return { view: "lab", id, panel: panel ?? null };
-  if (first === "new" && id === undefined) return { view: "new" };
+  if (first === "new" && (id === undefined || /^\d+$/.test(id)) && panel === undefined)
+    return { view: "new", example: id === undefined ? null : Number(id) };
   if (first === "plugins" && id === undefined) return { view: "plugins" };
   return { view: "missing" };
 };
@@ -28,6 +30,7 @@ export const parse = (hash: string): Route => {
 export const links = {
   labs: "#/",
   create: "#/new",
+  example: (index: number): string => `#/new/${index}`,
   plugins: "#/plugins",
   lab: (id: string, panel?: string): string =>
     `#/labs/${encodeURIComponent(id)}${panel ? `/${encodeURIComponent(panel)}` : ""}`,

@@ -11,7 +11,7 @@ export const span = (milliseconds: number): string => {
   if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min`;
   if (ms < DAY) {
     const minutes = Math.floor((ms % HOUR) / MINUTE);
-    return `${Math.floor(ms / HOUR)} h${minutes ? ` ${minutes} min` : ""}`;
+    return `${Math.floor(ms / HOUR)} h${minutes && ms < 10 * HOUR ? ` ${minutes} min` : ""}`;
   }
   const hours = Math.floor((ms % DAY) / HOUR);
   const days = Math.floor(ms / DAY);
@@ -19,9 +19,9 @@ export const span = (milliseconds: number): string => {
 };
 
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 /** With its date only where that is not today's. */
 export const moment = (at: Date, now: number): string => {

@@ -1,5 +1,7 @@
-// Where nodes are drawn: distances on the plane as close as can be to distances in the graph (stress majorisation), turned
-// so that the longer side lies flat, and then moved apart until no card covers another. The same graph always looks the same.
+// Where nodes are drawn: where their author wants them, or in rows if the graph has some, or else with distances on the plane
+// as close as can be to those in the graph (stress majorisation), turned so that the longer side lies flat. Then they are
+// moved apart until no card covers another. The same graph always looks the same.
+import { place as inRows, rowsOf } from "./layers";
 import type { Graph } from "./parse";
 
 export interface Point {
@@ -12,8 +14,9 @@ export interface Size {
   height: number;
 }
 
-/** Length that a link wants to have: room for the names of two interfaces. */
-export const LINK = 230;
+/** Length that a link wants to have: room for the names of two interfaces, where there is. */
+const LINK = 270;
+const SHORT_LINK = 150;
 /** Least space between two cards. */
 const GAP = 34;
 
@@ -45,7 +48,7 @@ const hops = (count: number, edges: readonly (readonly [number, number])[]): Flo
 };
 
 /** On a circle, in an order that follows the links, which keeps neighbours together from the start. */
-const circle = (count: number, distance: Float64Array): Point[] => {
+const circle = (count: number, distance: Float64Array, link: number): Point[] => {
   const order: number[] = [];
   const seen = new Set<number>();
   const visit = (at: number): void => {
@@ -58,7 +61,7 @@ const circle = (count: number, distance: Float64Array): Point[] => {
     for (let to = 0; to < count; to++) if (distance[from * count + to] === 1) visit(to);
   }
   const points: Point[] = Array.from({ length: count }, () => ({ x: 0, y: 0 }));
-  const radius = (LINK * count) / (2 * Math.PI);
+  const radius = (link * count) / (2 * Math.PI);
   order.forEach((node, index) => {
     const turn = (2 * Math.PI * index) / count;
     // Slightly out of round: a perfect circle is a saddle that some graphs never leave.
@@ -67,7 +70,7 @@ const circle = (count: number, distance: Float64Array): Point[] => {
   return points;
 };
 
-const majorise = (points: Point[], distance: Float64Array): void => {
+const majorise = (points: Point[], distance: Float64Array, link: number): void => {
   const count = points.length;
   const rounds = count > 200 ? 40 : 180;
   for (let round = 0; round < rounds; round++) {
@@ -80,7 +83,7 @@ const majorise = (points: Point[], distance: Float64Array): void => {
       for (let j = 0; j < count; j++) {
         if (i === j) continue;
         const other = points[j] as Point;
-        const wanted = (distance[i * count + j] as number) * LINK;
+        const wanted = (distance[i * count + j] as number) * link;
         const weight = 1 / (wanted * wanted);
         const dx = me.x - other.x;
         const dy = me.y - other.y;
@@ -157,8 +160,8 @@ const separate = (points: Point[], sizes: readonly Size[]): void => {
   }
 };
 
-/** The middles of the nodes' cards, in the order of the nodes, around the origin. */
-export const layout = (graph: Graph, sizes: readonly Size[]): Point[] => {
+/** The middles of the nodes' cards, in the order of the nodes, around the origin. Compact: without names of interfaces. */
+export const layout = (graph: Graph, sizes: readonly Size[], compact = false): Point[] => {
   const count = graph.nodes.length;
   if (count === 0) return [];
   const placed = graph.nodes.map((node) => node.place);
@@ -172,10 +175,16 @@ export const layout = (graph: Graph, sizes: readonly Size[]): Point[] => {
       const to = b ? index.get(b.node) : undefined;
       return from === undefined || to === undefined || from === to ? [] : [[from, to]];
     });
-    const distance = hops(count, edges);
-    points = circle(count, distance);
-    majorise(points, distance);
-    turn(points);
+    const rows = rowsOf(count, edges);
+    if (rows) {
+      points = inRows(rows, edges, sizes, compact);
+    } else {
+      const distance = hops(count, edges);
+      const link = compact ? SHORT_LINK : LINK;
+      points = circle(count, distance, link);
+      majorise(points, distance, link);
+      turn(points);
+    }
   }
   separate(points, sizes);
   const mid = centre(points);

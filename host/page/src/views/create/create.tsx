@@ -15,6 +15,7 @@ import { go, links } from "../../state/route";
 import { user } from "../../state/session";
 import { forInput } from "../../state/time";
 import { useTitle } from "../frame/title";
+import { examples } from "./examples";
 import { Preview } from "./preview";
 import { chosenDefinition, chosenName, SourceForm, type Source } from "./source";
 import { make, type Made, type When } from "./steps";
@@ -30,10 +31,17 @@ const ends: readonly (readonly [string, string])[] = [
   ["at", "at…"],
 ];
 
-const Form = ({ topologies, collections }: { topologies: Topology[]; collections: requests.Collection[] }): JSX.Element => {
+interface FormProps {
+  topologies: Topology[];
+  collections: requests.Collection[];
+  /** What is there to begin with; empty: nothing. */
+  begin: string;
+}
+
+const Form = ({ topologies, collections, begin }: FormProps): JSX.Element => {
   const source: Source = {
-    topologyId: useSignal(topologies[0]?.id ?? null),
-    definition: useSignal(""),
+    topologyId: useSignal(begin === "" ? (topologies[0]?.id ?? null) : null),
+    definition: useSignal(begin),
     collectionId: useSignal(collections[0]?.id ?? null),
     collectionName: useSignal("labs"),
   };
@@ -154,7 +162,7 @@ const Form = ({ topologies, collections }: { topologies: Topology[]; collections
   );
 };
 
-export const CreateView = (): JSX.Element => {
+export const CreateView = ({ example }: { example: number | null }): JSX.Element => {
   useTitle("New lab");
   const found = useSignal<{ topologies: Topology[]; collections: requests.Collection[] } | null>(null);
   const problem = useSignal<Problem | null>(null);
@@ -173,7 +181,7 @@ export const CreateView = (): JSX.Element => {
       <h1>New lab</h1>
       {problem.value && <Trouble what="Fetching the topologies" problem={problem.value} onRetry={() => void load()} />}
       {!found.value && !problem.value && <Loading what="Fetching the topologies…" />}
-      {found.value && <Form {...found.value} />}
+      {found.value && <Form {...found.value} begin={examples[example ?? -1]?.definition ?? ""} />}
     </div>
   );
 };

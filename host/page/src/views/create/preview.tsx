@@ -6,6 +6,8 @@ import { useDrawing } from "../../state/drawings";
 
 /** After so long without a key, it is drawn anew, in milliseconds. */
 const PAUSE = 250;
+/** About the size that it is drawn in, in pixels. */
+const [WIDE, HIGH] = [340, 210];
 
 const Picture = ({ definition }: { definition: string }): JSX.Element => {
   const drawing = useDrawing(definition).value;
@@ -19,9 +21,11 @@ const Picture = ({ definition }: { definition: string }): JSX.Element => {
   const width = Math.max(...points.map(({ x }) => x)) + 90 - left;
   const height = Math.max(...points.map(({ y }) => y)) + 52 - top;
   const { nodes, links } = drawing.graph;
+  // Letters and dots of the same size on the screen, however large the topology is.
+  const unit = Math.max(width / WIDE, height / HIGH, 1);
   return (
     <>
-      <svg class="preview-graph" viewBox={`${left} ${top} ${width} ${height}`} role="img" aria-label="Drawing of the topology">
+      <svg class="preview-graph" font-size={11.5 * unit} viewBox={`${left} ${top} ${width} ${height}`} role="img" aria-label="Drawing of the topology">
         {links.map(({ a, b }, index) => {
           const from = drawing.points.get(a.node);
           const to = b && drawing.points.get(b.node);
@@ -29,8 +33,8 @@ const Picture = ({ definition }: { definition: string }): JSX.Element => {
         })}
         {[...drawing.points].map(([name, { x, y }]) => (
           <g key={name} transform={`translate(${x} ${y})`}>
-            <circle r="11" />
-            <text y="32">{name}</text>
+            <circle r={5.5 * unit} />
+            <text y={19 * unit}>{name}</text>
           </g>
         ))}
       </svg>

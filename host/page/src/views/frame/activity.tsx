@@ -19,7 +19,12 @@ const List = (): JSX.Element => {
           <Icon name={severityIcon[notice.severity]} />
           <div>
             <p>{notice.text}</p>
-            {notice.detail && <p class="hint">{notice.detail}</p>}
+            {notice.detail && (
+              <details>
+                <summary>More</summary>
+                <p>{notice.detail}</p>
+              </details>
+            )}
           </div>
           <time dateTime={notice.at.toISOString()} title={precise(notice.at)}>
             {toTheSecond(notice.at)}

@@ -76,7 +76,7 @@ export const LabHead = (): JSX.Element => {
         <div>
           <h1>{lab.name}</h1>
           <p class="hint">
-            {drawing?.graph.name && <span>{drawing.graph.name}</span>}
+            {drawing && drawing.graph.name !== lab.name && <span>{drawing.graph.name}</span>}
             <span>by {lab.creator.name}</span>
             {lab.instance?.recovered && <span title="The server found it running when it was started">recovered</span>}
           </p>

@@ -7,7 +7,13 @@ import * as shells from "../../state/shells";
 import type { ShownNode } from "./members";
 import { useScope } from "./scope";
 
-export const NodeActions = ({ node }: { node: ShownNode }): JSX.Element => {
+interface Props {
+  node: ShownNode;
+  /** Where it is the one node that is looked at, and not one of a list. */
+  prominent?: boolean;
+}
+
+export const NodeActions = ({ node, prominent }: Props): JSX.Element => {
   const { lab, state, show, logOf } = useScope();
   const doing = actions.action(actions.about.node(lab.id, node.name));
   const up = state === "running";
@@ -17,7 +23,7 @@ export const NodeActions = ({ node }: { node: ShownNode }): JSX.Element => {
     <div class="node-actions" role="group" aria-label={`Actions for ${node.name}`}>
       <Button
         small
-        kind="primary"
+        kind={prominent ? "primary" : "plain"}
         icon="terminal"
         title={`Open a terminal in ${node.name}`}
         busy={opening}

@@ -9,6 +9,8 @@ import { Trouble } from "../../components/trouble";
 import { now } from "../../state/clock";
 import { labs, load, loaded, trouble } from "../../state/labs";
 import { links } from "../../state/route";
+import { examples } from "../create/examples";
+import { Preview } from "../create/preview";
 import { useTitle } from "../frame/title";
 import { matches } from "./filter";
 import { LabRow } from "./row";
@@ -54,7 +56,19 @@ const StateFilter = ({ all, chosen, onChoose }: FilterProps): JSX.Element => {
 
 const None = (): JSX.Element => (
   <Empty title="No labs yet">
-    <p>A lab is a topology that you bring up: nodes, links between them, and a terminal in each node.</p>
+    <p>
+      A lab is a topology that you bring up: nodes, the links between them, and a terminal in each node. Begin with one of
+      these, or with a topology file of your own.
+    </p>
+    <ul class="beginnings">
+      {examples.map(({ title, text, definition }, index) => (
+        <li key={title}>
+          <Preview definition={definition} />
+          <a href={links.example(index)}>{title}</a>
+          <p class="hint">{text}</p>
+        </li>
+      ))}
+    </ul>
     <p>
       <a class="button button-primary" href={links.create}>
         <Icon name="plus" />
@@ -75,7 +89,7 @@ export const LabsView = (): JSX.Element => {
     <div class="labs">
       <header class="labs-head">
         <h1>Labs</h1>
-        <div class="search">
+        <div class="search" hidden={loaded.value && all.length === 0}>
           <Icon name="search" />
           <input
             id="search"

@@ -4,7 +4,13 @@ import type { Plugin } from "../../api/requests";
 import { Icon } from "../../components/icon";
 import { latency, share } from "./figures";
 
-const good = new Set(["allowed", "accepted", "answered", "identified", "formatted", "ok"]);
+/** What is as it should be, and what a plugin is there for; all other outcomes are faults. */
+const good = new Set(["allow", "answer", "rewrite"]);
+const plain = new Set(["leave", "cancelled"]);
+const refusals = new Set(["deny", "reject"]);
+
+const kindOf = (outcome: string): string =>
+  good.has(outcome) ? "good" : plain.has(outcome) ? "plain" : refusals.has(outcome) ? "refusal" : "bad";
 
 const Breaker = ({ plugin }: { plugin: Plugin }): JSX.Element | null => {
   const { breaker } = plugin;
@@ -63,7 +69,7 @@ export const PluginCard = ({ plugin }: { plugin: Plugin }): JSX.Element => (
               <td>
                 {total === 0 && <span class="hint">not asked yet</span>}
                 {Object.entries(each.outcomes).map(([outcome, count]) => (
-                  <span key={outcome} class={`outcome ${good.has(outcome) ? "outcome-good" : ""}`}>
+                  <span key={outcome} class={`outcome outcome-${kindOf(outcome)}`}>
                     {outcome} <strong>{count.toLocaleString()}</strong>
                     <span class="hint">{share(count, total)}</span>
                   </span>

@@ -57,7 +57,7 @@ export const Inspector = ({ graph, node }: { graph: Graph; node: ShownNode | und
           </li>
         ))}
       </ul>
-      <NodeActions node={node} />
+      <NodeActions node={node} prominent />
       <NodeTrouble node={node.name} />
     </aside>
   );

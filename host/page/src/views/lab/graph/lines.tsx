@@ -8,6 +8,8 @@ interface Props {
   lines: readonly (Drawn | null)[];
   nodes: ReadonlyMap<string, ShownNode>;
   selected: string | null;
+  /** Names are shown only of the links of the selected node. */
+  compact: boolean;
 }
 
 const described = ({ a, b, outside }: GraphLink): string => {
@@ -23,7 +25,7 @@ const linkState = ({ a, b }: GraphLink, nodes: Props["nodes"]): string => {
   return states.includes("starting") ? "coming" : "down";
 };
 
-export const Lines = ({ links, lines, nodes, selected }: Props): JSX.Element => (
+export const Lines = ({ links, lines, nodes, selected, compact }: Props): JSX.Element => (
   <g class="links">
     {links.map((link, index) => {
       const line = lines[index];
@@ -35,13 +37,17 @@ export const Lines = ({ links, lines, nodes, selected }: Props): JSX.Element => 
           <title>{described(link)}</title>
           <path class="link-touch" d={line.path} />
           <path class="link-line" d={line.path} />
-          <text x={from.x} y={from.y}>
-            {link.a.interface}
-          </text>
-          {link.b ? (
-            <text x={to.x} y={to.y}>
-              {link.b.interface}
+          {(!compact || near) && (
+            <text x={from.x} y={from.y}>
+              {link.a.interface}
             </text>
+          )}
+          {link.b ? (
+            (!compact || near) && (
+              <text x={to.x} y={to.y}>
+                {link.b.interface}
+              </text>
+            )
           ) : (
             <>
               <circle class="link-end" cx={to.x} cy={to.y} r="4" />

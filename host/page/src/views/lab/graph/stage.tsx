@@ -65,7 +65,7 @@ const Picture = ({ drawing }: { drawing: Drawing }): JSX.Element => {
           if (event.target === event.currentTarget) selected.value = null;
         }}
       >
-        <Lines links={drawing.graph.links} lines={lines} nodes={byName} selected={selected.value} />
+        <Lines links={drawing.graph.links} lines={lines} nodes={byName} selected={selected.value} compact={drawing.compact} />
         {names.map((name) => {
           const node = byName.get(name);
           const point = points.get(name);
@@ -78,6 +78,7 @@ const Picture = ({ drawing }: { drawing: Drawing }): JSX.Element => {
               at={point}
               size={size}
               scale={scale}
+              compact={drawing.compact}
               chosen={selected.value === name}
               tabIndex={name === stop ? 0 : -1}
               onChoose={() => (selected.value = selected.value === name ? null : name)}

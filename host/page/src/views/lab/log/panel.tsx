@@ -21,6 +21,9 @@ const saidOf: Record<Status, string> = {
 /** Nearer to the end than this, one is at the end, in pixels. */
 const AT_END = 24;
 
+/** More nodes than this are chosen from a list. */
+const FEW = 6;
+
 const Log = ({ of }: { of: string | null }): JSX.Element => {
   const { lab, state } = useScope();
   const box = useRef<HTMLDivElement>(null);
@@ -153,7 +156,22 @@ export const LogPanel = (): JSX.Element => {
     <div class="log-panel">
       <div class="filters" role="group" aria-label="Log of">
         {source(null, "Deployment")}
-        {nodes.map((node) => source(node.name, node.name))}
+        {nodes.length <= FEW && nodes.map((node) => source(node.name, node.name))}
+        {nodes.length > FEW && (
+          <select
+            class="log-of"
+            aria-label="Log of a node"
+            value={logOf.value ?? ""}
+            onChange={(event) => (logOf.value = event.currentTarget.value || null)}
+          >
+            <option value="">Node…</option>
+            {nodes.map((node) => (
+              <option key={node.name} value={node.name}>
+                {node.name}
+              </option>
+            ))}
+          </select>
+        )}
       </div>
       {/* Another log is another sheet. */}
       <Log key={`${lab.id}/${logOf.value ?? ""}`} of={logOf.value} />
