@@ -14,6 +14,7 @@
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
 //! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
+//! | [`stats`] | what nodes use, sampled while somebody looks | `runtime`, `labs` |
 //! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
@@ -55,6 +56,7 @@ pub mod runtime;
 pub mod server;
 pub mod shells;
 pub mod socket;
+pub mod stats;
 pub mod store;
 pub mod telemetry;
 pub mod topology;

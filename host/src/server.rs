@@ -39,6 +39,7 @@ use crate::runtime::embedded::EmbeddedOptions;
 use crate::shells::Shells;
 use crate::socket;
 use crate::socket::transport::{self, Connection, Transports};
+use crate::stats::Stats;
 use crate::store::config::DatabaseConfigError;
 use crate::store::{Store, StoreError};
 
@@ -212,6 +213,8 @@ impl Server {
         let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
+        let stats = Stats::new(labs.clone(), Arc::clone(&driver), config.stats.interval);
+
         let stop = CancellationToken::new();
         let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
@@ -221,6 +224,7 @@ impl Server {
             plugins.clone(),
             labs.clone(),
             shells.clone(),
+            stats.clone(),
             notices,
             transports.clone(),
             Arc::clone(&commands),
@@ -244,6 +248,7 @@ impl Server {
         let api = Api {
             store: store.clone(),
             labs: labs.clone(),
+            stats: stats.clone(),
             plugins,
             reloader: reloader.clone(),
             auth: Arc::clone(&auth),

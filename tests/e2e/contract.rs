@@ -70,6 +70,8 @@ async fn every_channel_message_and_value_of_the_document_is_seen_on_the_wire() {
     let mut node_log = Lines::of(admin.join(&format!("/logs/{lab}/r1")).await);
     shell.succeeds("until [ -p /tmp/say ]; do sleep 0.02; done; echo for the log > /tmp/say").await;
     node_log.until("for the log").await;
+    let mut stats = admin.join(&format!("/stats/{lab}")).await;
+    expect_data(&mut stats, "what nodes use", |data| data["payload"]["nodes"][0]["node"] == "r1").await;
     let another = admin.open_shell(&lab, "r2").await;
     assert_eq!(code_of(admin.command(&lab, 6, json!({ "node": "r2" })).await), 5008);
     admin.command(&lab, 7, json!({ "shellId": another })).await.unwrap();

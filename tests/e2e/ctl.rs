@@ -111,6 +111,12 @@ async fn a_person_takes_a_lab_from_nothing_to_a_ping_and_back_to_nothing() {
     assert_eq!(person.json(&["shells", "two-routers"]).await, serde_json::json!([]));
 
     assert_eq!(person.succeeds(&["stop", "two-routers", "r2"], "").await, "r2 of two-routers has been stopped\n");
+    let stats = person.json(&["stats", "two-routers"]).await;
+    assert!(stats["nodes"][0]["cpu"]["percent"].is_number() && stats["nodes"][1]["cpu"].is_null(), "{stats}");
+    let table = person.succeeds(&["stats", "two-routers"], "").await;
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines[0][0] == "NODE" && lines[1][0] == "r1" && lines[1].contains(&"eth1"), "{table}");
+    assert_eq!(lines[2][..2], ["r2", "stopped"], "{table}");
     let node = person.json(&["lab", "two-routers"]).await["instance"]["nodes"][1].clone();
     assert_eq!((&node["name"], &node["state"]), (&"r2".into(), &"exited".into()));
     person.succeeds(&["start", "two-routers", "r2"], "").await;
@@ -133,7 +139,19 @@ async fn a_person_takes_a_lab_from_nothing_to_a_ping_and_back_to_nothing() {
     person.succeeds(&["create", TOPOLOGY, "--collection", "course"], "").await;
     let said = person.fails(&["destroy", "two-routers"]).await;
     assert!(said.contains("several labs") && said.contains(id.trim()), "{said}");
+    let mut following = tokio::process::Command::from(person.command(&["stats", id.trim(), "-f", "--json"]));
+    let mut following = following.kill_on_drop(true).spawn().unwrap();
+    let mut readings = BufReader::new(following.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = within("a reading", readings.next_line()).await.unwrap().unwrap();
+        let reading: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(reading["nodes"][0]["node"], "r1");
+    }
     person.succeeds(&["destroy", id.trim()], "").await;
+    // It ends with what it follows.
+    assert!(within("the end of ctl stats", following.wait()).await.unwrap().success());
+    let said = person.fails(&["stats", id.trim()]).await;
+    assert!(said.contains("no instance"), "{said}");
     let said = person.fails(&["destroy", id.trim()]).await;
     assert!(said.contains("5003"), "{said}");
     person.succeeds(&["delete", id.trim()], "").await;

@@ -40,6 +40,7 @@ mod shells;
 mod specification;
 mod spine;
 mod startup;
+mod stats;
 mod tokens;
 mod topologies;
 mod whole;

@@ -10,6 +10,7 @@ mod harness;
 mod isolation;
 mod life;
 mod shells;
+mod stats;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

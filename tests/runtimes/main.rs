@@ -25,6 +25,7 @@ mod proxy;
 mod revive;
 mod scale;
 mod shells;
+mod stats;
 mod words;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -80,6 +81,9 @@ on_both_runtimes! {
         the_log_of_a_node_goes_on_in_the_same_namespace_over_stop_start_and_restart,
         a_node_that_prints_faster_than_anybody_reads_loses_no_line,
         a_long_line_and_what_is_no_text_do_not_stop_the_log_of_a_node;
+    stats:
+        what_nodes_use_is_told_of_those_that_use_it_and_nothing_of_those_that_are_stopped,
+        a_ping_moves_the_counters_of_its_link_and_of_no_other;
     shells:
         a_node_without_bash_gets_a_shell_and_one_without_any_a_clear_error_and_nothing_half_open,
         output_that_is_cut_within_a_character_arrives_whole,

@@ -46,6 +46,7 @@ use crate::edge::config::UiConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
+use crate::stats::config::StatsConfig;
 use crate::store::config::DatabaseConfig;
 
 /// Names the user that the native login accepts.
@@ -127,6 +128,8 @@ pub struct Config {
     pub runtime: RuntimeChoice,
     /// How containerlab is found and run.
     pub containerlab: ContainerlabConfig,
+    /// How what nodes use is looked at.
+    pub stats: StatsConfig,
     /// Where it is written down what they decide. Spelled as in `plugins`.
     #[serde(rename = "decision-log", alias = "decisionLog")]
     pub decision_log: DecisionLogConfig,

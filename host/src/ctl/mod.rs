@@ -1,14 +1,16 @@
 //! `antimony-host ctl`: labs from a terminal, for people and scripts.
 //!
 //! A plain client of the public API, as anybody could write one: [`session`] knows the server and who is logged in there,
-//! [`labs`] does one thing and ends, [`follow`] shows what comes as it comes, [`terminal`] is a terminal in a node. It knows
-//! nothing of the server's modules but `client`. What was asked for goes to standard output, what is to be known beside
-//! it to standard error; with `--json` each answer is one JSON value, and each thing that comes one line of JSON.
+//! [`labs`] does one thing and ends, [`follow`] shows what comes as it comes, [`stats`] what nodes use, [`terminal`] is a
+//! terminal in a node. It knows nothing of the server's modules but `client`. What was asked for goes to standard output,
+//! what is to be known beside it to standard error; with `--json` each answer is one JSON value, and each thing that comes
+//! one line of JSON.
 
 mod follow;
 mod labs;
 mod output;
 mod session;
+mod stats;
 mod terminal;
 
 use clap::{Args, Subcommand};
@@ -110,6 +112,14 @@ enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Show what the nodes of a lab use: processor, memory, traffic
+    Stats {
+        #[command(flatten)]
+        lab: Lab,
+        /// Go on with what comes, over losses of the connection too
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Open a terminal in a node; Ctrl-] leaves it open and goes
     Shell {
         #[command(flatten)]
@@ -181,6 +191,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CtlError> {
         Command::Logs { lab, node, follow } => {
             follow::logs(&mut session, &lab.lab, node.as_deref(), follow, &output).await
         }
+        Command::Stats { lab, follow } => stats::show(&mut session, &lab.lab, follow, &output).await,
         Command::Shell { node, attach } => {
             terminal::open(&mut session, &node.lab.lab, &node.node, attach.as_deref(), &output).await
         }

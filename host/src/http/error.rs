@@ -15,6 +15,7 @@ use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
+use crate::stats::StatsError;
 use crate::store::StoreError;
 use crate::topology::{BadPath, TopologyError};
 
@@ -121,6 +122,9 @@ pub(super) enum ApiError {
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
+    /// What its nodes use is not known.
+    #[error(transparent)]
+    Stats(#[from] StatsError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -194,6 +198,8 @@ impl ApiError {
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
             Self::Lab(_) => (400, 5000),
+            Self::Stats(StatsError::NoInstance) => (400, 5003),
+            Self::Stats(StatsError::Runtime(_)) => (503, 5001),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
@@ -298,6 +304,8 @@ mod tests {
             (LabError::TopologyNotFound("x".into()).into(), (404, 5005)),
             (LabError::Invalid("endTime: …".to_owned()).into(), (422, 5422)),
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
+            (StatsError::NoInstance.into(), (400, 5003)),
+            (StatsError::Runtime(String::new()).into(), (503, 5001)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

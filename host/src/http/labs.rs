@@ -188,7 +188,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, Id(id): Id) -
 }
 
 /// The lab, unless there is none that the caller may see.
-async fn visible(api: &Api, caller: &Caller, id: &LabId) -> Result<Arc<LabSnapshot>, ApiError> {
+pub(super) async fn visible(api: &Api, caller: &Caller, id: &LabId) -> Result<Arc<LabSnapshot>, ApiError> {
     let missing = || ApiError::NotFound("lab", id.to_string());
     let lab = api.labs.get(id).ok_or_else(missing)?;
     if !api.may_see(caller, Action::ViewLab(&lab)).await? {

@@ -121,6 +121,9 @@ fn of_server(text: &mut Exposition, api: &Api) {
     text.gauges("antimony_sessions", "Socket.IO sessions that clients have").sample(&[], (api.observed.sessions)());
     text.gauges("antimony_shells_open", "Shells that users have open").sample(&[], (api.observed.shells)());
 
+    let help = "Labs whose nodes are looked at for what they use, since somebody listens";
+    text.gauges("antimony_stats_samplers", help).sample(&[], api.stats.samplers());
+
     of_edge(text, &api.observed.edge);
 
     let commands = api.observed.commands.now();

@@ -27,6 +27,8 @@ mod openid;
 mod plugins;
 pub(crate) mod refusals;
 mod same_site;
+mod stats;
+pub(crate) mod stats_json;
 mod time;
 mod topologies;
 mod users;
@@ -57,6 +59,7 @@ use crate::labs::model::{User, UserId};
 use crate::metrics::CommandCounts;
 use crate::plugins::{PluginHost, Reloader};
 use crate::runtime::RuntimeDriver;
+use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 
 /// Longest body of a login, in bytes: of people whom nobody knows yet, nothing long is taken into memory.
@@ -76,6 +79,8 @@ pub struct Api {
     pub store: Store,
     /// The labs.
     pub labs: Labs,
+    /// What their nodes use.
+    pub stats: Stats,
     /// The policy.
     pub plugins: PluginHost,
     /// Puts another policy in force.
@@ -152,6 +157,7 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(guide::schema))
         .routes(routes!(labs::list, labs::create))
         .routes(routes!(labs::show, labs::update, labs::delete))
+        .routes(routes!(stats::show))
 }
 
 /// The routes, and everything around them. Bodies may have `max_body` bytes; the largest that is sent, but for files, is the

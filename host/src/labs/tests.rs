@@ -14,6 +14,7 @@ use crate::history::Follower;
 use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::Occurrence;
+use crate::runtime::stats::NodeStats;
 use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
 
@@ -107,6 +108,10 @@ impl RuntimeDriver for Scripted {
             return Err(RuntimeError::NoInstance(instance.into()));
         }
         Ok(self.nodes.lock().unwrap().clone())
+    }
+
+    async fn stats(&self, instance: &str) -> Result<Vec<NodeStats>, RuntimeError> {
+        Err(RuntimeError::NoInstance(instance.to_owned()))
     }
 
     async fn list(&self) -> Result<Vec<String>, RuntimeError> {

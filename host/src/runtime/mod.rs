@@ -7,7 +7,9 @@ pub mod choose;
 pub mod containerlab;
 pub mod docker;
 pub mod embedded;
+mod interfaces;
 mod sessions;
+pub mod stats;
 mod sys;
 mod terminal;
 
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::stats::NodeStats;
 use crate::labs::model::{LabId, NodeState, NodeStatus};
 use crate::topology::Topology;
 
@@ -260,6 +263,13 @@ pub trait RuntimeDriver: Send + Sync {
     /// # Errors
     /// [`RuntimeError::NoInstance`].
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError>;
+
+    /// What each node of an instance uses at this moment, in the order of [`Self::inspect`]. A node of which something can't
+    /// be found out lacks that, and the others have theirs. May be dropped while it waits.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`]; others when the runtime can't be asked at all.
+    async fn stats(&self, instance: &str) -> Result<Vec<NodeStats>, RuntimeError>;
 
     /// Names of all instances that run, whoever deployed them.
     ///

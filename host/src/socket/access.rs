@@ -117,6 +117,8 @@ pub(super) enum Door {
     Global(Namespace<'static>),
     /// The log of a lab.
     LabLog(LabId),
+    /// What the nodes of a lab use: open to those who may read its log.
+    LabStats(LabId),
     /// The log of a node of a lab, by its name.
     NodeLog(LabId, String),
     /// A shell.
@@ -237,7 +239,7 @@ impl LabSight {
     fn of(hub: &Hub, door: &Door) -> Option<Self> {
         let (lab, what) = match door {
             Door::Global(_) => return None,
-            Door::LabLog(lab) => (hub.labs.get(lab)?, DoorTo::LabLog),
+            Door::LabLog(lab) | Door::LabStats(lab) => (hub.labs.get(lab)?, DoorTo::LabLog),
             Door::NodeLog(lab, node) => (hub.labs.get(lab)?, DoorTo::NodeLog(node.clone())),
             Door::Shell(id) => {
                 let shell = hub.shells.get(id)?.info().clone();

@@ -20,6 +20,7 @@ mod pump;
 mod shell_commands;
 mod shells;
 mod sight;
+mod stats;
 mod status_messages;
 pub mod transport;
 
@@ -49,6 +50,7 @@ use crate::metrics::CommandCounts;
 use crate::plugins::PluginHost;
 use crate::plugins::decision::{Circumstances, Namespace};
 use crate::shells::Shells;
+use crate::stats::Stats;
 
 /// Largest message that a client may send, in bytes: a pasted megabyte, escaped as JSON, fits.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
@@ -75,6 +77,7 @@ struct Hub {
     plugins: PluginHost,
     labs: Labs,
     shells: Shells,
+    stats: Stats,
     namespaces: Arc<Namespaces>,
     logs: Arc<LogNamespaces>,
     transports: Transports,
@@ -129,6 +132,7 @@ pub fn layer(
     plugins: PluginHost,
     labs: Labs,
     shells: Shells,
+    stats: Stats,
     notices: mpsc::Receiver<Notice>,
     transports: Transports,
     commands: Arc<CommandCounts>,
@@ -141,6 +145,7 @@ pub fn layer(
         plugins,
         labs,
         shells,
+        stats,
         namespaces: Arc::default(),
         logs: Arc::default(),
         transports,
@@ -159,6 +164,7 @@ pub fn layer(
     shell_commands::register(&hub);
     for lab in hub.labs.list() {
         logs::update(&hub, &lab);
+        stats::update(&hub, &lab);
     }
     tokio::spawn(access::judge_again_when_plugins_change(hub.clone()));
     tokio::spawn(notices::of_plugins(hub.clone()));

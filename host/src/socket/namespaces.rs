@@ -26,6 +26,14 @@ impl Namespaces {
         }
     }
 
+    /// [`Self::remove`] for a path that may not be live.
+    pub(super) fn remove_if_live(&self, io: &SocketIo, path: &str) {
+        let is_live = self.live.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        if is_live {
+            self.remove(io, path);
+        }
+    }
+
     /// Disconnects everybody and removes `path`. Clients that try again are told that it doesn't exist. Doesn't wait for
     /// clients: one that doesn't take the news within a few seconds loses its transport.
     pub(super) fn remove(&self, io: &SocketIo, path: &str) {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::lab_updates::LabUpdate;
 use super::shell_commands::{ShellCommand, ShellNotice};
 use super::status_messages::StatusMessage;
-use super::{Hub, logs, shells};
+use super::{Hub, logs, shells, stats};
 use crate::labs::publisher::Notice;
 use crate::plugins::PluginHost;
 use crate::plugins::decision::{Event, Status};
@@ -30,10 +30,12 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
         match notice {
             Notice::Lab(lab) => {
                 logs::update(&hub, &lab);
+                stats::update(&hub, &lab);
                 hub.updates.append(Arc::new(LabUpdate::Lab(lab)));
             }
             Notice::LabRemoved(lab) => {
                 logs::remove(&hub, &lab.lab.id);
+                stats::remove(&hub, &lab.lab.id);
                 hub.updates.append(Arc::new(LabUpdate::Lab(lab)));
             }
             Notice::Event(event) => wording.word(event).await,

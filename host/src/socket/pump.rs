@@ -122,6 +122,18 @@ pub(super) async fn send<T, S: Selection<T>>(
     true
 }
 
+/// Sends one message of those of which only the latest counts, waiting for room. Whether the client is still there; one that
+/// doesn't take it is cut.
+pub(super) async fn latest<T: Serialize>(peer: &Peer, message: &T) -> bool {
+    match emit(peer, DATA, message).await {
+        Ok(()) => true,
+        Err(why) => {
+            cut(peer, why);
+            false
+        }
+    }
+}
+
 fn cut(peer: &Peer, why: Undeliverable) {
     if why != Undeliverable::Gone
         && let Some(socket) = peer.socket()

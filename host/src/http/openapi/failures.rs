@@ -66,6 +66,7 @@ failures! {
     FilePathTaken: 400, 4001, "Another file of that topology has that path.";
     BadFilePath: 400, 4002, "A bind file can't have this path; the message says why.";
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
+    NoInstance: 400, 5003, "The lab has no instance: it is to be deployed first.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";
@@ -79,6 +80,7 @@ failures! {
     Token: 498, 5000, "The access token has expired or is no access token: refresh it, and ask again.";
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
     DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, or too many change the same at once, and nothing was done: try again.";
+    RuntimeSilent: 503, 5001, "The runtime does not say it at the moment: try again.";
     ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 

@@ -26,6 +26,7 @@ use super::program::{Program, Run, RunError};
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
 use crate::runtime::docker::{Docker, Watch};
+use crate::runtime::stats::NodeStats;
 use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
     RuntimeEvent,
@@ -235,6 +236,10 @@ impl RuntimeDriver for ContainerlabRuntime {
         if nodes.is_empty() { Err(RuntimeError::NoInstance(instance.to_owned())) } else { Ok(nodes) }
     }
 
+    async fn stats(&self, instance: &str) -> Result<Vec<NodeStats>, RuntimeError> {
+        self.shared.stats(instance).await
+    }
+
     async fn list(&self) -> Result<Vec<String>, RuntimeError> {
         let mut labs: Vec<String> = if self.shared.docker_sees_nodes() {
             let containers = self.shared.docker().containers(None).await?;
@@ -302,7 +307,7 @@ impl Shared {
 
     /// Whether Docker's API shows the containers that containerlab makes: that of Docker, and that of podman, which is the
     /// same.
-    fn docker_sees_nodes(&self) -> bool {
+    pub(super) fn docker_sees_nodes(&self) -> bool {
         matches!(self.config.runtime.as_deref(), None | Some("docker" | "podman"))
     }
 

@@ -6,6 +6,7 @@
 //! | [`driver`] | [`RuntimeDriver`](super::RuntimeDriver): hands what is asked on to the others, and sees it through |
 //! | [`check`], [`deploy`], [`destroy`] | what can't be run here; what happens in which order |
 //! | [`nodes`], [`links`] | starts and stops single nodes; makes links again that were lost |
+//! | [`stats`] | what nodes use |
 //! | [`life`] | who may do something to an instance at the moment |
 //! | [`version`] | finds the program and the engine, and says what is missing |
 //! | [`management`] | whether the network that labs share gets in the way of this machine's |
@@ -37,6 +38,7 @@ mod output;
 mod program;
 mod reasons;
 mod runs;
+mod stats;
 mod version;
 
 pub use self::config::ContainerlabConfig;

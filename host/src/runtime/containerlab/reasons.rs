@@ -98,6 +98,7 @@ mod tests {
             exit_code: Some(7),
             out_of_memory: false,
             error: None,
+            memory_limit: None,
         }
     }
 

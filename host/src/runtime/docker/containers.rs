@@ -212,6 +212,8 @@ pub struct Details {
     pub out_of_memory: bool,
     /// What the engine said when it could not be started.
     pub error: Option<String>,
+    /// Bytes of memory that it may have; `None`: as many as the machine has.
+    pub memory_limit: Option<u64>,
 }
 
 impl Docker {
@@ -245,6 +247,7 @@ impl Docker {
         let answer = self.inner.api.inspect_container(id, None::<InspectContainerOptions>);
         let answer = self.limited("inspecting a container", LIMIT, answer).await?;
         let state = answer.state.unwrap_or_default();
+        let memory = answer.host_config.and_then(|config| config.memory);
         // The engine writes the year 1 where it means never.
         let time = |text: Option<String>| text?.parse().ok().filter(|time| *time > Timestamp::UNIX_EPOCH);
         Ok(Details {
@@ -256,6 +259,7 @@ impl Docker {
             exit_code: state.exit_code,
             out_of_memory: state.oom_killed.unwrap_or_default(),
             error: state.error.filter(|error| !error.is_empty()),
+            memory_limit: memory.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0),
         })
     }
 

@@ -3,13 +3,16 @@
 //! The keeper of a lab makes one folder per lab and hierarchy with one folder per node in it, hands the open
 //! `cgroup.procs` files on (what may be done with them depends on who opened them, so that processes that have long
 //! given up their rights can still put themselves in), and removes the folders when everything in them has ended. If
-//! the keeper itself was killed, [`sweep`] does, at the next start. Where nothing can be made, nodes run without.
+//! the keeper itself was killed, [`sweep`] does, at the next start. Where nothing can be made, nodes run without. What the
+//! folders tell of a node's use is handed on in the same way ([`Meters`]); for that alone there are, in version 1, folders of
+//! `cpuacct`, but where it comes with `cpu`, whose folders change who gets how much.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::meters::{Meters, Version};
 use super::protocol::LabPlan;
 
 /// Every folder of ours starts like this; the process id and start time of the keeper follow.
@@ -20,6 +23,7 @@ const PREFIX: &str = "antimony-lab-";
 pub(super) struct LabCgroups {
     folders: Vec<PathBuf>,
     nodes: Vec<Vec<File>>,
+    meters: Vec<Meters>,
     limit_memory: bool,
     note: Option<String>,
 }
@@ -27,7 +31,9 @@ pub(super) struct LabCgroups {
 impl LabCgroups {
     /// Makes what can be made. Never fails: see [`Self::note`].
     pub(super) fn create(plan: &LabPlan) -> Self {
-        let mut made = Self { nodes: plan.nodes.iter().map(|_| Vec::new()).collect(), ..Self::default() };
+        let mut made = Self::default();
+        made.nodes.resize_with(plan.nodes.len(), Vec::new);
+        made.meters.resize_with(plan.nodes.len(), Meters::default);
         let name = format!("{PREFIX}{}-{}", std::process::id(), start_time(std::process::id()).unwrap_or(0));
         let mut limited = [false; 2];
         for hierarchy in hierarchies() {
@@ -86,10 +92,21 @@ impl LabCgroups {
                 };
                 let _ = fs::write(folder.join(file), value.to_string());
             }
-            opened.push(OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?);
+            opened.push((OpenOptions::new().write(true).open(folder.join("cgroup.procs"))?, folder));
         }
-        for (node, file) in opened.into_iter().enumerate() {
+        let version = if hierarchy.unified { Version::Two } else { Version::One };
+        for (node, (file, folder)) in opened.into_iter().enumerate() {
             self.nodes[node].push(file);
+            let meters = &mut self.meters[node];
+            if hierarchy.pids {
+                meters.add_processes(&folder);
+            }
+            if hierarchy.memory {
+                meters.add_memory(&folder, version, plan.nodes[node].memory);
+            }
+            if hierarchy.cpu {
+                meters.add_cpu(&folder, version);
+            }
         }
         Ok(())
     }
@@ -105,6 +122,11 @@ impl LabCgroups {
     /// Whether they limit the memory of nodes.
     pub(super) fn limit_memory(&self) -> bool {
         self.limit_memory
+    }
+
+    /// What tells how much a node uses.
+    pub(super) fn meters(&self, node: usize) -> Option<&Meters> {
+        self.meters.get(node)
     }
 
     /// What is missing, as a sentence for the log of the lab.
@@ -177,6 +199,8 @@ struct Hierarchy {
     unified: bool,
     pids: bool,
     memory: bool,
+    /// Its folders tell of processor time.
+    cpu: bool,
     /// Where a folder might be made, best first.
     parents: Vec<PathBuf>,
 }
@@ -220,13 +244,14 @@ fn find_hierarchies(mountinfo: &str, own: &str, enabled: impl Fn(&Path) -> Strin
                 let has = |name| enabled.split_whitespace().any(|each| each == name);
                 let (pids, memory) = (has("pids"), has("memory"));
                 if pids || memory {
-                    found.push(Hierarchy { unified, pids, memory, parents: vec![folder.to_owned()] });
+                    found.push(Hierarchy { unified, pids, memory, cpu: true, parents: vec![folder.to_owned()] });
                 }
             }
         } else {
-            let (pids, memory) = (controllers.contains(&"pids"), controllers.contains(&"memory"));
-            if pids || memory {
-                found.push(Hierarchy { unified, pids, memory, parents: vec![own_folder] });
+            let has = |name| controllers.contains(&name);
+            let (pids, memory, cpu) = (has("pids"), has("memory"), has("cpuacct") && !has("cpu"));
+            if pids || memory || cpu {
+                found.push(Hierarchy { unified, pids, memory, cpu, parents: vec![own_folder] });
             }
         }
     }
@@ -264,6 +289,17 @@ mod tests {
         assert_eq!(found[0].parents, [PathBuf::from("/sys/fs/cgroup/memory/a/b")]);
         assert!(found[0].memory && !found[0].pids && !found[0].unified);
         assert_eq!(found[1].parents, [PathBuf::from("/sys/fs/cgroup/pids")]);
+    }
+
+    #[test]
+    fn version_1_counts_processor_time_where_that_changes_nothing_else() {
+        let find = |options: &str| {
+            let mounts = format!("33 31 0:30 / /sys/fs/cgroup/c rw - cgroup cgroup rw,{options}\n");
+            find_hierarchies(&mounts, &format!("2:{options}:/\n"), |_| String::new())
+        };
+        assert!(find("cpuacct")[0].cpu);
+        assert_eq!(find("cpu,cpuacct"), []);
+        assert!(!find("memory")[0].cpu);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use super::preflight::{self, Unavailable};
 use super::protocol::{FilePlan, LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
+use crate::runtime::stats::NodeStats;
 use crate::runtime::{
     InstanceSpec, LineSink, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
     RuntimeEvent,
@@ -173,7 +174,7 @@ impl RuntimeDriver for EmbeddedRuntime {
             count(topology.nodes.len(), "node"),
             count(topology.links.len(), "link")
         ));
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let instance = Instance::start(&self.options.helper, lab, self.events.clone()).map_err(RuntimeError::Failed)?;
         let nodes: Vec<NodeStatus> = topology.nodes.iter().map(|node| status(topology, &spec.name, node)).collect();
         let result = tokio::select! {
@@ -221,6 +222,19 @@ impl RuntimeDriver for EmbeddedRuntime {
 
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
         Ok(self.find(instance)?.status())
+    }
+
+    async fn stats(&self, instance: &str) -> Result<Vec<NodeStats>, RuntimeError> {
+        let deployed = self.find(instance)?;
+        let usages = match deployed.instance.stats().await {
+            Ok(usages) => usages,
+            // It ends, and nobody is interested in what its nodes use until then.
+            Err(Refusal::NotRunning) => Vec::new(),
+            Err(Refusal::Failed(reason)) => return Err(RuntimeError::Failed(reason)),
+        };
+        let (at, usages) = (Instant::now(), usages.into_iter().chain(std::iter::repeat(None)));
+        let stats = |(node, usage): (&NodeStatus, _)| NodeStats { node: node.name.clone(), at, usage };
+        Ok(deployed.nodes.iter().zip(usages).map(stats).collect())
     }
 
     async fn list(&self) -> Result<Vec<String>, RuntimeError> {

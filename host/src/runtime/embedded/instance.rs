@@ -23,6 +23,7 @@ use super::logs::{Log, Passed};
 use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Request};
 use crate::history::lines::Lines;
 use crate::labs::model::NodeState;
+use crate::runtime::stats::Usage;
 use crate::runtime::{LogSink, RuntimeEvent};
 
 /// How long the helper may take to end once its socket is closed before it is killed, and then before that is called a
@@ -156,12 +157,20 @@ impl Instance {
         self.begin(op, None, None, None).await?.1.await.unwrap_or_else(|_| self.lost())
     }
 
+    /// What each node uses; `None`: it doesn't run.
+    pub(super) async fn stats(&self) -> Result<Vec<Option<Usage>>, Refusal> {
+        match self.ask(Op::Stats).await? {
+            Answer::Stats(stats) => Ok(stats),
+            _ => Err(Refusal::Failed("the lab's helper answered something else".to_owned())),
+        }
+    }
+
     /// Runs a command in a node, whose output goes to `output`. Answers how it ended.
     pub(super) async fn exec(&self, node: usize, command: Vec<String>, output: LogSink) -> Result<String, Refusal> {
         let (_, reply) = self.begin(Op::Exec { node, command }, None, Some(output), None).await?;
         match reply.await.unwrap_or_else(|_| self.lost())? {
             Answer::Exited(how) => Ok(how),
-            Answer::Done => Ok("exit status 0".to_owned()),
+            Answer::Done | Answer::Stats(_) => Ok("exit status 0".to_owned()),
         }
     }
 

@@ -14,7 +14,7 @@
 //! | `preflight` | whether this machine allows it, and if not, what to switch on |
 //! | `protocol` | what goes over the socket |
 //! | `helper` | everything on the other side of it |
-//! | `cgroup` | limits |
+//! | `cgroup`, `meters` | limits; what nodes use |
 //!
 //! The system calls that need `unsafe` are in `sys`, beside it.
 
@@ -23,6 +23,7 @@ pub mod driver;
 mod helper;
 mod instance;
 mod logs;
+mod meters;
 mod plan;
 mod preflight;
 mod protocol;

@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::protocol::{Answer, EndPlan, Frame, Frames, LabPlan, LinkPlan, Message, NodePlan, Op, Refusal, Request};
+use super::protocol::{EndPlan, Frame, Frames, LabPlan, LinkPlan, Message, NodePlan, Op, Refusal, Request};
 use super::{EmbeddedOptions, helper, plan};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -105,9 +105,7 @@ fn hear(socket: &mut UnixStream, frames: &mut Frames) -> Result<(), String> {
         while let Some(frame) = frames.next()? {
             let Frame::Json(body) = frame else { continue };
             match Frame::parse(&body)? {
-                Message::Ready { .. } | Message::Reply { result: Ok(Answer::Done | Answer::Exited(_)), .. } => {
-                    return Ok(());
-                }
+                Message::Ready { .. } | Message::Reply { result: Ok(_), .. } => return Ok(()),
                 Message::Reply { result: Err(Refusal::Failed(reason)), .. } | Message::Fatal(reason) => {
                     return Err(reason);
                 }

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::stats::Usage;
+
 /// Longest frame that is accepted: a plan with very many nodes stays far below.
 pub(super) const MAX_FRAME: usize = 16 << 20;
 
@@ -208,6 +210,8 @@ pub(super) enum Op {
     NodePassed(usize, usize),
     /// The same for an `Exec`, by the id of its request. An unknown id is no error.
     ExecPassed(u64, usize),
+    /// Say what each node uses.
+    Stats,
     /// Stop all nodes, as with `Stop`, and remove the links.
     Destroy {
         /// Milliseconds.
@@ -255,6 +259,8 @@ pub(super) enum Answer {
     Done,
     /// A command has ended, such as `exit status 0`.
     Exited(String),
+    /// What each node uses, by its index; `None`: it doesn't run.
+    Stats(Vec<Option<Usage>>),
 }
 
 /// Why a request was not done.

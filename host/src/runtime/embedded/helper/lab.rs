@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, fchown, pipe2, read, setgroups, setresgid, setresuid};
 
@@ -24,11 +25,14 @@ use super::channel::{self, Channel, Note};
 use super::confine::Confinement;
 use super::network::Network;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
+use super::usage;
 use crate::runtime::embedded::cgroup::LabCgroups;
+use crate::runtime::embedded::meters::Meters;
 use crate::runtime::embedded::protocol::{
     Answer, Frame, Frames, IdMap, LabPlan, Message, Op, Refusal, Request, WINDOW,
 };
 use crate::runtime::sessions;
+use crate::runtime::stats::{Memory, Usage, bound_interfaces};
 use crate::runtime::sys::SingleThreaded;
 
 /// How long making a node's namespaces, or starting a process in one, may take.
@@ -349,6 +353,10 @@ impl<'a> Lab<'a> {
                     output.unpassed = output.unpassed.saturating_sub(bytes);
                 }
             }
+            Op::Stats => {
+                let stats = self.stats();
+                self.reply(id, Ok(Answer::Stats(stats)));
+            }
             Op::Destroy { grace } => {
                 self.destroying.push(id);
                 for node in 0..self.nodes.len() {
@@ -356,6 +364,41 @@ impl<'a> Lab<'a> {
                 }
             }
         }
+    }
+
+    /// What each node uses that runs. What its cgroups don't tell is summed over its processes.
+    fn stats(&self) -> Vec<Option<Usage>> {
+        let mut sums = None;
+        let mut stats: Vec<_> = (0..self.nodes.len()).map(|node| self.usage(node, &mut sums)).collect();
+        bound_interfaces(stats.iter_mut().flatten());
+        stats
+    }
+
+    fn usage(&self, index: usize, sums: &mut Option<HashMap<u64, usage::Sum>>) -> Option<Usage> {
+        let node = &self.nodes[index];
+        let (pid_namespace, _) = (node.pid_namespace.as_ref()?, node.init?);
+        let network = node.network.as_ref().map(|network| network.interfaces(&self.home));
+        let meters = self.cgroups.meters(index);
+        let mut usage = Usage {
+            cpu: meters.and_then(Meters::cpu),
+            memory: meters.and_then(Meters::memory),
+            processes: meters.and_then(Meters::processes),
+            interfaces: network.and_then(Result::ok).unwrap_or_default(),
+        };
+        if usage.cpu.is_none() || usage.memory.is_none() || usage.processes.is_none() {
+            let sums = sums.get_or_insert_with(|| usage::by_namespace(&self.inits()).unwrap_or_default());
+            let sum = inode(pid_namespace).and_then(|namespace| sums.get(&namespace));
+            usage.cpu = usage.cpu.or(sum.map(|sum| sum.cpu));
+            usage.memory = usage.memory.or(sum.map(|sum| Memory { bytes: sum.memory, limit: None }));
+            usage.processes = usage.processes.or(sum.map(|sum| sum.processes));
+        }
+        Some(usage)
+    }
+
+    /// The PID namespace of each node's init.
+    fn inits(&self) -> HashMap<i32, u64> {
+        let init = |node: &Node| Some((node.init?.as_raw(), inode(node.pid_namespace.as_ref()?)?));
+        self.nodes.iter().filter_map(init).collect()
     }
 
     fn context(&self, node: usize) -> Context<'_> {
@@ -760,6 +803,11 @@ struct Events {
 enum Source {
     Node(usize),
     Exec(u64),
+}
+
+/// What tells one namespace from all others.
+fn inode(namespace: &OwnedFd) -> Option<u64> {
+    fstat(namespace).ok().map(|stat| stat.st_ino)
 }
 
 fn non_blocking(descriptor: impl AsFd) -> io::Result<()> {

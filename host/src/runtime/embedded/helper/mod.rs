@@ -28,6 +28,7 @@ mod network;
 mod node_init;
 mod rootfs;
 mod spawn;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -26,6 +26,8 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use crate::runtime::embedded::protocol::{EndPlan, LinkPlan};
+use crate::runtime::interfaces;
+use crate::runtime::stats::Interface;
 
 /// Most answers to one request that are kept. A node's user makes routes, and may make very many.
 const ANSWERS: usize = 4096;
@@ -104,6 +106,12 @@ impl Network {
             let _ = self.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
         }
         Ok(())
+    }
+
+    /// The interfaces of this node, whoever made them, and what went over each. Comes back to the helper's own namespace, which
+    /// is `home`.
+    pub(super) fn interfaces(&self, home: &File) -> io::Result<Vec<Interface>> {
+        interfaces::of_namespace(&self.namespace, Some(home))
     }
 
     fn set_up(&mut self, interface: &str, up: bool) -> io::Result<()> {
