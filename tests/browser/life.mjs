@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { act, given, narrow, visitor, wide } from "./lib.mjs";
 import {
-  button, card, dialog, fillIn, heading, labView, logIn, logOut, nodeRow, open, openLab, openTerminal, panel, screen, statesOf, terminalTab, type,
+  GONE, button, card, dialog, fillIn, heading, labView, logIn, logOut, nodeRow, open, openLab, openTerminal, panel, screen, statesOf, terminalTab, type,
 } from "./page.mjs";
 
 await act("life", async (browser) => {
-  const { page, look, silent } = await visitor(browser);
+  const { page, look, tolerating, silent } = await visitor(browser);
   await open(page);
   await page.getByLabel("User name").waitFor();
   await look("login");
@@ -115,9 +115,11 @@ await act("life", async (browser) => {
   await look("destroy");
   await button(dialog(page), "Destroy").click();
   await labView(page, "inactive").waitFor();
-  await button(page, "Delete the lab").click();
-  await button(dialog(page), "Delete").click();
-  await page.getByText("No labs yet").waitFor();
+  await tolerating(GONE, async () => {
+    await button(page, "Delete the lab").click();
+    await button(dialog(page), "Delete").click();
+    await page.getByText("No labs yet").waitFor();
+  });
   await logOut(page);
   silent();
 });

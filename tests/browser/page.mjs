@@ -53,6 +53,9 @@ export const fillIn = async (page, { example, collection, name }) => {
   await page.getByRole("img", { name: "Drawing of the topology" }).waitFor();
 };
 
+// A lab that is gone is told of, and then asked for: the answer to that is that it is gone.
+export const GONE = [/^answer: 404 GET .*\/labs\//, /^console: .*404.*\/labs\//];
+
 export const labView = (page, state) => page.locator(state ? `.lab[data-state="${state}"]` : ".lab");
 export const labRow = (page, name) => page.locator(".lab-row", { has: page.getByRole("link", { name, exact: true }) }).first();
 export const openLab = async (page, name) => {

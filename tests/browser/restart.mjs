@@ -49,7 +49,7 @@ await act("restart", async (browser) => {
   await button(page, "Deploy again").click();
   await card(page, "n1", "running").waitFor();
   await openTerminal(page, "n1");
-  await terminalTab(page, "n1").waitFor();
+  await terminalTab(page, "n1 (2)").waitFor();
   await button(page, "Destroy").click();
   await button(dialog(page), "Destroy").click();
   await labView(page, "inactive").waitFor();

@@ -21,9 +21,6 @@ const LEVEL: i32 = 4;
 /// Where tokens are given out.
 const SECRETS: [&str; 2] = ["/users", "/api/users"];
 
-/// Endings of files that are compressed in themselves.
-const PACKED_FILES: [&str; 7] = ["woff", "woff2", "png", "jpg", "webp", "gz", "br"];
-
 type Rule = predicate::And<
     predicate::And<SizeAbove, DefaultPredicate>,
     fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool,
@@ -35,6 +32,9 @@ pub(super) fn layer() -> CompressionLayer<Rule> {
     let rule = SizeAbove::new(WORTHWHILE).and(DefaultPredicate::new()).and(rule);
     CompressionLayer::new().quality(CompressionLevel::Precise(LEVEL)).compress_when(rule)
 }
+
+/// Endings of files that are compressed in themselves.
+const PACKED_FILES: [&str; 7] = ["woff", "woff2", "png", "jpg", "webp", "gz", "br"];
 
 /// Whether a file of so many bytes would be compressed on its way out, by the kind of it that its name tells.
 pub(super) fn is_worthwhile(bytes: usize, path: &Path) -> bool {

@@ -8,11 +8,18 @@ export interface Fetches {
   all: () => Promise<void>;
 }
 
+export interface Coalesced {
+  /** Something has changed; null: anything may have. */
+  (id: string | null): void;
+  /** Nobody wants to know any more what has changed so far. */
+  cancel: () => void;
+}
+
 /**
  * Collects changes for `delay` milliseconds, then fetches what has changed. Never two fetches at once: what changes during
  * one is fetched after it, since an answer that is under way may be from before the change.
  */
-export const coalesced = ({ one, all }: Fetches, delay: number): ((id: string | null) => void) => {
+export const coalesced = ({ one, all }: Fetches, delay: number): Coalesced => {
   const changed = new Set<string>();
   let everything = false;
   let busy = false;
@@ -34,9 +41,16 @@ export const coalesced = ({ one, all }: Fetches, delay: number): ((id: string | 
   const plan = (): void => {
     timer ??= setTimeout(() => void run(), delay);
   };
-  return (id) => {
+  const note = (id: string | null): void => {
     if (id === null) everything = true;
     else changed.add(id);
     if (!busy) plan();
   };
+  const cancel = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
+    changed.clear();
+    everything = false;
+  };
+  return Object.assign(note, { cancel });
 };

@@ -36,20 +36,29 @@ const put = (id: string, lab: Lab | null): void => {
   known.value = next;
 };
 
+/** Counts the logins: an answer that was asked for in another one is for nobody any more. */
+let login = 0;
+
 const fetchAll = async (): Promise<void> => {
+  const asked = login;
   try {
-    known.value = new Map((await requests.labs()).map((lab) => [lab.id, lab]));
+    const found = await requests.labs();
+    if (asked !== login) return;
+    known.value = new Map(found.map((lab) => [lab.id, lab]));
     loaded.value = true;
     trouble.value = null;
   } catch (error) {
-    trouble.value = asProblem(error);
+    if (asked === login) trouble.value = asProblem(error);
   }
 };
 
 const fetchOne = async (id: string): Promise<void> => {
+  const asked = login;
   try {
-    put(id, await requests.lab(id));
+    const found = await requests.lab(id);
+    if (asked === login) put(id, found);
   } catch (error) {
+    if (asked !== login) return;
     const problem = asProblem(error);
     if (problem.isMissing) put(id, null);
     else trouble.value = problem;
@@ -64,6 +73,8 @@ export const load = fetchAll;
 export const reload = fetchOne;
 
 export const forget = (): void => {
+  login += 1;
+  changed.cancel();
   known.value = new Map();
   loaded.value = false;
   trouble.value = null;

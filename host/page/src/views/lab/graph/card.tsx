@@ -78,9 +78,10 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       class={`card state-${node.state}${chosen ? " card-chosen" : ""}`}
       transform={`translate(${at.x} ${at.y})`}
       role="button"
-      tabIndex={tabIndex}
+      // Browsers know no other spelling of it on what is drawn.
+      tabindex={tabIndex}
       aria-pressed={chosen}
-      aria-label={`${node.name}, ${node.kind || "node"}, ${wordFor(node.state)}`}
+      aria-label={`${node.name}, ${wordFor(node.state)}, ${node.kind || "node"}`}
       data-node={node.name}
       data-state={node.state}
       onClick={onChoose}
@@ -108,6 +109,7 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
           <text class="card-name" x={-width / 2 + 47} y="-3">
             {name}
           </text>
+          {/* Two words, also for those who hear what is written here. */ " "}
           <g class="glyph" transform={`translate(${-width / 2 + 53} 13)`}>
             <Glyph state={node.state} />
           </g>
