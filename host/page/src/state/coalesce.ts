@@ -33,6 +33,8 @@ export const coalesced = ({ one, all }: Fetches, delay: number): Coalesced => {
     everything = false;
     try {
       await (whole ? all() : Promise.all(ids.map(one)));
+    } catch {
+      // Told by whoever fetched; the next change is fetched all the same.
     } finally {
       busy = false;
       if (everything || changed.size > 0) plan();

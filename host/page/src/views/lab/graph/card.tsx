@@ -91,7 +91,7 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       <title>{[node.name, node.kind, node.image].filter(Boolean).join("\n")}</title>
       <rect class="card-focus" x={-width / 2 - 5} y={-height / 2 - 5} width={width + 10} height={height + 10} rx="13" />
       <rect class="card-face" x={-width / 2} y={-height / 2} width={width} height={height} rx="9" />
-      <path class="card-edge" d={`M${-width / 2 + 1.5} ${-height / 2 + 9}v${height - 18}`} />
+      {!compact && <path class="card-edge" d={`M${-width / 2 + 1.5} ${-height / 2 + 9}v${height - 18}`} />}
       {compact ? (
         <>
           <g class="glyph" transform={`translate(${-width / 2 + 18} 0)`}>

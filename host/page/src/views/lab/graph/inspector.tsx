@@ -23,7 +23,14 @@ const wires = ({ links }: Graph, name: string): Wire[] =>
     return found;
   });
 
-export const Inspector = ({ graph, node }: { graph: Graph; node: ShownNode | undefined }): JSX.Element | null => {
+interface Props {
+  graph: Graph;
+  node: ShownNode | undefined;
+  /** At the upper edge, since the node is further below. */
+  above: boolean;
+}
+
+export const Inspector = ({ graph, node, above }: Props): JSX.Element | null => {
   const { selected } = useScope();
   if (!node) return null;
   const facts = [
@@ -34,7 +41,7 @@ export const Inspector = ({ graph, node }: { graph: Graph; node: ShownNode | und
     ["Container", node.containerName],
   ].filter(([, value]) => value);
   return (
-    <aside class="inspector" aria-label={`Node ${node.name}`}>
+    <aside class={above ? "inspector inspector-above" : "inspector"} aria-label={`Node ${node.name}`}>
       <header>
         <h2>{node.name}</h2>
         <StateChip state={node.state} />

@@ -101,7 +101,11 @@ const Picture = ({ drawing }: { drawing: Drawing }): JSX.Element => {
           }}
         />
       </div>
-      <Inspector graph={drawing.graph} node={byName.get(selected.value ?? "")} />
+      <Inspector
+        graph={drawing.graph}
+        node={byName.get(selected.value ?? "")}
+        above={(points.get(selected.value ?? "")?.y ?? 0) > box.y + box.height / 2}
+      />
     </section>
   );
 };
