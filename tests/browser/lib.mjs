@@ -153,7 +153,10 @@ const seen = async (page, name) => {
       const where = `${name}, ${sizeName}, ${colorScheme}`;
       await page.screenshot({ path: `${SCREENSHOTS}/${name}-${sizeName}-${colorScheme}.png`, animations: "disabled" });
       found.push(...(await violations(page)).map((each) => [each, where]));
-      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      const beyond = await page.evaluate(() => {
+        const boxes = [document.documentElement, ...document.querySelectorAll("body, main, main > *, .lab-body, .side")];
+        return Math.max(...boxes.map((box) => box.scrollWidth - box.clientWidth));
+      });
       if (beyond > 0) found.push(["it is wider than the window", `${where}: ${beyond} pixels`]);
     }
   }

@@ -44,10 +44,10 @@ export const makeLab = async (page, { collection, definition, name }) => {
   return ask("POST", "/labs", { name, topologyId: topology.id, startTime: new Date(Date.now() - 60_000) });
 };
 
-// Fills in the form of a new lab, from one of the examples that it offers.
+// Fills in the form of a new lab, from one of the examples that it offers; in a new collection, or in the one that is there.
 export const fillIn = async (page, { example, collection, name }) => {
   await button(page, example).click();
-  await page.getByLabel("Name of the new collection").fill(collection);
+  if (collection !== null) await page.getByLabel("Name of the new collection").fill(collection);
   await page.getByLabel("Name", { exact: true }).fill(name);
   await page.getByLabel("Deploy", { exact: true }).selectOption({ label: "when I say so" });
   await page.getByRole("img", { name: "Drawing of the topology" }).waitFor();

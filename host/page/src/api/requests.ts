@@ -1,10 +1,22 @@
 // What the page asks for over REST, by what it is. Answers come as the model has them.
-import { ask } from "./client";
+import { address, ask } from "./client";
 import * as model from "./model";
-import type { WireCollection, WireLab, WireLoginConfig, WirePlugins, WireTopology } from "./wire";
+import type {
+  WireCapacity,
+  WireCheckpoint,
+  WireCollection,
+  WireLab,
+  WireLoginConfig,
+  WirePlugins,
+  WireSaved,
+  WireTopology,
+} from "./wire";
 
 export type Collection = WireCollection;
 export type Plugins = WirePlugins;
+export type Checkpoint = WireCheckpoint;
+export type Saved = WireSaved;
+export type Capacity = WireCapacity;
 export type Plugin = WirePlugins["plugins"][number];
 
 const at = encodeURIComponent;
@@ -43,3 +55,22 @@ export const createTopology = (collectionId: string, definition: string): Promis
 export const plugins = (): Promise<Plugins> => ask("/plugins");
 export const reloadPlugins = (): Promise<Plugins> => ask("/plugins/reload", { method: "POST" });
 export const rollBackPlugins = (): Promise<Plugins> => ask("/plugins/rollback", { method: "POST" });
+
+export const capacity = (): Promise<Capacity> => ask("/capacity");
+
+export const save = (lab: string): Promise<Saved> => ask(`/labs/${at(lab)}/save`, { method: "POST" });
+export const checkpoints = (lab: string): Promise<Checkpoint[]> => ask(`/labs/${at(lab)}/checkpoints`);
+export const makeCheckpoint = (lab: string, name: string): Promise<Checkpoint> =>
+  ask(`/labs/${at(lab)}/checkpoints`, { method: "POST", body: { name } });
+export const removeCheckpoint = (lab: string, id: string): Promise<unknown> =>
+  ask(`/labs/${at(lab)}/checkpoints/${at(id)}`, { method: "DELETE" });
+export const restoreCheckpoint = (lab: string, id: string): Promise<unknown> =>
+  ask(`/labs/${at(lab)}/checkpoints/${at(id)}/restore`, { method: "POST" });
+
+/** What a capture is limited to, so that it ends by itself and can be opened. */
+export type CaptureEnd = { seconds: number } | { packets: number };
+/** Where packets at an interface can be downloaded as they come; the browser sends the token as a cookie. */
+export const captureAddress = (lab: string, node: string, name: string, end: CaptureEnd): string => {
+  const [[key, value]] = Object.entries(end) as [[string, number]];
+  return address(`/labs/${at(lab)}/nodes/${at(node)}/interfaces/${at(name)}/capture?${key}=${value}`);
+};

@@ -93,3 +93,61 @@ export interface WirePlugins {
     lastError: { at: string; message: string; plugin: string | null; path: string | null } | null;
   };
 }
+
+export interface WireInterfaceStats {
+  name: string;
+  up: boolean | null;
+  mtu: number | null;
+  mac: string | null;
+  rxBytes: number;
+  rxPackets: number;
+  rxErrors: number;
+  rxDropped: number;
+  txBytes: number;
+  txPackets: number;
+  txErrors: number;
+  txDropped: number;
+}
+
+export interface WireNodeStats {
+  node: string;
+  running: boolean;
+  /** Of one processor, since the reading before; null in the first. */
+  cpu: { seconds: number; percent: number | null } | null;
+  memory: { bytes: number; limit: number | null } | null;
+  processes: number | null;
+  interfaces: WireInterfaceStats[];
+}
+
+/** What is told every few seconds on `/stats/<labId>`. */
+export interface WireStats {
+  at: string;
+  nodes: WireNodeStats[];
+}
+
+export interface WireCheckpoint {
+  id: string;
+  labId: string;
+  name: string;
+  createdAt: string;
+  creator: WireUser;
+  files: number;
+  bytes: number;
+}
+
+export interface WireSaved {
+  nodes: { node: string; saved: boolean; detail: string }[];
+}
+
+/** Null: there is no limit. Memory in bytes. */
+export interface WireAmounts<T> {
+  labs: T;
+  nodes: T;
+  memory: T;
+}
+
+export interface WireCapacity {
+  limits: WireAmounts<number | null>;
+  reserved: WireAmounts<number>;
+  collections: { name: string; limits: WireAmounts<number | null>; reserved: WireAmounts<number> }[];
+}

@@ -19,6 +19,7 @@ export const about = {
   lab: (id: string): string => `lab ${id}`,
   node: (id: string, node: string): string => `node ${id} ${node}`,
   end: (id: string): string => `end ${id}`,
+  checkpoints: (id: string): string => `checkpoints ${id}`,
 };
 
 export const action = (key: string): Action | undefined => actions.value.get(key);
@@ -51,6 +52,9 @@ export const deploy = (id: string): Promise<boolean> =>
   run(about.lab(id), "Deploying", () => commands.deploy(id));
 export const destroy = (id: string): Promise<boolean> =>
   run(about.lab(id), "Destroying", () => commands.destroy(id));
+/** A deploy with what a checkpoint has kept. */
+export const restore = (id: string, checkpoint: string): Promise<boolean> =>
+  run(about.lab(id), "Restoring", () => requests.restoreCheckpoint(id, checkpoint));
 export const remove = (id: string): Promise<boolean> =>
   run(about.lab(id), "Deleting", async () => {
     await requests.deleteLab(id);

@@ -16,8 +16,9 @@ import { user } from "../../state/session";
 import { forInput } from "../../state/time";
 import { useTitle } from "../frame/title";
 import { examples } from "./examples";
+import { Capacity } from "./capacity";
 import { Preview } from "./preview";
-import { chosenDefinition, chosenName, SourceForm, type Source } from "./source";
+import { chosenCollection, chosenDefinition, chosenName, SourceForm, type Source } from "./source";
 import { make, type Made, type When } from "./steps";
 
 const HOUR = 3_600_000;
@@ -147,6 +148,7 @@ const Form = ({ topologies, collections, begin }: FormProps): JSX.Element => {
               )}
             </Field>
           )}
+          <Capacity collection={chosenCollection(source, topologies, collections)} />
           {problem.value && <Trouble problem={problem.value} onDismiss={() => (problem.value = null)} />}
           <div class="create-actions">
             <Button kind="primary" type="submit" icon={when.value === "now" ? "play" : "plus"} busy={doing.value !== ""} disabled={!ready}>

@@ -157,6 +157,17 @@ export const chosenDefinition = ({ topologyId, definition }: Source, topologies:
     ? definition.value
     : (topologies.find(({ id }) => id === topologyId.value)?.definition ?? "");
 
+/** The name of the collection that it is or will be in. */
+export const chosenCollection = (
+  source: Source,
+  topologies: readonly Topology[],
+  collections: readonly Collection[],
+): string => {
+  const topology = topologies.find(({ id }) => id === source.topologyId.value);
+  const wanted = topology ? topology.collectionId : source.collectionId.value;
+  return collections.find(({ id }) => id === wanted)?.name ?? source.collectionName.value.trim();
+};
+
 export const chosenName = (source: Source, topologies: readonly Topology[]): string =>
   nameIn(chosenDefinition(source, topologies));
 

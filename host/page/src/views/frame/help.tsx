@@ -18,7 +18,7 @@ const keys: readonly (readonly [string, readonly (readonly [string, string])[]])
   [
     "In a lab",
     [
-      ["1 … 4", "Nodes, Log, Terminals, Topology"],
+      ["1 … 7", "Nodes, Log, Terminals, Usage, Capture, Checkpoints, Topology"],
       ["← ↑ ↓ →", "In the drawing: to the next node that way"],
       ["Enter", "On a node: its details"],
       ["t", "On a node: a terminal in it"],

@@ -3,11 +3,14 @@
 import type { ComponentType } from "preact";
 import type { IconName } from "../../components/icon";
 import { terminals } from "../../state/shells";
+import { CapturePanel } from "./capture/panel";
+import { CheckpointsPanel } from "./checkpoints/panel";
 import { LogPanel } from "./log/panel";
 import { NodesPanel } from "./nodes/panel";
 import type { Scope } from "./scope";
 import { TerminalsPanel } from "./terminals/panel";
 import { TopologyPanel } from "./topology/panel";
+import { UsagePanel } from "./usage/panel";
 
 export interface Panel {
   /** In addresses, and for `show`. */
@@ -38,5 +41,8 @@ export const panels: readonly Panel[] = [
     badge: ({ lab }) => terminals(lab.id).tabs.length || null,
     keep: true,
   },
+  { id: "usage", title: "Usage", icon: "chart", Body: UsagePanel, keep: true },
+  { id: "capture", title: "Capture", icon: "capture", Body: CapturePanel },
+  { id: "checkpoints", title: "Checkpoints", icon: "save", Body: CheckpointsPanel },
   { id: "topology", title: "Topology", icon: "file", Body: TopologyPanel },
 ];
