@@ -54,7 +54,7 @@ export const destroy = (id: string): Promise<boolean> =>
 export const remove = (id: string): Promise<boolean> =>
   run(about.lab(id), "Deleting", async () => {
     await requests.deleteLab(id);
-    labs.changed(id);
+    labs.gone(id);
   });
 
 const onNode = (doing: string, command: (lab: string, node: string) => Promise<unknown>) =>

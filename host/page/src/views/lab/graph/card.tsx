@@ -78,7 +78,8 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       class={`card state-${node.state}${chosen ? " card-chosen" : ""}`}
       transform={`translate(${at.x} ${at.y})`}
       role="button"
-      tabIndex={tabIndex}
+      // In lower case: names of attributes of SVG are taken as they are written.
+      tabindex={tabIndex}
       aria-pressed={chosen}
       aria-label={`${node.name}, ${node.kind || "node"}, ${wordFor(node.state)}`}
       data-node={node.name}
