@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { examples } from "../src/views/create/examples";
-import { bounds, draw, drawing } from "../src/topology/drawing";
+import { bounds, draw, drawing, type Point } from "../src/topology/drawing";
 import { parse } from "../src/topology/parse";
 import { neighbour } from "../src/views/lab/graph/steps";
 
@@ -99,6 +99,18 @@ test("the same topology is always drawn the same, and flat rather than high", ()
   const extent = (of: number[]): number => Math.max(...of) - Math.min(...of);
   expect(extent(points.map(({ x }) => x))).toBeGreaterThan(extent(points.map(({ y }) => y)));
   expect(points[0]?.x).toBeLessThan(points[4]?.x ?? 0);
+});
+
+test("a ring is drawn without links that cross", () => {
+  for (const text of [examples[1]?.definition ?? "", chain(12).replace("links:\n", 'links:\n    - endpoints: ["n11:z", "n0:z"]\n')]) {
+    const made = drawing(text);
+    const ends = (made?.graph.links ?? []).map(({ a, b }) => [made?.points.get(a.node), made?.points.get(b?.node ?? "")]);
+    const side = (p: Point, q: Point, r: Point): number => Math.sign((q.x - p.x) * (r.y - p.y) - (q.y - p.y) * (r.x - p.x));
+    const crossings = ends.flatMap(([a, b], i) =>
+      ends.slice(i + 1).filter(([c, d]) => a && b && c && d && side(a, b, c) * side(a, b, d) < 0 && side(c, d, a) * side(c, d, b) < 0),
+    );
+    expect(crossings).toEqual([]);
+  }
 });
 
 test("a fabric is drawn in rows", () => {

@@ -58,7 +58,7 @@ export const restore = (id: string, checkpoint: string): Promise<boolean> =>
 export const remove = (id: string): Promise<boolean> =>
   run(about.lab(id), "Deleting", async () => {
     await requests.deleteLab(id);
-    labs.changed(id);
+    labs.gone(id);
   });
 
 const onNode = (doing: string, command: (lab: string, node: string) => Promise<unknown>) =>

@@ -68,6 +68,9 @@ const fetchOne = async (id: string): Promise<void> => {
 /** A lab has changed; null: any may have. */
 export const changed = coalesced({ one: fetchOne, all: fetchAll }, COALESCE);
 
+/** A lab that was deleted here. */
+export const gone = (id: string): void => put(id, null);
+
 /** Fetches everything now, for those who wait for it. */
 export const load = fetchAll;
 export const reload = fetchOne;

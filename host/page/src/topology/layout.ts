@@ -47,27 +47,45 @@ const hops = (count: number, edges: readonly (readonly [number, number])[]): Flo
   return all.map((steps) => (steps < 0 ? apart : steps));
 };
 
-/** On a circle, in an order that follows the links, which keeps neighbours together from the start. */
-const circle = (count: number, distance: Float64Array, link: number): Point[] => {
-  const order: number[] = [];
-  const seen = new Set<number>();
-  const visit = (at: number): void => {
-    if (seen.has(at)) return;
-    seen.add(at);
-    order.push(at);
-  };
+/** Orders of the nodes that follow the links: going on from the last one as long as that leads on, and around each first. */
+const orders = (count: number, distance: Float64Array): number[][] => {
+  const beside = (node: number): number[] =>
+    Array.from({ length: count }, (_, other) => other).filter((other) => distance[node * count + other] === 1);
+  const [deep, wide]: [Set<number>, Set<number>] = [new Set(), new Set()];
   for (let from = 0; from < count; from++) {
-    visit(from);
-    for (let to = 0; to < count; to++) if (distance[from * count + to] === 1) visit(to);
+    const stack = [from];
+    for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+      if (deep.has(at)) continue;
+      deep.add(at);
+      stack.push(...beside(at).reverse());
+    }
+    wide.add(from);
+    for (const each of wide) for (const other of beside(each)) wide.add(other);
   }
-  const points: Point[] = Array.from({ length: count }, () => ({ x: 0, y: 0 }));
-  const radius = (link * count) / (2 * Math.PI);
+  return [[...deep], [...wide]];
+};
+
+const circle = (order: readonly number[], link: number): Point[] => {
+  const points: Point[] = order.map(() => ({ x: 0, y: 0 }));
+  const radius = (link * order.length) / (2 * Math.PI);
   order.forEach((node, index) => {
-    const turn = (2 * Math.PI * index) / count;
+    const turn = (2 * Math.PI * index) / order.length;
     // Slightly out of round: a perfect circle is a saddle that some graphs never leave.
     points[node] = { x: Math.cos(turn) * radius * 1.13, y: Math.sin(turn) * radius * (1 + 0.07 * ((index * 7) % 3)) };
   });
   return points;
+};
+
+/** How far the distances on the plane are from those in the graph. */
+const stress = (points: readonly Point[], distance: Float64Array, link: number): number => {
+  let sum = 0;
+  points.forEach((a, i) => {
+    points.slice(i + 1).forEach((b, k) => {
+      const wanted = (distance[i * points.length + i + 1 + k] as number) * link;
+      sum += ((Math.hypot(a.x - b.x, a.y - b.y) - wanted) / wanted) ** 2;
+    });
+  });
+  return sum;
 };
 
 const majorise = (points: Point[], distance: Float64Array, link: number): void => {
@@ -181,8 +199,13 @@ export const layout = (graph: Graph, sizes: readonly Size[], compact = false): P
     } else {
       const distance = hops(count, edges);
       const link = compact ? SHORT_LINK : LINK;
-      points = circle(count, distance, link);
-      majorise(points, distance, link);
+      // Where one starts decides where one ends: the better of two.
+      const found = orders(count, distance).map((order) => {
+        const tried = circle(order, link);
+        majorise(tried, distance, link);
+        return { tried, stress: stress(tried, distance, link) };
+      });
+      points = found.reduce((best, other) => (other.stress < best.stress * 0.999 ? other : best)).tried;
       turn(points);
     }
   }

@@ -1,5 +1,5 @@
 // The title of the window, and where the focus is when another view is shown.
-import { useEffect } from "preact/hooks";
+import { useEffect, useLayoutEffect } from "preact/hooks";
 
 let first = true;
 
@@ -8,7 +8,8 @@ export const useTitle = (title: string): void => {
   useEffect(() => {
     document.title = title ? `${title} · Antimony` : "Antimony";
   }, [title]);
-  useEffect(() => {
+  // At once, and not after the next frame: somebody may have put the focus elsewhere by then.
+  useLayoutEffect(() => {
     // Screen readers read from here, and Tab goes on from here; not when the page itself was just opened.
     if (!first) document.getElementById("main")?.focus({ preventScroll: true });
     first = false;

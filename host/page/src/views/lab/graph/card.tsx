@@ -78,7 +78,7 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       class={`card state-${node.state}${chosen ? " card-chosen" : ""}`}
       transform={`translate(${at.x} ${at.y})`}
       role="button"
-      // Browsers know no other spelling of it on what is drawn.
+      // In lower case: names of attributes of SVG are taken as they are written.
       tabindex={tabIndex}
       aria-pressed={chosen}
       aria-label={`${node.name}, ${wordFor(node.state)}, ${node.kind || "node"}`}
