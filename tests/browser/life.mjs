@@ -1,12 +1,14 @@
 // The whole life of a lab, by mouse: from an empty server to a ping between two nodes, and back to nothing.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { act, given, narrow, visitor, wide } from "./lib.mjs";
 import {
   GONE, button, card, dialog, fillIn, heading, labView, logIn, logOut, nodeRow, open, openLab, openTerminal, panel, screen, statesOf, terminalTab, type,
 } from "./page.mjs";
 
 await act("life", async (browser) => {
-  const { page, look, tolerating, silent } = await visitor(browser);
+  const { page, context, look, tolerating, silent } = await visitor(browser);
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await open(page);
   await page.getByLabel("User name").waitFor();
   await look("login");
@@ -46,11 +48,24 @@ await act("life", async (browser) => {
   await look("lab-node");
   await button(page.getByRole("complementary", { name: "Node r2" }), "Close").click();
 
-  // A ping from one to the other.
+  // A ping from one to the other, and a capture of it.
+  await panel(page, "Capture");
+  await look("lab-capture");
+  const atR1 = page.locator('.capture-row[data-node="r1"][data-interface="eth1"]');
+  await button(atR1, "Copy the command for eth1 of r1").click();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await atR1.locator("code").textContent());
+  await page.getByLabel("A capture ends").selectOption({ label: "after 4 packets" });
+  const begun = page.waitForEvent("download");
+  await atR1.getByRole("link", { name: "Capture at eth1 of r1" }).click();
+  const capture = await begun;
   await openTerminal(page, "r1");
   await type(page, "ping -c 3 10.0.0.2");
   await screen(page, /64 bytes from 10\.0\.0\.2.*3 received/).waitFor();
   await look("lab-terminal");
+  const file = `${given.kept}/${capture.suggestedFilename()}`;
+  await capture.saveAs(file);
+  const packets = execFileSync("tshark", ["-r", file, "-Y", "icmp", "-T", "fields", "-e", "icmp.type", "-e", "ip.dst"]);
+  assert.match(packets.toString(), /^8\t10\.0\.0\.2\n0\t10\.0\.0\.1\n/m);
 
   // The terminal is as large in the node as it is here, and stays so.
   await type(page, `before=$(stty size); until [ "$(stty size)" != "$before" ]; do sleep .1; done; echo "now $(stty size)"`);

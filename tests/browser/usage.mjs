@@ -26,8 +26,7 @@ await act("usage", async (browser) => {
     await figures(node).getByRole("row", { name: /eth1.*[1-9][\d.]* kbit\/s.*[1-9][\d.]* kbit\/s/ }).waitFor();
   }
   // A course, and not only a moment.
-  const points = () => document.querySelector(".usage-node .sparkline-line").getAttribute("d").split("L").length;
-  await page.waitForFunction(`(${points})() > 12`);
+  await page.waitForFunction(() => document.querySelector(".usage-node .sparkline-line").getAttribute("d").split("L").length > 12);
   await look("lab-usage");
 
   await panel(page, "Nodes");

@@ -72,5 +72,5 @@ export type CaptureEnd = { seconds: number } | { packets: number };
 /** Where packets at an interface can be downloaded as they come; the browser sends the token as a cookie. */
 export const captureAddress = (lab: string, node: string, name: string, end: CaptureEnd): string => {
   const [[key, value]] = Object.entries(end) as [[string, number]];
-  return address(`/labs/${at(lab)}/nodes/${at(node)}/interfaces/${at(name)}/capture?${key}=${value}`);
+  return `${address(`/labs/${at(lab)}/nodes/${at(node)}/interfaces/${at(name)}/capture`)}?${key}=${value}`;
 };
