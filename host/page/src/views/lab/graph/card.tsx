@@ -81,7 +81,7 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       // In lower case: names of attributes of SVG are taken as they are written.
       tabindex={tabIndex}
       aria-pressed={chosen}
-      aria-label={`${node.name}, ${node.kind || "node"}, ${wordFor(node.state)}`}
+      aria-label={`${node.name} ${wordFor(node.state)}, ${node.kind || "node"}`}
       data-node={node.name}
       data-state={node.state}
       onClick={onChoose}
