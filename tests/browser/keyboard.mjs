@@ -33,10 +33,10 @@ await act("keyboard", async (browser) => {
   await labView(page, "running").waitFor();
 
   // From node to node in the drawing, and a terminal in the one that is reached.
-  await tabTo(page, "the drawing", (at) => at.name.startsWith("r1, "));
+  await tabTo(page, "the drawing", (at) => at.name.startsWith("r1 "));
   await keyboard.press("ArrowRight");
   await keyboard.press("ArrowDown");
-  await tabTo(page, "the other node", (at) => at.name.startsWith("r2, "));
+  await tabTo(page, "the other node", (at) => at.name.startsWith("r2 "));
   await keyboard.press("t");
   await screen(page, /[#$] ?/).waitFor();
   await keyboard.type("ping -c 2 10.0.0.1");

@@ -29,7 +29,7 @@ export const Tabs = ({ label, prefix, items, active, onSelect, onClose, children
   const choose = (id: string | undefined): void => {
     if (id === undefined) return;
     onSelect(id);
-    requestAnimationFrame(() => document.getElementById(tabId(prefix, id))?.focus());
+    document.getElementById(tabId(prefix, id))?.focus();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     const at = items.findIndex((item) => item.id === active);

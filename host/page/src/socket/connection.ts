@@ -58,6 +58,7 @@ const freshToken = async (): Promise<string> => {
 export interface Handlers {
   /** After every join, the first and later ones; what is sent at once after it comes later. */
   joined?: () => void;
+  /** The connection is away; it is joined again when that is back. */
   left?: () => void;
   /** It isn't there; it is asked for again by and by. */
   absent?: () => void;
@@ -91,9 +92,10 @@ export const join = (path: string, { joined, left, absent, denied, events }: Han
   };
   socket.on("connect", () => joined?.());
   socket.on("disconnect", (reason) => {
-    left?.();
+    if (reason !== "io server disconnect") return left?.();
     // The server has closed this namespace, and the manager won't come back to it by itself.
-    if (reason === "io server disconnect") later();
+    absent?.();
+    later();
   });
   socket.on("connect_error", (error) => {
     if (socket.active) return;

@@ -1,5 +1,5 @@
-// What is kept in this browser: the theme, the sizes that somebody has dragged, and which terminals were open. Nothing else.
-import { effect, signal } from "@preact/signals";
+// What is kept in this browser: preferences, and which terminals were open. Nothing else.
+import { effect, signal, type Signal } from "@preact/signals";
 
 const read = (key: string): string | null => {
   try {
@@ -36,6 +36,19 @@ effect(() => {
   write("theme", theme.value === "system" ? null : theme.value);
   document.documentElement.dataset["theme"] = isLight() ? "light" : "dark";
 });
+
+/** A choice that is off or on. */
+const choice = (key: string, usually: boolean): Signal<boolean> => {
+  const kept = read(key);
+  const chosen = signal(kept === null ? usually : kept === "on");
+  effect(() => write(key, chosen.value === usually ? null : chosen.value ? "on" : "off"));
+  return chosen;
+};
+
+/** Whether single keys do something: programs that listen to speech type letters that nobody meant. */
+export const singleKeys = choice("keys", true);
+/** Whether terminals are laid open to screen readers, which costs some speed. */
+export const readAloud = choice("aloud", false);
 
 /** The share of the graph in the view of a lab, in percent. */
 const keptSplit = Number(read("split"));

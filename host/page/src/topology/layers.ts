@@ -65,6 +65,24 @@ const untangle = (rows: number[][], edges: readonly (readonly [number, number])[
   }
 };
 
+/** Moves the nodes of a row, in their order and with their space, towards those that they are linked with. */
+const straighten = (row: readonly number[], step: number, edges: readonly (readonly [number, number])[], points: Point[]): void => {
+  const wanted = row.map((node) => {
+    const others = edges.flatMap(([a, b]) => (a === node ? [b] : b === node ? [a] : []));
+    const sum = others.reduce((total, other) => total + (points[other]?.x ?? 0), 0);
+    return others.length > 0 ? sum / others.length : (points[node]?.x ?? 0);
+  });
+  // As far right as those on the left push, and as far left as those on the right: the middle of both keeps the space.
+  const pushed: number[] = [];
+  for (const [index, x] of wanted.entries()) pushed.push(Math.max(x, (pushed[index - 1] ?? -Infinity) + step));
+  const pulled: number[] = [];
+  for (const x of [...wanted].reverse()) pulled.unshift(Math.min(x, (pulled[0] ?? Infinity) - step));
+  row.forEach((node, index) => {
+    const point = points[node] as Point;
+    point.x = ((pushed[index] as number) + (pulled[index] as number)) / 2;
+  });
+};
+
 /** The middles of the nodes' cards. */
 export const place = (
   rows: number[][],
@@ -74,15 +92,21 @@ export const place = (
 ): Point[] => {
   untangle(rows, edges, sizes.length);
   const points: Point[] = sizes.map(() => ({ x: 0, y: 0 }));
-  let y = 0;
-  for (const row of rows) {
-    const zigzag = row.length > STRAIGHT;
+  const steps = rows.map((row) => {
     const widest = Math.max(...row.map((node) => sizes[node]?.width ?? 0));
-    const step = (widest + (compact ? COMPACT_GAP : GAP)) * (zigzag ? 0.56 : 1);
+    return (widest + (compact ? COMPACT_GAP : GAP)) * (row.length > STRAIGHT ? 0.56 : 1);
+  });
+  let y = 0;
+  rows.forEach((row, at) => {
+    const zigzag = row.length > STRAIGHT;
     row.forEach((node, index) => {
-      points[node] = { x: (index - (row.length - 1) / 2) * step, y: y + (zigzag && index % 2 ? ZIGZAG : 0) };
+      const x = (index - (row.length - 1) / 2) * (steps[at] as number);
+      points[node] = { x, y: y + (zigzag && index % 2 ? ZIGZAG : 0) };
     });
     y += (compact ? BETWEEN_COMPACT_ROWS : BETWEEN_ROWS) + (zigzag ? ZIGZAG : 0);
+  });
+  for (let round = 0; round < 12; round++) {
+    rows.forEach((row, at) => straighten(row, steps[at] as number, edges, points));
   }
   return points;
 };

@@ -35,15 +35,17 @@ const ends: readonly (readonly [string, string])[] = [
 interface FormProps {
   topologies: Topology[];
   collections: requests.Collection[];
+  /** Those of them that new topologies may be put into. */
+  open: requests.Collection[];
   /** What is there to begin with; empty: nothing. */
   begin: string;
 }
 
-const Form = ({ topologies, collections, begin }: FormProps): JSX.Element => {
+const Form = ({ topologies, collections, open, begin }: FormProps): JSX.Element => {
   const source: Source = {
     topologyId: useSignal(begin === "" ? (topologies[0]?.id ?? null) : null),
     definition: useSignal(begin),
-    collectionId: useSignal(collections[0]?.id ?? null),
+    collectionId: useSignal(open[0]?.id ?? null),
     collectionName: useSignal("labs"),
   };
   const name = useSignal<string | null>(null);
@@ -104,7 +106,7 @@ const Form = ({ topologies, collections, begin }: FormProps): JSX.Element => {
         if (ready && !doing.value) void submit();
       }}
     >
-      <SourceForm source={source} topologies={topologies} collections={collections} isAdmin={user.value?.isAdmin ?? false} />
+      <SourceForm source={source} topologies={topologies} collections={collections} open={open} isAdmin={user.value?.isAdmin ?? false} />
       <div class="create-side">
         <Preview definition={definition} />
         <fieldset class="step">
@@ -166,13 +168,16 @@ const Form = ({ topologies, collections, begin }: FormProps): JSX.Element => {
 
 export const CreateView = ({ example }: { example: number | null }): JSX.Element => {
   useTitle("New lab");
-  const found = useSignal<{ topologies: Topology[]; collections: requests.Collection[] } | null>(null);
+  const found = useSignal<Omit<FormProps, "begin"> | null>(null);
   const problem = useSignal<Problem | null>(null);
   const load = async (): Promise<void> => {
     problem.value = null;
     try {
       const [topologies, collections] = await Promise.all([requests.topologies(), requests.collections()]);
-      found.value = { topologies, collections };
+      const { id = "", isAdmin = false } = user.value ?? {};
+      // Where this user may create a topology, as servers usually have it; what else there is, only the server knows.
+      const open = collections.filter(({ publicWrite, creator }) => isAdmin || publicWrite || creator.id === id);
+      found.value = { topologies, collections, open };
     } catch (error) {
       problem.value = asProblem(error);
     }

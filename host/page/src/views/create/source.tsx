@@ -47,7 +47,7 @@ const Known = ({ source, topologies, collections }: Props): JSX.Element => (
   </ul>
 );
 
-const Written = ({ source, collections, isAdmin }: Props): JSX.Element => {
+const Written = ({ source, open, isAdmin }: Props): JSX.Element => {
   const over = useSignal(false);
   const wrong = useSignal("");
   const take = async (file: File | undefined): Promise<void> => {
@@ -106,7 +106,7 @@ const Written = ({ source, collections, isAdmin }: Props): JSX.Element => {
           />
         )}
       </Field>
-      {collections.length > 0 && (
+      {open.length > 0 && (
         <Field label="Collection" hint="Who belongs to it sees the topology and its labs.">
           {(id, described) => (
             <select
@@ -115,7 +115,7 @@ const Written = ({ source, collections, isAdmin }: Props): JSX.Element => {
               value={source.collectionId.value ?? ""}
               onChange={(event) => (source.collectionId.value = event.currentTarget.value || null)}
             >
-              {collections.map((collection) => (
+              {open.map((collection) => (
                 <option key={collection.id} value={collection.id}>
                   {collection.name}
                 </option>
@@ -137,8 +137,8 @@ const Written = ({ source, collections, isAdmin }: Props): JSX.Element => {
           )}
         </Field>
       )}
-      {collections.length === 0 && !isAdmin && (
-        <p class="farewell">You belong to no collection yet, so there is no place for a topology. An administrator can change that.</p>
+      {open.length === 0 && !isAdmin && (
+        <p class="farewell">There is no collection that you may put a topology into. An administrator can change that.</p>
       )}
     </>
   );
@@ -148,6 +148,8 @@ export interface Props {
   source: Source;
   topologies: readonly Topology[];
   collections: readonly Collection[];
+  /** Those of them that new topologies may be put into. */
+  open: readonly Collection[];
   isAdmin: boolean;
 }
 

@@ -67,7 +67,7 @@ export const Header = (): JSX.Element => {
           )}
         </span>
         <Button kind="quiet" icon={icon} label={label} onClick={() => (theme.value = next)} />
-        <Button kind="quiet" icon="help" label="Keys" onClick={() => (helpShown.value = true)} />
+        <Button kind="quiet" icon="help" label="Keys and help" onClick={() => (helpShown.value = true)} />
         <span class="who" title={user.value?.isAdmin ? "Administrator" : "User"}>
           {user.value?.name}
         </span>

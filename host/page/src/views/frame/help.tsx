@@ -1,6 +1,8 @@
-// The keys, for people.
+// The keys, for people, and what makes them and terminals fit some of these better.
+import type { Signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { Dialog } from "../../components/dialog";
+import { readAloud, singleKeys } from "../../state/preferences";
 import { helpShown } from "./overlays";
 
 const keys: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
@@ -18,7 +20,7 @@ const keys: readonly (readonly [string, readonly (readonly [string, string])[]])
   [
     "In a lab",
     [
-      ["1 … 7", "Nodes, Log, Terminals, Usage, Capture, Checkpoints, Topology"],
+      ["1 … 9", "The tabs, from left to right"],
       ["← ↑ ↓ →", "In the drawing: to the next node that way"],
       ["Enter", "On a node: its details"],
       ["t", "On a node: a terminal in it"],
@@ -36,10 +38,17 @@ const keys: readonly (readonly [string, readonly (readonly [string, string])[]])
   ],
 ];
 
+const Choice = ({ chosen, text }: { chosen: Signal<boolean>; text: string }): JSX.Element => (
+  <label class="check">
+    <input type="checkbox" checked={chosen.value} onChange={(event) => (chosen.value = event.currentTarget.checked)} />
+    <span>{text}</span>
+  </label>
+);
+
 export const Help = (): JSX.Element | null => {
   if (!helpShown.value) return null;
   return (
-    <Dialog title="Keys" onClose={() => (helpShown.value = false)}>
+    <Dialog title="Keys and help" onClose={() => (helpShown.value = false)}>
       <div class="keys">
         {keys.map(([where, entries]) => (
           <section key={where}>
@@ -58,6 +67,8 @@ export const Help = (): JSX.Element | null => {
         ))}
       </div>
       <p class="hint">Esc and Tab belong to the terminal while it has the focus.</p>
+      <Choice chosen={singleKeys} text="Single keys, such as n and /, do something" />
+      <Choice chosen={readAloud} text="Lay terminals open to screen readers" />
     </Dialog>
   );
 };

@@ -1,5 +1,6 @@
 // Keys that work everywhere but where somebody types. `help.tsx` lists them for people.
 import { useEffect } from "preact/hooks";
+import { singleKeys } from "../../state/preferences";
 import { go, links } from "../../state/route";
 import { phase } from "../../state/session";
 import { activityShown, helpShown } from "./overlays";
@@ -9,7 +10,7 @@ const types = (target: EventTarget | null): boolean =>
 
 const onKeyDown = (event: KeyboardEvent): void => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (types(event.target) || phase.value !== "in" || document.querySelector("dialog[open]")) return;
+  if (!singleKeys.value || types(event.target) || phase.value !== "in" || document.querySelector("dialog[open]")) return;
   switch (event.key) {
     case "?":
       helpShown.value = true;

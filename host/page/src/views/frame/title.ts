@@ -10,8 +10,10 @@ export const useTitle = (title: string): void => {
   }, [title]);
   // At once, and not after the next frame: somebody may have put the focus elsewhere by then.
   useLayoutEffect(() => {
+    const main = document.getElementById("main");
+    if (main) main.scrollTop = 0;
     // Screen readers read from here, and Tab goes on from here; not when the page itself was just opened.
-    if (!first) document.getElementById("main")?.focus({ preventScroll: true });
+    if (!first) main?.focus({ preventScroll: true });
     first = false;
   }, []);
 };

@@ -90,7 +90,7 @@ export const EndTime = (): JSX.Element => {
     <div class="end-time">
       {lab.end || !lab.instance ? <Timing lab={lab} /> : <span class="hint">no end</span>}
       <Button kind="quiet" small icon="clock" title="Change when the lab ends" onClick={() => (open.value = true)}>
-        {lab.end ? "Extend" : "Set an end"}
+        {!lab.end ? "Set an end" : lab.instance ? "Extend" : "Change the end"}
       </Button>
       {open.value && <Extend onClose={() => (open.value = false)} />}
     </div>

@@ -1,5 +1,5 @@
 // The list of labs: what runs, what doesn't, and what can be done about it.
-import { useSignal } from "@preact/signals";
+import { signal, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { stateOf, type Lab, type LabState } from "../../api/model";
 import { Empty, Loading } from "../../components/empty";
@@ -78,10 +78,12 @@ const None = (): JSX.Element => (
   </Empty>
 );
 
+// As somebody left them when they come back from a lab.
+const query = signal("");
+const state = signal<LabState | null>(null);
+
 export const LabsView = (): JSX.Element => {
   useTitle("Labs");
-  const query = useSignal("");
-  const state = useSignal<LabState | null>(null);
   const limit = useSignal(PAGE);
   const all = labs.value;
   const found = all.filter((lab) => matches(lab, query.value, state.value, now.value));

@@ -81,43 +81,45 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
       // In lower case: names of attributes of SVG are taken as they are written.
       tabindex={tabIndex}
       aria-pressed={chosen}
-      aria-label={`${node.name}, ${wordFor(node.state)}, ${node.kind || "node"}`}
+      aria-label={`${node.name} ${wordFor(node.state)}, ${node.kind || "node"}`}
       data-node={node.name}
       data-state={node.state}
       onClick={onChoose}
       onPointerDown={press}
       onKeyDown={onKeyDown}
     >
-      <title>{[node.name, node.kind, node.image].filter(Boolean).join("\n")}</title>
-      <rect class="card-focus" x={-width / 2 - 5} y={-height / 2 - 5} width={width + 10} height={height + 10} rx="13" />
-      <rect class="card-face" x={-width / 2} y={-height / 2} width={width} height={height} rx="9" />
-      {!compact && <path class="card-edge" d={`M${-width / 2 + 1.5} ${-height / 2 + 9}v${height - 18}`} />}
-      {compact ? (
-        <>
-          <g class="glyph" transform={`translate(${-width / 2 + 18} 0)`}>
-            <Glyph state={node.state} />
-          </g>
-          <text class="card-name" x={-width / 2 + 30} y="5">
-            {name}
-          </text>
-        </>
-      ) : (
-        <>
-          <g class="card-kind" transform={`translate(${-width / 2 + 27} 0)`}>
-            <KindIcon kind={node.kind} />
-          </g>
-          <text class="card-name" x={-width / 2 + 47} y="-3">
-            {name}
-          </text>
-          {/* Two words, also for those who hear what is written here. */ " "}
-          <g class="glyph" transform={`translate(${-width / 2 + 53} 13)`}>
-            <Glyph state={node.state} />
-          </g>
-          <text class="card-state" x={-width / 2 + 64} y="17">
-            {wordFor(node.state)}
-          </text>
-        </>
-      )}
+      {/* Said by the label already. */}
+      <g aria-hidden="true">
+        <title>{[node.name, node.kind, node.image].filter(Boolean).join("\n")}</title>
+        <rect class="card-focus" x={-width / 2 - 5} y={-height / 2 - 5} width={width + 10} height={height + 10} rx="13" />
+        <rect class="card-face" x={-width / 2} y={-height / 2} width={width} height={height} rx="9" />
+        {!compact && <path class="card-edge" d={`M${-width / 2 + 1.5} ${-height / 2 + 9}v${height - 18}`} />}
+        {compact ? (
+          <>
+            <g class="glyph" transform={`translate(${-width / 2 + 18} 0)`}>
+              <Glyph state={node.state} />
+            </g>
+            <text class="card-name" x={-width / 2 + 30} y="5">
+              {name}
+            </text>
+          </>
+        ) : (
+          <>
+            <g class="card-kind" transform={`translate(${-width / 2 + 27} 0)`}>
+              <KindIcon kind={node.kind} />
+            </g>
+            <text class="card-name" x={-width / 2 + 47} y="-3">
+              {name}
+            </text>
+            <g class="glyph" transform={`translate(${-width / 2 + 53} 13)`}>
+              <Glyph state={node.state} />
+            </g>
+            <text class="card-state" x={-width / 2 + 64} y="17">
+              {wordFor(node.state)}
+            </text>
+          </>
+        )}
+      </g>
     </g>
   );
 };

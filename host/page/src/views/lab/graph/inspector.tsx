@@ -31,7 +31,7 @@ interface Props {
 }
 
 export const Inspector = ({ graph, node, above }: Props): JSX.Element | null => {
-  const { selected } = useScope();
+  const { lab, selected } = useScope();
   if (!node) return null;
   const facts = [
     ["Kind", node.kind],
@@ -64,7 +64,7 @@ export const Inspector = ({ graph, node, above }: Props): JSX.Element | null => 
           </li>
         ))}
       </ul>
-      <NodeActions node={node} prominent />
+      {lab.instance && <NodeActions node={node} prominent />}
       <NodeTrouble node={node.name} />
     </aside>
   );

@@ -36,7 +36,7 @@ const Picture = ({ drawing }: { drawing: Drawing }): JSX.Element => {
   const stop = selected.value !== null && drawing.points.has(selected.value) ? selected.value : names[0];
   const focus = (name: string): void => {
     selected.value = name;
-    requestAnimationFrame(() => stage.current?.querySelector<SVGElement>(`[data-node="${CSS.escape(name)}"]`)?.focus());
+    stage.current?.querySelector<SVGElement>(`[data-node="${CSS.escape(name)}"]`)?.focus();
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     const from = (event.target as Element).closest("[data-node]")?.getAttribute("data-node");

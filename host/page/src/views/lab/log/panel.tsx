@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Button } from "../../../components/button";
-import { join } from "../../../socket/connection";
+import { join, type Membership } from "../../../socket/connection";
 import { nodesOf } from "../members";
 import { useScope } from "../scope";
 import { Sheet } from "./sheet";
@@ -28,6 +28,7 @@ const Log = ({ of }: { of: string | null }): JSX.Element => {
   const { lab, state } = useScope();
   const box = useRef<HTMLDivElement>(null);
   const sheet = useRef<Sheet | null>(null);
+  const joined = useRef<Membership | null>(null);
   const status = useSignal<Status>("joining");
   const following = useSignal(true);
   const missed = useSignal(0);
@@ -67,11 +68,15 @@ const Log = ({ of }: { of: string | null }): JSX.Element => {
         data: (line: string) => mine.add([line]),
       },
     });
+    joined.current = membership;
     return () => {
       membership.leave();
       mine.clear();
     };
   }, []);
+
+  // With an instance there may be a log at last.
+  useEffect(() => joined.current?.retry(), [lab.instance?.name, state]);
 
   const save = (): void => {
     const address = URL.createObjectURL(new Blob([sheet.current?.text() ?? ""], { type: "text/plain" }));

@@ -7,7 +7,7 @@ import { NodeActions, NodeTrouble } from "../node-actions";
 import { useScope } from "../scope";
 
 const Row = ({ node }: { node: ShownNode }): JSX.Element => {
-  const { selected } = useScope();
+  const { lab, selected } = useScope();
   const chosen = selected.value === node.name;
   return (
     <li class={`node-row${chosen ? " node-row-chosen" : ""}`} data-node={node.name} data-state={node.state}>
@@ -22,7 +22,7 @@ const Row = ({ node }: { node: ShownNode }): JSX.Element => {
       </button>
       <StateChip state={node.state} />
       <span class="node-row-address mono">{node.ipv4 || node.ipv6}</span>
-      <NodeActions node={node} />
+      {lab.instance && <NodeActions node={node} />}
       <NodeTrouble node={node.name} />
     </li>
   );

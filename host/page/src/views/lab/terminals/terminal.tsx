@@ -10,7 +10,7 @@ import { Button } from "../../../components/button";
 import { copy } from "../../../components/clipboard";
 import { tabId } from "../../../components/tabs";
 import { join, type Membership } from "../../../socket/connection";
-import { isLight } from "../../../state/preferences";
+import { isLight, readAloud } from "../../../state/preferences";
 import * as shells from "../../../state/shells";
 import { pieces } from "./paste";
 import { themeFor } from "./theme";
@@ -42,6 +42,7 @@ export const Terminal = ({ lab, tab, title, shown, onStep }: Props): JSX.Element
       fontSize: 13,
       lineHeight: 1.15,
       scrollback: 10_000,
+      screenReaderMode: readAloud.value,
       cursorBlink: !matchMedia("(prefers-reduced-motion: reduce)").matches,
       theme: themeFor(isLight()),
       // Keeps text readable whatever colours a program chooses.
@@ -66,6 +67,12 @@ export const Terminal = ({ lab, tab, title, shown, onStep }: Props): JSX.Element
         size();
       },
       left: () => (lost.value = true),
+      // Shells are kept readable for a while after their end, and then are gone.
+      absent: () => {
+        membership?.leave();
+        if (tab.ended === "")
+          shells.ended({ labId: lab, node: tab.node, shellId: tab.id, command: 1, message: "This shell is gone." });
+      },
       events: {
         backlog: (past: string[]) => {
           replaying += 1;
@@ -114,8 +121,12 @@ export const Terminal = ({ lab, tab, title, shown, onStep }: Props): JSX.Element
     const repaint = effect(() => {
       xterm.options.theme = themeFor(isLight());
     });
+    const speak = effect(() => {
+      xterm.options.screenReaderMode = readAloud.value;
+    });
     return () => {
       repaint();
+      speak();
       cancelAnimationFrame(frame);
       measure.disconnect();
       membership.leave();
