@@ -1,6 +1,6 @@
 // A lab from nothing to a ping and back, without a mouse.
 import { act, given, visitor } from "./lib.mjs";
-import { GONE, card, heading, labView, open, screen, tabTo, tabToNamed } from "./page.mjs";
+import { GONE, card, dialog, heading, labView, open, screen, tabTo, tabToNamed } from "./page.mjs";
 
 await act("keyboard", async (browser) => {
   const { page, tolerating, silent } = await visitor(browser);
@@ -50,12 +50,14 @@ await act("keyboard", async (browser) => {
 
   await tabToNamed(page, "Destroy");
   await keyboard.press("Enter");
+  await dialog(page).waitFor();
   await tabToNamed(page, "Destroy");
   await keyboard.press("Enter");
   await labView(page, "inactive").waitFor();
   await tolerating(GONE, async () => {
     await tabToNamed(page, "Delete the lab");
     await keyboard.press("Enter");
+    await dialog(page).waitFor();
     await tabToNamed(page, "Delete");
     await keyboard.press("Enter");
     await page.getByText("No labs yet").waitFor();

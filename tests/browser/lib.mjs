@@ -61,7 +61,9 @@ export const visitor = async (browser, options = {}) => {
   const watch = await watched(context);
   const page = await context.newPage();
   const look = async (name) => (await seen(page, name)).forEach(([text, where]) => watch.complain(text, where));
-  return { context, page, look, ...watch };
+  // What is being fetched at that moment isn't any more.
+  const reload = () => watch.tolerating([/^request: .*ERR_ABORTED/], () => page.reload());
+  return { context, page, look, reload, ...watch };
 };
 
 const watched = async (context) => {

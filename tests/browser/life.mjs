@@ -7,7 +7,7 @@ import {
 } from "./page.mjs";
 
 await act("life", async (browser) => {
-  const { page, context, look, tolerating, silent } = await visitor(browser);
+  const { page, context, look, reload, tolerating, silent } = await visitor(browser);
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await open(page);
   await page.getByLabel("User name").waitFor();
@@ -82,7 +82,7 @@ await act("life", async (browser) => {
   await screen(page, /3 received/).waitFor();
 
   // Both are there again when the page is.
-  await page.reload();
+  await reload();
   await panel(page, "Terminals");
   await terminalTab(page, "r2").click();
   await screen(page, /here is r2.*10\.0\.0\.2\/30/).waitFor();
@@ -113,7 +113,7 @@ await act("life", async (browser) => {
   await dialog(page).getByText(/r2/).first().waitFor();
   await look("activity");
   await button(dialog(page), "Close").click();
-  await button(page, "Keys").click();
+  await button(page, "Keys and help").click();
   await look("keys");
   await button(dialog(page), "Close").click();
 

@@ -6,7 +6,7 @@ import { button, heading, logIn, logOut, open } from "./page.mjs";
 const now = () => Math.floor(Date.now() / 1000);
 
 await act("sessions", async (browser) => {
-  const { page, context, look, expecting, silent } = await visitor(browser);
+  const { page, context, look, reload, expecting, silent } = await visitor(browser);
   const token = async () => (await context.cookies()).find((cookie) => cookie.name === "accessToken")?.value ?? "";
   const take = (value) => context.addCookies([{ name: "accessToken", value, url: given.url, sameSite: "Lax" }]);
 
@@ -23,7 +23,7 @@ await act("sessions", async (browser) => {
 
   // The page is opened with a token that has expired: nobody is asked anything.
   await take(tokenUntil(await token(), now() - 5));
-  await page.reload();
+  await reload();
   await heading(page, "Labs").waitFor();
   assert.ok(JSON.parse(atob((await token()).split(".")[1])).exp > now() + 1000, "it has another one");
 
@@ -32,7 +32,7 @@ await act("sessions", async (browser) => {
   await take(tokenUntil(await token(), now() + 8));
   const refreshed = page.waitForResponse((answer) => answer.url().endsWith("/users/login/refresh") && answer.ok());
   const socketEnded = page.waitForEvent("websocket").then((socket) => socket.waitForEvent("close"));
-  await page.reload();
+  await reload();
   await heading(page, "Labs").waitFor();
   await socketEnded;
   await refreshed;
@@ -44,7 +44,7 @@ await act("sessions", async (browser) => {
   // Another tab has logged out: this one says so as soon as it asks for anything.
   await logOut(page);
   assert.equal(await token(), "");
-  await page.reload();
+  await reload();
   await page.getByLabel("User name").waitFor();
   assert.equal(await button(page, "Log out").count(), 0);
   silent();

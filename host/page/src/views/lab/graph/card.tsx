@@ -111,6 +111,7 @@ export const Card = ({ node, at, size, scale, compact, chosen, tabIndex, onChoos
             <text class="card-name" x={-width / 2 + 47} y="-3">
               {name}
             </text>
+            {/* Two words, also for whoever compares them with the label. */ " "}
             <g class="glyph" transform={`translate(${-width / 2 + 53} 13)`}>
               <Glyph state={node.state} />
             </g>
