@@ -55,7 +55,7 @@ export const Inspector = ({ graph, node, above }: Props): JSX.Element | null => 
           </div>
         ))}
       </dl>
-      <ul class="wires" aria-label="Links">
+      <ul class="wires" aria-label="Links" tabIndex={0}>
         {wires(graph, node.name).map(({ mine, addresses, other }, index) => (
           <li key={index}>
             <span class="mono">{mine}</span>
