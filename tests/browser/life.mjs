@@ -134,7 +134,7 @@ await act("life", async (browser) => {
     await button(page, "Delete the lab").click();
     await button(dialog(page), "Delete").click();
     await page.getByText("No labs yet").waitFor();
+    await logOut(page);
   });
-  await logOut(page);
   silent();
 });
