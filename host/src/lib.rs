@@ -16,6 +16,7 @@
 //! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
 //! | [`stats`] | what nodes use, sampled while somebody looks | `runtime`, `labs` |
 //! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
+//! | [`captures`] | captures of packets: limits, pcap, the commands that clients show | `runtime`, `labs::model` |
 //! | [`plugins`] | the WebAssembly engine and the three hooks | `labs::model`, `auth` |
 //! | [`socket`] | the Socket.IO API | all of the above |
 //! | [`http`] | the REST API | all of the above but `socket` |
@@ -30,7 +31,7 @@
 //!
 //! - Only `socket` and `http` know wire JSON. WIT types stop at `plugins`.
 //! - `labs` never emits to a socket: the edges subscribe to its publisher.
-//! - `labs` and `shells` know the driver trait, never a driver.
+//! - `labs`, `shells` and `captures` know the driver trait, never a driver.
 //! - Whether a command is valid, whether somebody may do something, and how an event is worded, is decided by
 //!   components alone. There is no second way around them.
 //! - One task owns each piece of mutable state and is reached through a bounded channel; no lock is held across an
@@ -38,6 +39,7 @@
 
 mod admin;
 pub mod auth;
+pub mod captures;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -22,6 +22,7 @@ use crate::auth::users::UsersError;
 use crate::auth::{
     Authenticator, KeyError, LocalUsers, Login, Logins, NativeLogin, OpenId, OpenIdError, SigningKey, native_login,
 };
+use crate::captures::{Captures, CommandLine, Place};
 use crate::config::{Config, ConfigError, Folders};
 use crate::edge::{CertificateReloader, Edge, EdgeError};
 use crate::guide::Guide;
@@ -187,6 +188,10 @@ impl Server {
         let login_pages = open_id.iter().map(|settings| settings.api.origin().ascii_serialization());
         let other_sites = config.server.cors.origins.iter().map(|origin| origin.as_str().to_owned());
         let own_origins = login_pages.chain(other_sites).collect();
+        let place_of_clients = match &open_id {
+            Some(settings) => place(&settings.api),
+            None => place_of_listener(address, edge.speaks_tls()),
+        };
         let open_id = open_id.map(|settings| OpenId::new(settings, &key, store.clone())).transpose()?;
         let sources = reload::prepare(sources(config.clone(), config_dir.clone()), &config.plugins).await;
         let plugins = PluginHost::load(&config.plugins, &config_dir, &data.join("plugin-cache")).await;
@@ -216,6 +221,8 @@ impl Server {
         let stats = Stats::new(labs.clone(), Arc::clone(&driver), config.stats.interval);
 
         let stop = CancellationToken::new();
+        let captures = Captures::new(Arc::clone(&driver), config.capture.clone(), stop.clone());
+        let capture_command = Arc::new(CommandLine::new(&config.capture, place_of_clients));
         let guide = Guide::open(&config.containerlab, &config_dir, &data, stop.clone());
         let transports = Transports::default();
         let commands = Arc::<CommandCounts>::default();
@@ -257,6 +264,8 @@ impl Server {
             trusted_proxies,
             own_origins,
             guide,
+            captures,
+            capture_command,
             open_shells,
             observed,
         };
@@ -345,6 +354,22 @@ impl Server {
         // Last: whoever takes the folder next finds nobody at work in it.
         drop(self.lock);
     }
+}
+
+/// Where clients reach the REST API, as far as that is known: where logins are told to come back to.
+fn place(api: &reqwest::Url) -> Place {
+    Place { api: api.as_str().trim_end_matches('/').to_owned(), host: api.host_str().unwrap_or_default().to_owned() }
+}
+
+/// The same where nobody has said: the address that is listened on, or this machine's name if that is all of its addresses.
+fn place_of_listener(address: SocketAddr, tls: bool) -> Place {
+    let name = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let named = address.ip().is_unspecified().then(name).flatten();
+    let (host, with_port) = match named {
+        Some(name) => (name.clone(), format!("{name}:{}", address.port())),
+        None => (address.ip().to_string(), address.to_string()),
+    };
+    Place { api: format!("{}://{with_port}/api", if tls { "https" } else { "http" }), host }
 }
 
 async fn listen_on(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

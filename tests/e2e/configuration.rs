@@ -54,7 +54,7 @@ async fn the_file_of_another_antimony_server_and_its_variables_start_this_one() 
 
     let log = server.log().to_owned();
     for words in [
-        &["WARN", "config.yml:", "capture: it means nothing here"][..],
+        &["WARN", "config.yml:", "capture.sshPort: it means nothing here", "over HTTP"][..],
         &["WARN", "config.yml:", "streaming", "logs.firstBytes"],
         &["WARN", "config.yml:", "containerlab.kindsConfig", "shell.commands"],
         &["WARN", "SB_JWT_SECRET", "data folder"],
@@ -93,7 +93,7 @@ async fn a_check_says_what_counts_and_where_it_comes_from_and_shows_no_secret() 
     let (said, status, place) = check(&of_another_server(), &[], &environment).await;
     assert_eq!(status, 0, "{said}");
     for words in [
-        &["warning: config.yml:", "capture: it means nothing here"][..],
+        &["warning: config.yml:", "capture.sshHost: it means nothing here"][..],
         &["server.port = 0 ", "# line 5"],
         &["shell.userLimit = 12 ", "# line 1"],
         &["logs.firstBytes = 262144 ", "# default"],

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use portable_pty::{CommandBuilder, MasterPty, PtySize, native_pty_system};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -324,4 +326,66 @@ async fn a_log_and_status_messages_are_followed_over_a_loss_of_the_connection() 
     }
     drop((status, logs));
     person.succeeds(&["destroy", "ticking"], "").await;
+}
+
+/// Programs that go on until they are ended.
+fn begin(person: &Person, arguments: &[&str]) -> Child {
+    person.command(arguments).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_are_captured_into_a_file_or_a_pipe_and_ctrl_c_leaves_a_whole_file() {
+    if !User::Myself.can_run_labs("ctl captures packets") {
+        return;
+    }
+    let server = Server::start().await;
+    let person = Person::logged_in(&server.url).await;
+    person.succeeds(&["create", TOPOLOGY, "--collection", "course"], "").await;
+    person.succeeds(&["deploy", "two-routers"], "").await;
+    let said = person.fails(&["capture", "two-routers", "r1", "eth9", "-w", "/nowhere/x.pcap"]).await;
+    assert!(said.contains("there is no interface eth9 in the node; there are lo, eth1"), "{said}");
+    // A terminal is no place for packets.
+    let pair = native_pty_system().openpty(PtySize::default()).unwrap();
+    let mut command = CommandBuilder::new(PROGRAM);
+    command.args(["ctl", "capture", "two-routers", "r1", "eth1"]);
+    for (name, value) in person.environment() {
+        command.env(name, value);
+    }
+    let mut child = pair.slave.spawn_command(command).unwrap();
+    drop(pair.slave);
+    let mut screen = String::new();
+    // The end of a terminal is an error.
+    let _ = pair.master.try_clone_reader().unwrap().read_to_string(&mut screen);
+    assert!(!child.wait().unwrap().success() && screen.contains("wireshark"), "{screen}");
+
+    let file = person.home.path().join("r1.pcap");
+    let file_name = file.to_str().unwrap();
+    let mut endless = begin(&person, &["capture", "two-routers", "r1", "eth1", "-w", file_name]);
+    let counted = begin(&person, &["capture", "two-routers", "r1", "lo", "--packets", "2"]);
+    let goes_on = |log: &mut Server| log.log().matches("a capture has begun").count() == 2;
+    let mut server = server;
+    eventually(async || if goes_on(&mut server) { Ok(()) } else { Err(server.log().to_owned()) }).await;
+    let pings = "ping -c 2 -i 0.2 10.0.0.2; ping -c 1 127.0.0.1; exit\n";
+    person.succeeds(&["shell", "two-routers", "r1"], pings).await;
+    let output = tokio::task::spawn_blocking(move || counted.wait_with_output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("2 packets, and 0 dropped"), "{said}");
+    // The header of the file, and two packets with theirs.
+    assert_eq!(output.stdout.len(), 24 + 2 * (16 + 98));
+
+    let has_all = || fs::metadata(&file).is_ok_and(|file| file.len() >= 24 + 4 * (16 + 98));
+    eventually(async || if has_all() { Ok(()) } else { Err("packets are missing".to_owned()) }).await;
+    kill(Pid::from_raw(endless.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let status = tokio::task::spawn_blocking(move || endless.wait().unwrap()).await.unwrap();
+    assert!(status.success(), "{status}");
+    let bytes = fs::read(&file).unwrap();
+    let mut at = 24;
+    let mut packets = 0;
+    while at < bytes.len() {
+        let kept = u32::from_le_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
+        (at, packets) = (at + 16 + kept, packets + 1);
+    }
+    assert_eq!(at, bytes.len(), "it ends with a packet");
+    assert!(packets >= 4, "{packets}");
+    person.succeeds(&["destroy", "two-routers"], "").await;
 }

@@ -7,6 +7,7 @@
 
 mod backlog;
 mod browser;
+mod captures;
 mod catalogue;
 mod commands;
 mod configuration;

@@ -165,6 +165,7 @@ async fn metrics_count_decisions_commands_and_the_server_and_name_nobody() {
     assert_eq!(now.sum("antimony_labs", &[]), 1.0);
     assert!(now.sum("antimony_sessions", &[]) >= 2.0);
     assert_eq!(now.sum("antimony_shells_open", &[]), 0.0);
+    assert_eq!(now.sum("antimony_captures", &[]), 0.0);
     for name in ["process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_cpu_seconds_total"] {
         assert!(now.sum(name, &[]) > 0.0, "{name}");
     }

@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 
 use crate::ONE_NODE;
 use crate::harness::rest::{self, Operation};
-use crate::harness::{Place, Server, ServerBuilder, User, run_program};
+use crate::harness::{Capture, Place, Server, ServerBuilder, User, capture_path, eventually, run_program};
 
-/// What other tests show: what becomes of a plugin, a database or a runtime that fails; logins with a provider.
-const ELSEWHERE: [&str; 7] = [
+/// What other tests show: what becomes of a plugin, a database or a runtime that fails; captures that a policy refuses; logins
+/// with a provider.
+const ELSEWHERE: [&str; 10] = [
     " 500 5000",
     " 503 5000",
+    " 503 5001",
+    "/capture 403 5403",
+    "/capture 500 5001",
     "/readyz 503",
     "/login/openid 302",
     "/login/success 302",
@@ -94,7 +98,8 @@ async fn every_answer_of_the_document_is_really_given() {
     let place = Place::new(User::Myself);
     let config_file = place.data().parent().unwrap().join("config.yml");
     let validator = |entry: &str| format!("plugins:\n  command-validator:\n    - path: builtin:{entry}\n");
-    let server = ServerBuilder::at(&place).config(&validator("command-validator")).start().await;
+    let config = format!("{}capture: {{ userLimit: 1, excludedInterfaces: [eth0] }}\n", validator("command-validator"));
+    let server = ServerBuilder::at(&place).config(&config).start().await;
     let browser = Browser { server: &server, http: http() };
     let admin = server.admin().await;
     let member = server.member("member", &["course"]).await;
@@ -204,7 +209,29 @@ async fn every_answer_of_the_document_is_really_given() {
     browser.expect(403, &member.token, "DELETE", &lab_path, None).await;
     browser.expect(400, &admin.token, "PATCH", &topology_path, Some(json!({ "collectionId": other }))).await;
     browser.expect(400, &admin.token, "DELETE", &topology_path, None).await;
+    let stats = format!("{lab_path}/stats");
+    browser.expect(400, &admin.token, "GET", &stats, None).await;
+    browser.expect(400, &admin.token, "GET", &capture_path(&lab, "n1:lo", ""), None).await;
     admin.deploy(&lab).await.unwrap();
+    browser.expect(200, &member.token, "GET", &stats, None).await;
+    let begun = Capture::begin(&admin, &lab, "n1:lo", "").await;
+    browser.expect(429, &admin.token, "GET", &capture_path(&lab, "n1:lo", ""), None).await;
+    drop(begun);
+    eventually(async || {
+        match browser.send(Some(&admin.token), "GET", &capture_path(&lab, "n1:lo", "seconds=1"), None).await {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    for (status, place) in
+        [(400, "n1:eth0"), (404, "n1:eth9"), (404, "n2:lo"), (422, "n1:lo?packets=0"), (422, "n1:lo?snaplen=x")]
+    {
+        let (place, query) = place.split_once('?').unwrap_or((place, ""));
+        browser.expect(status, &admin.token, "GET", &capture_path(&lab, place, query), None).await;
+    }
+    admin.command(&lab, 2, json!({ "node": "n1" })).await.unwrap();
+    browser.expect(400, &admin.token, "GET", &capture_path(&lab, "n1:lo", ""), None).await;
     browser.expect(400, &admin.token, "PATCH", &lab_path, named("tuesday")).await;
     browser.expect(400, &admin.token, "DELETE", &lab_path, None).await;
     admin.destroy(&lab).await.unwrap();
@@ -223,6 +250,7 @@ async fn every_answer_of_the_document_is_really_given() {
 
     let mut seen = rest::seen(&server.url);
     seen.extend(without_native_login().await);
+    seen.extend(without_logs(test).await);
     let mut missing = rest::all_there_is();
     missing.retain(|answer| !seen.contains(answer) && !ELSEWHERE.iter().any(|end| answer.ends_with(end)));
     assert_eq!(missing, BTreeSet::new(), "in the document, and not seen");
@@ -232,6 +260,22 @@ async fn every_answer_of_the_document_is_really_given() {
 async fn without_native_login() -> BTreeSet<String> {
     let server = ServerBuilder::new(User::Myself).config("auth:\n  enableNative: false\n").start().await;
     server.api().log_in("admin", "admin").await.unwrap_err();
+    rest::seen(&server.url)
+}
+
+/// What is seen of a server whose policy lets nobody read logs who isn't an administrator.
+async fn without_logs(test: &str) -> BTreeSet<String> {
+    let Some(policy) = crate::plugins::build(test, "tests/guests/obedient").await else {
+        return BTreeSet::from(["GET /labs/{id}/stats 403 5403".to_owned()]);
+    };
+    let entry = format!("    - path: {}\n      settings: {{ deny: [lab-log] }}\n", policy.display());
+    let config = format!("plugins:\n  auth-policy:\n    - path: builtin:auth-policy\n{entry}");
+    let server = ServerBuilder::new(User::Myself).config(&config).start().await;
+    let (admin, member) = (server.admin().await, server.member("member", &["course"]).await);
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    member.api.lab(&lab).await.unwrap();
+    let refused = member.api.get(&format!("/labs/{lab}/stats")).await.unwrap_err();
+    assert_eq!(refused.refusal(), Some((403, 5403)), "{refused}");
     rest::seen(&server.url)
 }
 

@@ -92,6 +92,8 @@ async fn labs_that_nobody_could_ask_about_when_the_server_began_are_back_as_soon
             .iter()
             .any(|line| line.contains("This server can't go on with the instance: the runtime can't say at present"));
         assert!(said, "{log:#?}");
+        let refused = admin.api.get(&format!("/labs/{lab}/stats")).await.unwrap_err();
+        assert_eq!(refused.refusal(), Some((503, 5001)), "{refused}");
     }
     assert!(
         matches!(admin.deploy(&running).await, Err(AckError::Refused { code: 5001, .. })),

@@ -10,6 +10,7 @@
 
 mod absence;
 mod bench;
+mod captures;
 mod deploys;
 mod engine;
 mod faults;
@@ -59,6 +60,9 @@ macro_rules! on_both_runtimes {
 }
 
 on_both_runtimes! {
+    captures:
+        a_capture_of_a_ping_has_its_echoes_and_no_others_and_ends_with_its_node,
+        an_interface_that_is_not_there_is_refused_with_those_that_are;
     deploys:
         a_lab_lives_from_deploy_over_redeploy_to_destroy,
         a_deploy_tells_each_line_as_it_is_written_however_long_one_is,

@@ -6,6 +6,7 @@
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::answered::Answered;
 use super::watch::{Exchange, show_exchange};
 
 /// Why a request brought no payload.
@@ -94,6 +95,23 @@ impl Api {
     /// [`ApiError`].
     pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.request(Method::GET, path, None).await
+    }
+
+    /// `GET path` where the answer is no JSON, and is read as it comes, however long it is.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn open(&self, path: &str) -> Result<Answered, ApiError> {
+        let mut request = self.http.get(format!("{}{path}", self.base_url)).header(header::TE, "trailers");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await?;
+        if response.status() == StatusCode::OK {
+            return Ok(Answered::new(response));
+        }
+        let payload = self.payload(Method::GET, path, response).await;
+        Err(payload.err().unwrap_or_else(|| ApiError::Malformed(path.to_owned(), "it is of no use".to_owned())))
     }
 
     /// `GET path` where the answer is JSON without an envelope, as health and readiness are.

@@ -7,12 +7,14 @@
 //! It never reconnects and never retries: a person who looks at a demo, and a test, want to know. Base URLs are `http://`
 //! or `https://`.
 
+mod answered;
 mod api;
 mod connection;
 mod namespace;
 mod packet;
 mod watch;
 
+pub use self::answered::Answered;
 pub use self::api::{Api, ApiError, LoggedIn};
 pub use self::connection::{Connection, OpenError};
 pub use self::namespace::{AckError, ConnectError, Emitter, Event, Namespace};
@@ -32,4 +34,10 @@ pub fn http() -> reqwest::Client {
 pub fn http_builder() -> reqwest::ClientBuilder {
     crate::crypto::ready();
     reqwest::Client::builder()
+}
+
+/// A part of a path as URLs have it.
+pub fn in_path(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

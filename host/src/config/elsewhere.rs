@@ -4,9 +4,14 @@
 //! Antimony's backend has had them between its first release and the `config.default.yml` of 2026. Those of its keys that
 //! mean something here are in the types of the configuration, like this server's own.
 
+const CAPTURE: &str =
+    "packets are captured over HTTP, where this server listens anyway: clients show the command for it";
+
 /// Key, or section, and what there is instead.
 pub(super) const MEAN_NOTHING: &[(&str, &str)] = &[
-    ("capture", "this server captures no traffic: `antimony-host` has shells in nodes, in which tcpdump can be run"),
+    ("capture.sshHost", CAPTURE),
+    ("capture.sshPort", CAPTURE),
+    ("capture.sshKeyPath", CAPTURE),
     ("ssh", "this server has no SSH server of its own: shells in nodes are opened by clients of its API"),
     ("streaming", "how much is kept of logs is said in bytes, by `logs.firstBytes` and `logs.latestBytes`"),
     ("storage", "say `fileSystem.storage`"),
@@ -19,7 +24,7 @@ pub(super) const MEAN_NOTHING: &[(&str, &str)] = &[
 /// Sections that other Antimony servers have as well, in this or a later version: what is unknown in them is a warning, so
 /// that their files are good as they are. In all other sections, which only this server has, it is an error.
 pub(super) const SHARED_SECTIONS: &[&str] =
-    &["general", "deployment", "server", "auth", "shell", "database", "fileSystem", "containerlab"];
+    &["general", "deployment", "server", "auth", "shell", "capture", "database", "fileSystem", "containerlab"];
 
 /// Other spellings of a section that are taken, and the one that counts.
 pub(super) const ALIASES: &[(&str, &str)] = &[("filesystem", "fileSystem"), ("decisionLog", "decision-log")];

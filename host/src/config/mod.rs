@@ -42,6 +42,7 @@ pub use self::sections::{
     ShellConfig,
 };
 pub use crate::auth::AuthConfig;
+use crate::captures::CaptureConfig;
 use crate::edge::config::UiConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
@@ -118,6 +119,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Limits of shells.
     pub shell: ShellConfig,
+    /// Captures of packets.
+    pub capture: CaptureConfig,
     /// How much is kept of logs.
     pub logs: LogsConfig,
     /// The policy plugins, per hook.

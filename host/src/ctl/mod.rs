@@ -2,10 +2,11 @@
 //!
 //! A plain client of the public API, as anybody could write one: [`session`] knows the server and who is logged in there,
 //! [`labs`] does one thing and ends, [`follow`] shows what comes as it comes, [`stats`] what nodes use, [`terminal`] is a
-//! terminal in a node. It knows nothing of the server's modules but `client`. What was asked for goes to standard output,
-//! what is to be known beside it to standard error; with `--json` each answer is one JSON value, and each thing that comes
-//! one line of JSON.
+//! terminal in a node, and [`capture`] brings packets. It knows nothing of the server's modules but `client`. What was
+//! asked for goes to standard output, what is to be known beside it to standard error; with `--json` each answer is one
+//! JSON value, and each thing that comes one line of JSON.
 
+mod capture;
 mod follow;
 mod labs;
 mod output;
@@ -128,6 +129,8 @@ enum Command {
         #[arg(long, value_name = "SHELL")]
         attach: Option<String>,
     },
+    /// Capture packets at an interface of a node, as a pcap file; Ctrl-C ends it
+    Capture(capture::Capture),
     /// List one's open shells of a lab
     Shells(Lab),
     /// Close an open shell
@@ -195,6 +198,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CtlError> {
         Command::Shell { node, attach } => {
             terminal::open(&mut session, &node.lab.lab, &node.node, attach.as_deref(), &output).await
         }
+        Command::Capture(capture) => capture::run(&mut session, &capture, &output).await,
         Command::Close { lab, shell } => labs::close(&mut session, &lab.lab, &shell, &output).await,
         Command::Shells(lab) => labs::shells(&mut session, &lab.lab, &output).await,
         Command::Status { follow: false } => labs::status(&session, &output).await,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::CtlError;
 use super::output::Output;
-use crate::client::{Api, ApiError, ConnectError, Connection, Namespace};
+use crate::client::{Answered, Api, ApiError, ConnectError, Connection, Namespace};
 
 /// Where a server is looked for that nobody has named.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:3000";
@@ -112,6 +112,21 @@ impl Session {
     /// `GET path`.
     pub(super) async fn get(&mut self, path: &str) -> Result<Value, CtlError> {
         self.request(Method::GET, path, None).await
+    }
+
+    /// `GET path`, where the answer is read as it comes.
+    pub(super) async fn fetch(&mut self, path: &str) -> Result<Answered, CtlError> {
+        match self.api.with_token(&self.access_token).open(path).await {
+            Err(error) if is_status(&error, TOKEN_INVALID) && self.refresh().await? => {
+                Ok(self.api.with_token(&self.access_token).open(path).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    /// Whether another access token can be got when this one has expired.
+    pub(super) fn can_renew(&self) -> bool {
+        self.refresh_token.is_some()
     }
 
     /// How the server is, which it tells everybody.

@@ -21,6 +21,9 @@ const LEVEL: i32 = 4;
 /// Where tokens are given out.
 const SECRETS: [&str; 2] = ["/users", "/api/users"];
 
+/// What captures of packets are.
+const CAPTURE: &str = crate::http::capture::CONTENT_TYPE;
+
 type Rule = predicate::And<
     predicate::And<SizeAbove, DefaultPredicate>,
     fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool,
@@ -44,8 +47,9 @@ pub(super) fn is_worthwhile(bytes: usize, path: &Path) -> bool {
 
 fn may_be_compressed(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    // A capture is no file that is packed, but has to be there when it happens: compression would hold it back.
     let is_packed =
-        ["font/woff", "application/zip", "application/gzip", "audio/", "video/", "application/octet-stream"]
+        ["font/woff", "application/zip", "application/gzip", "audio/", "video/", "application/octet-stream", CAPTURE]
             .iter()
             .any(|packed| kind.starts_with(packed));
     !is_packed && !headers.contains_key(header::SET_COOKIE)
@@ -97,6 +101,7 @@ mod tests {
             .route("/api/users/login/refresh", get(long))
             .route("/cookie", get(with_cookie))
             .route("/font", get(packed))
+            .route("/capture", get(|| async { ([(header::CONTENT_TYPE, CAPTURE)], "x".repeat(5000)) }))
             .layer(layer())
             .layer(from_fn(spare_secrets));
         for (path, expected) in [
@@ -107,6 +112,7 @@ mod tests {
             ("/api/users/login/refresh", false),
             ("/cookie", false),
             ("/font", false),
+            ("/capture", false),
         ] {
             let request = Request::builder().uri(path).header(header::ACCEPT_ENCODING, "gzip, br").body(Body::empty());
             let request = request.expect("a request");

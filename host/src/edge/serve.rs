@@ -47,6 +47,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a client's kernel may leave what the server sent unacknowledged. A client that has stopped reading is not
 /// noticed by pings; this is what ends its connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long without a byte, and how often then, a client's kernel is asked whether it is still there. An answer that
+/// goes on, such as a capture of packets where none come, would otherwise outlive a client whose machine has gone.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// Says which protocol the client speaks with whatever stands in front.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Answered to whoever is one too many; with TLS, closing has to do.
@@ -131,10 +134,12 @@ fn turn_away(stream: &TcpStream, address: SocketAddr, full: Full, tls: bool) {
 
 async fn connection(stream: TcpStream, address: SocketAddr, permit: Permit, terms: Terms, answers: impl Answers) {
     let options = socket2::SockRef::from(&stream);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
     // Terminals feel every delayed packet. Neither option can fail on a TCP socket of Linux; if one did, the
     // connection would still work.
     let _ = options.set_tcp_nodelay(true);
     let _ = options.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    let _ = options.set_tcp_keepalive(&keepalive);
     let stream = match &terms.tls {
         None => Wire::Plain(stream),
         Some(tls) => {

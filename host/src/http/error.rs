@@ -10,11 +10,13 @@ use axum::response::{IntoResponse, Response};
 
 use super::openapi::FailureJson;
 use crate::auth::{LoginError, OpenIdError, TokenError, seconds};
+use crate::captures::CaptureError;
 use crate::edge::TooSlow;
 use crate::labs::LabError;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
+use crate::runtime::RuntimeError;
 use crate::stats::StatsError;
 use crate::store::StoreError;
 use crate::topology::{BadPath, TopologyError};
@@ -125,6 +127,9 @@ pub(super) enum ApiError {
     /// What its nodes use is not known.
     #[error(transparent)]
     Stats(#[from] StatsError),
+    /// There is no capture.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -200,6 +205,7 @@ impl ApiError {
             Self::Lab(_) => (400, 5000),
             Self::Stats(StatsError::NoInstance) => (400, 5003),
             Self::Stats(StatsError::Runtime(_)) => (503, 5001),
+            Self::Capture(error) => of_capture(error),
             Self::Store(StoreError::NameTaken { what: "collection", .. }) => (400, 2001),
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
@@ -221,6 +227,22 @@ impl ApiError {
             }
             error => error.to_string(),
         }
+    }
+}
+
+/// The codes are those of the same errors of a shell.
+fn of_capture(error: &CaptureError) -> (u16, u16) {
+    match error {
+        CaptureError::LabNotRunning | CaptureError::Runtime(RuntimeError::NoInstance(_)) => (400, 5003),
+        CaptureError::Runtime(RuntimeError::NodeNotRunning(_)) => (400, 5004),
+        CaptureError::Off | CaptureError::Excluded(_) | CaptureError::Runtime(RuntimeError::Unsupported(_)) => {
+            (400, 5000)
+        }
+        CaptureError::NoNode { .. } | CaptureError::Runtime(RuntimeError::NoNode(_)) => (404, 5006),
+        CaptureError::Runtime(RuntimeError::NoInterface { .. }) => (404, 5005),
+        CaptureError::UserLimit(_) | CaptureError::Limit(_) => (429, 5000),
+        CaptureError::ShuttingDown | CaptureError::Runtime(RuntimeError::Unreachable(_)) => (503, 5001),
+        CaptureError::Runtime(_) => (500, 5001),
     }
 }
 
@@ -306,6 +328,13 @@ mod tests {
             (LabError::InUse("x".to_owned()).into(), (400, 5000)),
             (StatsError::NoInstance.into(), (400, 5003)),
             (StatsError::Runtime(String::new()).into(), (503, 5001)),
+            (CaptureError::Off.into(), (400, 5000)),
+            (CaptureError::LabNotRunning.into(), (400, 5003)),
+            (CaptureError::from(RuntimeError::NodeNotRunning("r1".to_owned())).into(), (400, 5004)),
+            (CaptureError::from(RuntimeError::NoNode("r1".to_owned())).into(), (404, 5006)),
+            (CaptureError::Limit(1).into(), (429, 5000)),
+            (CaptureError::from(RuntimeError::Failed("a runtime".to_owned())).into(), (500, 5001)),
+            (CaptureError::ShuttingDown.into(), (503, 5001)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 use super::{Api, cookies};
-use crate::auth::Identity;
+use crate::auth::{AccessToken, Identity};
 use crate::edge::TooSlow;
 use crate::labs::model::User;
 use crate::plugins::decision::Circumstances;
@@ -23,6 +23,8 @@ pub(super) struct Caller {
     pub(super) user: User,
     /// How things stood for them when the request came.
     pub(super) circumstances: Circumstances,
+    /// What they showed.
+    pub(super) token: AccessToken,
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -43,7 +45,7 @@ impl FromRequestParts<Api> for Caller {
         let identity = api.plugins.identify(&token.claims).await.map_err(ApiError::NotRecognised)?;
         let name = token.claims.name().unwrap_or(identity.id.as_str()).to_owned();
         let circumstances = api.circumstances(&identity);
-        Ok(Self { user: User { id: identity.id.clone(), name }, identity, circumstances })
+        Ok(Self { user: User { id: identity.id.clone(), name }, identity, circumstances, token })
     }
 }
 

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::openapi::Time;
 use super::{UserJson, whole_milliseconds};
+use crate::captures::CommandLine;
 use crate::labs::model::{Instance, LabSnapshot, NodeState, NodeStatus};
 
 /// A lab. Without an instance it is scheduled if its start is ahead, or else inactive.
@@ -76,12 +77,14 @@ struct NodeJson {
     /// The same, for a client that spells it like this.
     #[serde(rename = "containnerName")]
     container_name_misspelt: String,
+    /// For interfaces, by their names, the command that shows what passes them, as the operator has it.
     interface_captures: BTreeMap<String, String>,
     can_restart: bool,
 }
 
-impl From<&LabSnapshot> for LabJson {
-    fn from(snapshot: &LabSnapshot) -> Self {
+impl LabJson {
+    /// A lab with the commands by which packets are captured in it.
+    pub(super) fn new(snapshot: &LabSnapshot, captures: &CommandLine) -> Self {
         let lab = &snapshot.lab;
         Self {
             id: lab.id.to_string(),
@@ -92,27 +95,28 @@ impl From<&LabSnapshot> for LabJson {
             collection_id: lab.collection_id.to_string(),
             creator: UserJson::from(&lab.creator),
             topology_definition: snapshot.definition.clone(),
-            instance: snapshot.instance.as_ref().map(InstanceJson::from),
+            instance: snapshot.instance.as_ref().map(|instance| InstanceJson::new(snapshot, instance, captures)),
             instance_name: snapshot.instance.as_ref().map(|instance| instance.name.clone()),
         }
     }
 }
 
-impl From<&Instance> for InstanceJson {
-    fn from(instance: &Instance) -> Self {
+impl InstanceJson {
+    fn new(lab: &LabSnapshot, instance: &Instance, captures: &CommandLine) -> Self {
+        let node = |node| NodeJson::new(node, captures.of(lab, instance, node));
         Self {
             name: instance.name.clone(),
             deployed: whole_milliseconds(instance.deployed),
             state: instance.state as i32,
             latest_state_change: whole_milliseconds(instance.since),
-            nodes: instance.nodes.iter().map(NodeJson::from).collect(),
+            nodes: instance.nodes.iter().map(node).collect(),
             recovered: instance.recovered,
         }
     }
 }
 
-impl From<&NodeStatus> for NodeJson {
-    fn from(node: &NodeStatus) -> Self {
+impl NodeJson {
+    fn new(node: &NodeStatus, interface_captures: BTreeMap<String, String>) -> Self {
         Self {
             name: node.name.clone(),
             kind: node.kind.clone(),
@@ -126,7 +130,7 @@ impl From<&NodeStatus> for NodeJson {
             container_id: node.container_id.clone(),
             container_name: node.container_name.clone(),
             container_name_misspelt: node.container_name.clone(),
-            interface_captures: BTreeMap::new(),
+            interface_captures,
             can_restart: true,
         }
     }
@@ -139,8 +143,14 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::captures::{CaptureConfig, Place};
     use crate::labs::model::{Collection, InstanceState, Lab, LabState, User};
     use crate::topology::Topology;
+
+    fn captures() -> CommandLine {
+        let place = Place { api: "https://labs.example.org/api".to_owned(), host: "labs.example.org".to_owned() };
+        CommandLine::new(&CaptureConfig::default(), place)
+    }
 
     /// A lab without an instance that starts at 08:00 and ends at 10:00.
     pub(crate) fn snapshot() -> LabSnapshot {
@@ -177,7 +187,7 @@ pub(crate) mod tests {
     fn a_lab_without_an_instance_has_neither_it_nor_its_name() {
         let mut snapshot = snapshot();
         snapshot.lab.end_time = None;
-        let json = serde_json::to_value(LabJson::from(&snapshot)).expect("it is JSON");
+        let json = serde_json::to_value(LabJson::new(&snapshot, &captures())).expect("it is JSON");
         assert_eq!(
             json,
             json!({
@@ -213,7 +223,8 @@ pub(crate) mod tests {
             }],
             recovered: true,
         });
-        let json = serde_json::to_value(LabJson::from(&snapshot)).expect("it is JSON");
+        let instance = snapshot.instance.as_ref().expect("it has one");
+        let json = serde_json::to_value(LabJson::new(&snapshot, &captures())).expect("it is JSON");
         assert_eq!(json["instanceName"], "ring-1");
         assert_eq!(
             json["instance"],
@@ -232,7 +243,8 @@ pub(crate) mod tests {
                     "containerId": "0123456789ab",
                     "containerName": "clab-ring-1-r1",
                     "containnerName": "clab-ring-1-r1",
-                    "interfaceCaptures": {},
+                    // Its topology has no links, and the runtime gave it an address.
+                    "interfaceCaptures": {"eth0": captures().of(&snapshot, instance, &instance.nodes[0])["eth0"]},
                     "canRestart": true,
                 }],
             })

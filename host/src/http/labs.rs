@@ -102,7 +102,7 @@ pub(super) async fn list(
         }
     }
     let total = HeaderValue::from(seen.len());
-    let payload = filter.page(seen).iter().map(|lab| LabJson::from(&**lab)).collect();
+    let payload = filter.page(seen).iter().map(|lab| LabJson::new(lab, &api.capture_command)).collect();
     Ok(([(TOTAL, total)], Payload { payload }))
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<LabJson> {
     let lab = visible(&api, &caller, &id.as_str().into()).await?;
-    answer(LabJson::from(&*lab))
+    answer(LabJson::new(&lab, &api.capture_command))
 }
 
 /// Create a lab

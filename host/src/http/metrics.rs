@@ -120,6 +120,7 @@ fn of_server(text: &mut Exposition, api: &Api) {
         .sample(&[("version", version), ("runtime", api.observed.runtime.name())], 1);
     text.gauges("antimony_sessions", "Socket.IO sessions that clients have").sample(&[], (api.observed.sessions)());
     text.gauges("antimony_shells_open", "Shells that users have open").sample(&[], (api.observed.shells)());
+    text.gauges("antimony_captures", "Captures of packets that go on").sample(&[], api.captures.count());
 
     let help = "Labs whose nodes are looked at for what they use, since somebody listens";
     text.gauges("antimony_stats_samplers", help).sample(&[], api.stats.samplers());

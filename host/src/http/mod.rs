@@ -8,6 +8,7 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+pub(crate) mod capture;
 pub mod client_address;
 mod collections;
 mod cookies;
@@ -52,6 +53,7 @@ use utoipa_axum::routes;
 use self::client_address::TrustedProxies;
 use self::error::ApiError;
 use crate::auth::{Authenticator, Logins, OpenId};
+use crate::captures::{Captures, CommandLine};
 use crate::edge::EdgeFigures;
 use crate::guide::Guide;
 use crate::labs::Labs;
@@ -97,6 +99,10 @@ pub struct Api {
     pub own_origins: Arc<[String]>,
     /// What helps people write topologies.
     pub guide: Guide,
+    /// Captures of packets.
+    pub captures: Captures,
+    /// The commands for these that clients show.
+    pub capture_command: Arc<CommandLine>,
     /// Says how many shells a user has open.
     pub open_shells: Arc<dyn Fn(&UserId) -> u32 + Send + Sync>,
     /// What else operators look at.
@@ -158,6 +164,7 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(labs::list, labs::create))
         .routes(routes!(labs::show, labs::update, labs::delete))
         .routes(routes!(stats::show))
+        .routes(routes!(capture::capture))
 }
 
 /// The routes, and everything around them. Bodies may have `max_body` bytes; the largest that is sent, but for files, is the

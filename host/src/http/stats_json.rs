@@ -33,7 +33,7 @@ struct NodeStatsJson {
     /// Processes and their threads.
     #[schema(required)]
     processes: Option<u64>,
-    /// Without loopback.
+    /// Without loopback. Of a container engine on another machine, those alone that it made itself, which are no links.
     interfaces: Vec<InterfaceJson>,
 }
 

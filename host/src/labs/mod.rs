@@ -141,9 +141,10 @@ impl From<RuntimeError> for LabCommandError {
             RuntimeError::NoNode(node) => Self::NodeNotFound(node),
             RuntimeError::NodeNotRunning(node) => Self::NodeNotRunning(node),
             RuntimeError::Unsupported(reason) => Self::Refused(reason),
-            RuntimeError::Failed(_) | RuntimeError::Unreachable(_) | RuntimeError::TimedOut(..) => {
-                Self::Runtime(error.to_string())
-            }
+            RuntimeError::Failed(_)
+            | RuntimeError::Unreachable(_)
+            | RuntimeError::NoInterface { .. }
+            | RuntimeError::TimedOut(..) => Self::Runtime(error.to_string()),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::history::Follower;
 use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::Occurrence;
+use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
@@ -156,6 +157,10 @@ impl RuntimeDriver for Scripted {
     }
 
     async fn open_pty(&self, instance: &str, _: &str, _: PtyRequest) -> Result<Pty, RuntimeError> {
+        Err(RuntimeError::NoInstance(instance.into()))
+    }
+
+    async fn capture(&self, instance: &str, _: &str, _: &str, _: &CaptureOptions) -> Result<Capture, RuntimeError> {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 

@@ -3,6 +3,7 @@
 //! `labs` and `shells` know this trait and never a driver; `server` picks one. A driver keeps no state that a restart
 //! of the server would have to bring back: what runs can be asked of it with [`RuntimeDriver::list`].
 
+pub mod capture;
 pub mod choose;
 pub mod containerlab;
 pub mod docker;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::capture::{Capture, CaptureOptions};
 use self::stats::NodeStats;
 use crate::labs::model::{LabId, NodeState, NodeStatus};
 use crate::topology::Topology;
@@ -195,6 +197,14 @@ pub enum RuntimeError {
     /// The instance has no such node.
     #[error("there is no node named {0}")]
     NoNode(String),
+    /// The node has no such interface.
+    #[error("there is no interface {interface} in the node; there are {}", .interfaces.join(", "))]
+    NoInterface {
+        /// The one that was asked for.
+        interface: String,
+        /// Those that there are.
+        interfaces: Vec<String>,
+    },
     /// The node isn't running.
     #[error("node {0} is not running")]
     NodeNotRunning(String),
@@ -306,6 +316,21 @@ pub trait RuntimeDriver: Send + Sync {
     /// [`RuntimeError::NodeNotRunning`]; [`RuntimeError::Failed`] when none of the commands exists in the node, naming
     /// them; [`RuntimeError::TimedOut`]. Nothing half open is left.
     async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError>;
+
+    /// Captures packets at an interface of a running node, in both directions, until the capture is dropped, the node stops
+    /// or the interface goes. The node notices nothing of it, unless the capture is promiscuous.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::NoInterface`],
+    /// [`RuntimeError::NodeNotRunning`]; [`RuntimeError::Unsupported`] where the runtime has no way to the node's interfaces,
+    /// or what they pass on can't be written down; [`RuntimeError::Failed`].
+    async fn capture(
+        &self,
+        instance: &str,
+        node: &str,
+        interface: &str,
+        options: &CaptureOptions,
+    ) -> Result<Capture, RuntimeError>;
 
     /// Changes that nobody asked for through this trait, from now on.
     fn watch(&self) -> broadcast::Receiver<RuntimeEvent>;

@@ -2,9 +2,11 @@
 //!
 //! This is the one module of the crate with `unsafe` in it. Everything here is called by the helper processes of the
 //! embedded runtime, which run one thread only, and by those of both runtimes who hold terminals, where a file descriptor
-//! has to be duplicated.
+//! has to be duplicated. [`packet_ring`] is what captures of packets need.
 
-#![expect(unsafe_code, reason = "clone, mount_setattr, fsopen and terminal ioctls have no safe wrapper")]
+#![expect(unsafe_code, reason = "clone, mount_setattr, fsopen, packet rings and terminal ioctls have no safe wrapper")]
+
+pub(super) mod packet_ring;
 
 use std::ffi::CString;
 use std::io;
@@ -187,4 +189,10 @@ pub(super) fn watch(descriptor: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<
     // SAFETY: an `OwnedFd` answers the same number all its life, and it stays open as long as it lives.
     let watched = unsafe { tokio::io::unix::AsyncFd::register(descriptor) };
     Ok(watched?)
+}
+
+/// A descriptor that can be read once this process has ended.
+pub(super) fn process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only; the kernel answers a new descriptor or an error.
+    descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }

@@ -215,8 +215,10 @@ async fn sample(inner: Arc<Inner>, lab: LabId, sampler: Arc<Sampler>) {
                 sampler.wanted.notified().await;
                 tokio::time::sleep_until((begun + SHORTEST).into()).await;
             };
+            // A runtime that is slow gets time for others.
+            let next = (begun + inner.interval).max(Instant::now() + SHORTEST / 2);
             tokio::select! {
-                () = tokio::time::sleep_until((begun + inner.interval).into()) => {}
+                () = tokio::time::sleep_until(next.into()) => {}
                 () = again => {}
             }
         };
@@ -255,6 +257,25 @@ mod tests {
     fn stats(node: &str, at: Instant, cpu: Option<u64>) -> NodeStats {
         let usage = cpu.map(|cpu| Usage { cpu: Some(Duration::from_millis(cpu)), ..Usage::default() });
         NodeStats { node: node.to_owned(), at, usage }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_slow_hears_the_latest_reading_and_none_twice() {
+        let sampler = Arc::<Sampler>::default();
+        let mut listener = Listener { feed: sampler.feed.subscribe(), sampler: Arc::clone(&sampler), told: None };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for second in 0..100 {
+            let reading = Arc::new(Reading { at: at(second), nodes: Vec::new() });
+            sampler.feed.send_modify(|feed| feed.reading = Some(reading));
+        }
+        assert_eq!(listener.next().await.unwrap().at, at(99));
+        // One that failed is no news.
+        let failed = Err(StatsError::Runtime("it is away".to_owned()));
+        sampler.feed.send_modify(|feed| feed.latest = Some((Instant::now(), failed)));
+        let waits = futures::FutureExt::now_or_never(listener.next());
+        assert_eq!(waits, None);
+        let latest = listener.reading(Instant::now()).await;
+        assert_eq!(latest, Err(StatsError::Runtime("it is away".to_owned())), "but for whoever wants to know now");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What all suites use: a real server, clients of it, the machine's own lists, and the rule about tests that can't run.
 
+mod capture;
 mod client;
 pub(crate) mod contract;
 mod figures;
@@ -16,6 +17,7 @@ mod turn;
 
 use std::time::Duration;
 
+pub(crate) use self::capture::{Capture, Packet, path as capture_path};
 pub(crate) use self::client::{Client, Lines, code_of, expect_data, next};
 pub(crate) use self::figures::{Figures, descendants, descriptors};
 pub(crate) use self::flaky::FlakyNetwork;

@@ -36,6 +36,7 @@ fn the_file_of_another_server_is_taken_as_it_is() {
     assert_eq!((config.server.host.as_str(), config.server.port), ("0.0.0.0", 3100));
     assert_eq!((config.shell.user_limit, config.shell.timeout), (12, 600));
     assert!(config.auth.enable_native);
+    assert!(config.capture.enabled && config.capture.excludes("lo") && !config.capture.excludes("eth1"));
     assert_eq!(config.runtime, RuntimeChoice::Containerlab);
     let etc = Path::new("/etc/antimony");
     let folders = Folders { data: etc.join("lab-storage/antimony-host"), run: etc.join("lab-run/antimony-host") };
@@ -43,7 +44,9 @@ fn the_file_of_another_server_is_taken_as_it_is() {
     assert_eq!(config.folders(Some(Path::new("data")), etc), Folders::within("data"));
     assert_eq!(Config::default().folders(None, etc), Folders::within(DEFAULT_DATA));
     let about: Vec<&str> = reading.warnings.iter().map(|warning| warning.key.as_str()).collect();
-    for key in ["capture", "ssh", "streaming", "containerlab.kindsConfig"] {
+    for key in
+        ["capture.sshHost", "capture.sshPort", "capture.sshKeyPath", "ssh", "streaming", "containerlab.kindsConfig"]
+    {
         assert_eq!(about.iter().filter(|about| **about == key).count(), 1, "{key}: {about:?}");
     }
     assert!(reading.warnings.iter().all(|warning| warning.place.is_some()), "{:?}", reading.warnings);

@@ -68,6 +68,13 @@ failures! {
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
     NoInstance: 400, 5003, "The lab has no instance: it is to be deployed first.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
+    LabNotRunning: 400, 5003, "The lab is not running.";
+    NodeNotRunning: 400, 5004, "The node is not running.";
+    NoCapture: 400, 5000, "Nothing can be captured there; the message says why.";
+    NoSuchNode: 404, 5006, "The lab has no such node; the message names those that it has.";
+    CaptureLimit: 429, 5000, "As many captures go on as may.";
+    NoRuntime: 500, 5001, "The runtime failed; the message says how.";
+    RuntimeGone: 503, 5001, "What runs the labs can't be reached at the moment, or the server is shutting down.";
     LogIn: 401, 5000, "There is no token, or the policy does not recognise its bearer: log in.";
     Refused: 403, 5403, "The policy refuses it; the message says which rule, and why.";
     NotAdmin: 403, 5403, "This is for administrators.";
@@ -109,6 +116,7 @@ several!(A, B, C);
 several!(A, B, C, D);
 several!(A, B, C, D, E);
 several!(A, B, C, D, E, F);
+several!(A, B, C, D, E, F, G, H, I, J, K, L);
 
 impl<T: Several> IntoResponses for Fails<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

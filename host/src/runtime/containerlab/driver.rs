@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,8 +23,10 @@ use super::inspect;
 use super::life::Life;
 use super::networks::Networks;
 use super::program::{Program, Run, RunError};
+use super::stats;
 use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
+use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::docker::{Docker, Watch};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{
@@ -65,6 +67,8 @@ pub(super) struct Shared {
     pub(super) busy: Mutex<Turns>,
     /// The instances that something is being done to.
     pub(super) lives: Mutex<HashMap<String, Weak<Life>>>,
+    /// Taken by whoever looks at what a container uses.
+    pub(super) readings: Semaphore,
 }
 
 /// Whose turn it is with each node that has one at work on it, by instance and name.
@@ -109,6 +113,7 @@ impl ContainerlabRuntime {
             data: data.to_owned(),
             busy: Mutex::default(),
             lives: Mutex::default(),
+            readings: Semaphore::new(stats::AT_ONCE_IN_ALL),
         };
         let (shared, work) = (Arc::new(shared), TaskTracker::new());
         let closing = shared.closing.clone();
@@ -269,6 +274,16 @@ impl RuntimeDriver for ContainerlabRuntime {
 
     async fn open_pty(&self, instance: &str, node: &str, request: PtyRequest) -> Result<Pty, RuntimeError> {
         self.shared.docker().open_pty(instance, node, request).await
+    }
+
+    async fn capture(
+        &self,
+        instance: &str,
+        node: &str,
+        interface: &str,
+        options: &CaptureOptions,
+    ) -> Result<Capture, RuntimeError> {
+        self.shared.capture(instance, node, interface, options).await
     }
 
     fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {

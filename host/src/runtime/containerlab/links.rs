@@ -4,7 +4,7 @@
 //! itself, or when somebody restarts its container without containerlab, or Docker does so by its restart policy. Whatever
 //! started the node again, it then lacks the link, and so does its neighbour.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::check::is_made;
 use super::driver::{Shared, words};
 use super::life::Life;
 use super::nodes::{LIMIT, topology_file};
+use crate::runtime::capture::interfaces;
 use crate::runtime::docker::{Container, Phase, View};
 use crate::runtime::{RuntimeError, RuntimeEvent};
 use crate::topology::{Endpoint, Link, Topology};
@@ -106,7 +107,7 @@ impl Shared {
     async fn has_interface(&self, container: &Container, end: &Endpoint) -> Option<bool> {
         let pid = self.docker().details(&container.id).await.ok()?.pid?;
         let devices = tokio::fs::read_to_string(format!("/proc/{pid}/net/dev")).await.ok()?;
-        Some(interfaces(&devices).contains(end.interface.as_str()))
+        Some(interfaces(&devices).any(|name| name == end.interface))
     }
 
     async fn repeat_exec(&self, life: &Life, container: &Container, file: &Path, topology: &Topology, end: &Endpoint) {
@@ -230,11 +231,6 @@ fn is_own_name(topology: &Topology, end: &Endpoint) -> bool {
     plain || topology.node(&end.node).is_some_and(|node| node.kind == "linux")
 }
 
-/// The names in `/proc/…/net/dev`.
-fn interfaces(devices: &str) -> BTreeSet<&str> {
-    devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect()
-}
-
 /// Whether a command names an interface, as a word of its own.
 fn names(command: &str, interface: &str) -> bool {
     command.split(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))).any(|word| word == interface)
@@ -243,13 +239,6 @@ fn names(command: &str, interface: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn interfaces_are_read_from_what_the_kernel_lists() {
-        let devices = "Inter-|   Receive                |  Transmit\n face |bytes    packets |bytes packets\n    lo:       0       0\n  \
-            eth0:     306       3\neth1.10:1 2\n";
-        assert_eq!(interfaces(devices), BTreeSet::from(["lo", "eth0", "eth1.10"]));
-    }
 
     #[test]
     fn commands_that_name_an_interface_are_told_from_those_that_name_a_longer_one() {

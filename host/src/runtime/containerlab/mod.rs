@@ -7,6 +7,7 @@
 //! | [`check`], [`deploy`], [`destroy`] | what can't be run here; what happens in which order |
 //! | [`nodes`], [`links`] | starts and stops single nodes; makes links again that were lost |
 //! | [`stats`] | what nodes use |
+//! | [`capture`] | the way into a node's network, for captures of packets |
 //! | [`life`] | who may do something to an instance at the moment |
 //! | [`version`] | finds the program and the engine, and says what is missing |
 //! | [`management`] | whether the network that labs share gets in the way of this machine's |
@@ -19,6 +20,7 @@
 //! | [`networks`], [`network_gate`] | removes management networks, but not while somebody is about to use them |
 //! | [`inspect`] | reads `inspect`, for engines that Docker's API doesn't reach |
 
+mod capture;
 mod check;
 mod config;
 mod definition;

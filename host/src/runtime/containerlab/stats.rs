@@ -16,6 +16,8 @@ use crate::runtime::{RuntimeError, interfaces};
 
 /// How many containers of an instance are looked at at once.
 const AT_ONCE: usize = 16;
+/// The same for all instances: however many are watched, the engine has other things to do.
+pub(super) const AT_ONCE_IN_ALL: usize = 32;
 /// How long each may take. Of one that takes longer nothing is known, and the others don't wait for it.
 const LIMIT: Duration = Duration::from_secs(4);
 
@@ -50,6 +52,8 @@ impl Shared {
     }
 
     async fn stats_of(&self, container: Container) -> NodeStats {
+        // An error means that it was closed, and nobody closes it.
+        let _turn = self.readings.acquire().await;
         let usage = match container.phase {
             Phase::Running => tokio::time::timeout(LIMIT, self.usage(&container)).await.unwrap_or_else(|_| {
                 tracing::debug!(node = container.name, "what it uses could not be found out in time");

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use self::containers::{Container, Details, Health, Phase};
 pub use self::events::{Expected, View, Watch};
 pub use self::networks::Removal;
+pub(in crate::runtime) use self::process::is_in as is_process_of;
 pub use self::stats::Stats;
 use super::RuntimeError;
 

@@ -138,7 +138,7 @@ fn has_variable(pid: i32, start: &str) -> bool {
 }
 
 /// Whether a process is one of a container. Its control group is named after it, also where that is nested in others.
-fn is_in(pid: i32, container: &str) -> bool {
+pub(in crate::runtime) fn is_in(pid: i32, container: &str) -> bool {
     let group = std::fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let id = container.as_bytes();
     !id.is_empty() && group.windows(id.len()).any(|part| part == id)

@@ -19,6 +19,7 @@ use super::preflight::{self, Unavailable};
 use super::protocol::{FilePlan, LabPlan, Op, Refusal};
 use super::{EmbeddedOptions, cgroup, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
+use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{
     InstanceSpec, LineSink, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
@@ -279,6 +280,24 @@ impl RuntimeDriver for EmbeddedRuntime {
             return Err(RuntimeError::NodeNotRunning(node.to_owned()));
         }
         terminal::open(&deployed.instance, index, node, request).await
+    }
+
+    async fn capture(
+        &self,
+        instance: &str,
+        node: &str,
+        interface: &str,
+        options: &CaptureOptions,
+    ) -> Result<Capture, RuntimeError> {
+        let deployed = self.find(instance)?;
+        let index = deployed.index(node)?;
+        // Before it is asked for: the node may end meanwhile.
+        let life = deployed.instance.life(index);
+        let opened = deployed.instance.open_capture(index).await.map_err(|refusal| match refusal {
+            Refusal::NotRunning => RuntimeError::NodeNotRunning(node.to_owned()),
+            Refusal::Failed(reason) => RuntimeError::Failed(format!("capturing in node {node}: {reason}")),
+        })?;
+        Capture::begin(opened, interface, options, life.cancelled_owned())
     }
 
     fn watch(&self) -> broadcast::Receiver<RuntimeEvent> {

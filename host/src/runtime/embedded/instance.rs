@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command as Process};
@@ -23,6 +24,7 @@ use super::logs::{Log, Passed};
 use super::protocol::{Answer, Frame, Frames, LabPlan, Message, Op, Refusal, Request};
 use crate::history::lines::Lines;
 use crate::labs::model::NodeState;
+use crate::runtime::capture::Opened;
 use crate::runtime::stats::Usage;
 use crate::runtime::{LogSink, RuntimeEvent};
 
@@ -57,8 +59,12 @@ pub(super) struct Instance {
     /// Why it ended, once it has.
     gone: watch::Receiver<Option<String>>,
     logs: Arc<[Arc<Log>]>,
+    lives: Lives,
     plan: Arc<LabPlan>,
 }
+
+/// For each node what is cancelled when it ends. It has another one from then on.
+type Lives = Arc<Mutex<Vec<CancellationToken>>>;
 
 impl Instance {
     /// Starts the helper of a lab. It takes requests once [`Self::ready`] has answered.
@@ -93,6 +99,7 @@ impl Instance {
         let nodes = watch::Sender::new(vec![NodeState::Starting; plan.nodes.len()]);
         let (ready, gone) = (watch::Sender::new(None), watch::Sender::new(None));
         let kill = CancellationToken::new();
+        let lives: Lives = Arc::new(Mutex::new(plan.nodes.iter().map(|_| CancellationToken::new()).collect()));
         let instance = Self {
             asks,
             kill: kill.clone(),
@@ -100,6 +107,7 @@ impl Instance {
             ready: ready.subscribe(),
             gone: gone.subscribe(),
             logs: Arc::clone(&logs),
+            lives: Arc::clone(&lives),
             plan: Arc::clone(&plan),
         };
         let task = Task {
@@ -109,6 +117,7 @@ impl Instance {
             inbox,
             nodes,
             logs,
+            lives,
             events,
             ready,
             last_id: 0,
@@ -170,7 +179,7 @@ impl Instance {
         let (_, reply) = self.begin(Op::Exec { node, command }, None, Some(output), None).await?;
         match reply.await.unwrap_or_else(|_| self.lost())? {
             Answer::Exited(how) => Ok(how),
-            Answer::Done | Answer::Stats(_) => Ok("exit status 0".to_owned()),
+            Answer::Done | Answer::Stats(_) | Answer::Interfaces(_) => Ok("exit status 0".to_owned()),
         }
     }
 
@@ -184,6 +193,27 @@ impl Instance {
         let (ended, has_ended) = oneshot::channel();
         let (id, reply) = self.begin(Op::OpenTerminal { node, commands }, Some(terminal), None, Some(ended)).await?;
         Ok((id, reply, has_ended))
+    }
+
+    /// Has a packet socket opened in a node's network.
+    pub(super) async fn open_capture(&self, node: usize) -> Result<Opened, Refusal> {
+        let failed = |error: io::Error| Refusal::Failed(format!("a packet socket: {error}"));
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        let (ours, theirs) = pair.map_err(|error| failed(error.into()))?;
+        let (_, reply) = self.begin(Op::OpenCapture(node), Some(theirs), None, None).await?;
+        let Answer::Interfaces(interfaces) = reply.await.unwrap_or_else(|_| self.lost())? else {
+            return Err(Refusal::Failed("the lab's helper answered something else".to_owned()));
+        };
+        // It was sent before the reply: nothing is to be waited for.
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|error| failed(error.into()))?;
+        let (_, mut descriptors) = helper::channel::receive(ours.as_raw_fd(), &mut [0]).map_err(failed)?;
+        let socket = descriptors.pop().ok_or_else(|| Refusal::Failed("no packet socket came".to_owned()))?;
+        Ok(Opened { socket, interfaces })
+    }
+
+    /// Ready when a node, which runs now, has ended, or the whole lab has.
+    pub(super) fn life(&self, node: usize) -> CancellationToken {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)[node].clone()
     }
 
     async fn begin(
@@ -263,6 +293,7 @@ struct Task {
     inbox: mpsc::Receiver<Ask>,
     nodes: watch::Sender<Vec<NodeState>>,
     logs: Arc<[Arc<Log>]>,
+    lives: Lives,
     events: broadcast::Sender<RuntimeEvent>,
     ready: watch::Sender<Option<Option<String>>>,
     last_id: u64,
@@ -287,7 +318,7 @@ impl Task {
             Some(Err(reason)) => Some(reason),
         };
         let was_ready = self.ready.borrow().is_some();
-        let Self { plan, socket, logs, nodes, events, mut inbox, .. } = self;
+        let Self { plan, socket, logs, lives, nodes, events, mut inbox, .. } = self;
         inbox.close();
         // Tells the helper to end everything.
         drop(socket);
@@ -318,6 +349,9 @@ impl Task {
         nodes.send_modify(|nodes| nodes.fill(NodeState::Exited));
         for log in logs.iter() {
             log.close();
+        }
+        for life in lives.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            life.cancel();
         }
         gone.send_replace(Some(reason.clone().unwrap_or_else(|| "the lab was ended".to_owned())));
         if let (Some(reason), true) = (reason, was_ready) {
@@ -480,6 +514,8 @@ impl Task {
         let Some(plan) = self.plan.nodes.get(node) else { return };
         let was_running = self.nodes.borrow()[node] == NodeState::Running;
         self.nodes.send_modify(|nodes| nodes[node] = NodeState::Exited);
+        let life = &mut self.lives.lock().unwrap_or_else(PoisonError::into_inner)[node];
+        std::mem::take(life).cancel();
         tracing::debug!(instance = self.plan.instance, node = plan.name, how, "a node has ended");
         if was_running && !self.expected.contains(&node) {
             let _ = self.events.send(RuntimeEvent::Node {

@@ -2,7 +2,8 @@
 //!
 //! A frame is its length (4 bytes, little endian, without these), a tag and a body. Requests, replies and events are
 //! JSON; what nodes print travels as it is, since it may be anything and a lot. The driver's first frame is the
-//! [`LabPlan`]. A terminal's descriptor rides on the first byte of the request that needs it.
+//! [`LabPlan`]. A descriptor rides on the first byte of the request that needs it: a
+//! terminal, or the end of a socket pair over which another descriptor comes back.
 //!
 //! Used by `lab` on the server's side and by `helper` on the other; it knows nothing of either.
 
@@ -204,6 +205,8 @@ pub(super) enum Op {
         /// Programs and arguments.
         commands: Vec<Vec<String>>,
     },
+    /// Open a packet socket in a node's network, and send it over the socket that comes with this request.
+    OpenCapture(usize),
     /// Hang up and kill the session that the request with this id opened. An unknown id is no error.
     EndTerminal(u64),
     /// So many bytes of what a node has printed were passed on. It gets no reply.
@@ -261,6 +264,8 @@ pub(super) enum Answer {
     Exited(String),
     /// What each node uses, by its index; `None`: it doesn't run.
     Stats(Vec<Option<Usage>>),
+    /// These are the interfaces of a node.
+    Interfaces(Vec<String>),
 }
 
 /// Why a request was not done.

@@ -29,6 +29,7 @@ enum What {
     LabUpdates,
     LabLog,
     ListShells,
+    OpenShell,
     ViewLab,
 }
 
@@ -76,6 +77,7 @@ impl Guest for Plugin {
             Action::Connect(Namespace::LabUpdates) => Some(What::LabUpdates),
             Action::Connect(Namespace::LabLog(_)) => Some(What::LabLog),
             Action::Command(request) if request.kind == CommandKind::ListShells => Some(What::ListShells),
+            Action::Command(request) if request.kind == CommandKind::OpenShell => Some(What::OpenShell),
             Action::ViewLab(_) => Some(What::ViewLab),
             _ => None,
         };

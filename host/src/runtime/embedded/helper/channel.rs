@@ -87,8 +87,17 @@ impl AsRawFd for Channel {
     }
 }
 
+/// Sends a descriptor, with a byte that says nothing.
+pub(super) fn send_descriptor(socket: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
+    let rights = [descriptor.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&rights)];
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &rights, flags, None)?;
+    Ok(())
+}
+
 /// Reads once from a Unix socket, with the descriptors that come along. Those are closed on exec.
-pub(super) fn receive(socket: RawFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(in crate::runtime::embedded) fn receive(socket: RawFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; 16]);
     let mut parts = [IoSliceMut::new(bytes)];
     let message = recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;

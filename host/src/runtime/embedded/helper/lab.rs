@@ -26,6 +26,7 @@ use super::confine::Confinement;
 use super::network::Network;
 use super::spawn::{self, Context, Namespaces, Program, Stdio};
 use super::usage;
+use crate::runtime::capture::Opened;
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::meters::Meters;
 use crate::runtime::embedded::protocol::{
@@ -340,6 +341,10 @@ impl<'a> Lab<'a> {
                 let program = Program { commands: &commands, stdio, env, user: (0, 0), folder: "/root" };
                 self.spawn(id, node, Role::Terminal(id), &program);
             }
+            Op::OpenCapture(node) => {
+                let result = self.open_capture(node);
+                self.reply(id, result.map(Answer::Interfaces));
+            }
             Op::EndTerminal(terminal) => {
                 self.end_terminal(terminal);
                 self.reply(id, Ok(Answer::Done));
@@ -459,6 +464,20 @@ impl<'a> Lab<'a> {
         };
         self.nodes[near].network = Some(first);
         result
+    }
+
+    /// Sends a packet socket of a node over the socket that came with the request. It is the server's alone: the node sees
+    /// nothing of it, and none of its processes gets it.
+    fn open_capture(&mut self, node: usize) -> Result<Vec<String>, Refusal> {
+        let failed = |error: io::Error| Refusal::Failed(error.to_string());
+        let back =
+            self.received.pop_front().ok_or_else(|| Refusal::Failed("no socket came with the request".into()))?;
+        let Node { network: Some(network), init: Some(_), .. } = &self.nodes[node] else {
+            return Err(Refusal::NotRunning);
+        };
+        let Opened { socket, interfaces } = network.open_capture(self.home.as_fd()).map_err(failed)?;
+        channel::send_descriptor(&back, &socket).map_err(failed)?;
+        Ok(interfaces)
     }
 
     fn interfaces(plan: &LabPlan, node: usize) -> impl Iterator<Item = &str> {

@@ -20,7 +20,7 @@
 //! makes that mount and starts itself again from it, before it hears anything about a lab.
 
 pub(super) mod applets;
-mod channel;
+pub(super) mod channel;
 mod confine;
 mod keeper;
 mod lab;

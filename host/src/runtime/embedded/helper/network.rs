@@ -25,6 +25,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute,
 use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use crate::runtime::capture::{self, Opened};
 use crate::runtime::embedded::protocol::{EndPlan, LinkPlan};
 use crate::runtime::interfaces;
 use crate::runtime::stats::Interface;
@@ -55,6 +56,14 @@ impl Network {
         let mut network = Self { namespace, socket, sequence: 0, routes: Vec::new() };
         network.set_up("lo", true)?;
         Ok(network)
+    }
+
+    /// Opens a packet socket in the node's network, and says which interfaces there are.
+    pub(super) fn open_capture(&self, home: BorrowedFd<'_>) -> io::Result<Opened> {
+        setns(&self.namespace, CloneFlags::CLONE_NEWNET)?;
+        let opened = capture::open_here();
+        setns(home, CloneFlags::CLONE_NEWNET)?;
+        opened
     }
 
     /// Makes a link from this node to that of `peer`, which is this one if `None`, and brings both ends up.
