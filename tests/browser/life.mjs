@@ -54,13 +54,13 @@ await act("life", async (browser) => {
   const atR1 = page.locator('.capture-row[data-node="r1"][data-interface="eth1"]');
   await button(atR1, "Copy the command for eth1 of r1").click();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await atR1.locator("code").textContent());
-  await page.getByLabel("A capture ends").selectOption({ label: "after 4 packets" });
+  await page.getByLabel("A capture ends").selectOption({ label: "after 100 packets" });
   const begun = page.waitForEvent("download");
   await atR1.getByRole("link", { name: "Capture at eth1 of r1" }).click();
   const capture = await begun;
   await openTerminal(page, "r1");
-  await type(page, "ping -c 3 10.0.0.2");
-  await screen(page, /64 bytes from 10\.0\.0\.2.*3 received/).waitFor();
+  await type(page, "ping -c 60 -i 0.05 10.0.0.2");
+  await screen(page, /64 bytes from 10\.0\.0\.2.*60 received/).waitFor();
   await look("lab-terminal");
   const file = `${given.kept}/${capture.suggestedFilename()}`;
   await capture.saveAs(file);
@@ -79,7 +79,7 @@ await act("life", async (browser) => {
   await type(page, "echo here is $(hostname) && ip -br address show eth1");
   await screen(page, /here is r2.*10\.0\.0\.2\/30/).waitFor();
   await terminalTab(page, "r1").click();
-  await screen(page, /3 received/).waitFor();
+  await screen(page, /60 received/).waitFor();
 
   // Both are there again when the page is.
   await reload();
@@ -87,7 +87,7 @@ await act("life", async (browser) => {
   await terminalTab(page, "r2").click();
   await screen(page, /here is r2.*10\.0\.0\.2\/30/).waitFor();
   await terminalTab(page, "r1").click();
-  await screen(page, /3 received/).waitFor();
+  await screen(page, /60 received/).waitFor();
   await type(page, "echo still $(hostname)");
   await screen(page, /still r1/).waitFor();
 

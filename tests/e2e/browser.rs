@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 
 use crate::harness::{Place, Server, ServerBuilder, User, leave_out};
 
+/// What reads captures.
+const TSHARK: &str = "tshark";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/browser");
 /// Where scripts leave what they saw.
 const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/browser");
@@ -53,6 +55,11 @@ impl Stage {
         }
         if !Path::new(FOLDER).join("node_modules/playwright-core/package.json").exists() {
             leave_out(test, "nothing here drives a browser: run tests/browser/prepare");
+            return None;
+        }
+        let tshark = std::process::Command::new(TSHARK).arg("--version").output();
+        if !tshark.is_ok_and(|output| output.status.success()) {
+            leave_out(test, "there is no tshark on this machine, which reads captures (Debian: tshark)");
             return None;
         }
         if !User::Myself.can_run_labs(test) {
@@ -156,4 +163,19 @@ async fn a_deploy_can_be_cancelled_and_the_server_started_anew_under_an_open_pag
 #[tokio::test(flavor = "multi_thread")]
 async fn administrators_see_the_plugins_and_can_go_back_from_others() {
     play("plugins", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_use_is_shown_as_it_changes() {
+    play("usage", "stats: { interval: 500ms }\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_in_a_node_is_restored_from_a_checkpoint() {
+    play("checkpoints", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lab_that_does_not_fit_is_refused_in_words_and_one_that_runs_gets_more_time() {
+    play("capacity", "capacity: { labs: 5, nodes: 3, collections: { course: { labs: 1 } } }\n").await;
 }

@@ -22,12 +22,16 @@ use tower_http::services::fs::{Backend, File as Opened, Metadata};
 
 use super::super::compress;
 use super::super::headers::Page;
+use super::cache;
 use super::files::{Files, INDEX_PATH};
 
 /// As small as it gets, within a fraction of a second: it is done once.
 const BROTLI_QUALITY: u32 = 9;
 /// The window that brotli looks back in, as a power of two in bytes: larger than the files.
 const BROTLI_WINDOW: u32 = 22;
+
+/// Where everything has a hash of its content in its name, even where nobody would take it for one.
+const HASHED: &str = "/assets/";
 
 #[derive(Embed)]
 #[folder = "page/dist"]
@@ -52,6 +56,9 @@ impl Embedded {
         asked.remove(header::IF_UNMODIFIED_SINCE);
         let mut answer = self.0.file(method, path, &asked).await?;
         answer.headers_mut().remove(header::LAST_MODIFIED);
+        if path.starts_with(HASHED) {
+            answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache::FOR_EVER));
+        }
         if is_page {
             answer.extensions_mut().insert(Page::Own);
             // Programs get something else there.

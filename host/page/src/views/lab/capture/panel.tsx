@@ -14,8 +14,8 @@ import { useScope } from "../scope";
 const ENDS: readonly (readonly [string, requests.CaptureEnd])[] = [
   ["after 30 seconds", { seconds: 30 }],
   ["after 5 minutes", { seconds: 300 }],
-  ["after 4 packets", { packets: 4 }],
-  ["after 1000 packets", { packets: 1000 }],
+  ["after 100 packets", { packets: 100 }],
+  ["after 10,000 packets", { packets: 10_000 }],
 ];
 
 /** Where the other end of an interface is; empty: nowhere that the topology knows of. */
