@@ -13,7 +13,7 @@
 //! | [`store`] | what survives a restart, in SQLite or PostgreSQL | `labs::model` |
 //! | [`history`] | append-only logs that many readers follow | |
 //! | [`runtime`] | the driver trait; its drivers `embedded` and `containerlab` (with `docker`), and which is taken (`choose`) | `topology`, `labs::model` |
-//! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, publisher | `store`, `runtime`, `history` |
+//! | [`labs`] | lifecycle, one task per lab, what became of them over a restart (`revive`), schedule, capacity, publisher | `store`, `runtime`, `history` |
 //! | [`stats`] | what nodes use, sampled while somebody looks | `runtime`, `labs` |
 //! | [`shells`] | terminal sessions | `runtime`, `history`, `labs` |
 //! | [`captures`] | captures of packets: limits, pcap, the commands that clients show | `runtime`, `labs::model` |

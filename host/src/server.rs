@@ -29,8 +29,8 @@ use crate::guide::Guide;
 use crate::history::archive::Archive;
 use crate::http::client_address::Peer;
 use crate::http::{self, Api, Observed};
-use crate::labs::Labs;
 use crate::labs::publisher::Publisher;
+use crate::labs::{Labs, Planning};
 use crate::metrics::CommandCounts;
 use crate::plugins::reload::{self, Sources};
 use crate::plugins::{DecisionLog, LoadError, PluginHost, Reloader};
@@ -215,7 +215,8 @@ impl Server {
         // Subscribed before the labs are opened: what became of them is news already.
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone()).await?;
+        let planning = Planning { capacity: config.capacity.clone(), warn_before: config.schedule.warn_before() };
+        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), planning).await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stats = Stats::new(labs.clone(), Arc::clone(&driver), config.stats.interval);

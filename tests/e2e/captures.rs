@@ -153,7 +153,7 @@ async fn what_cannot_be_captured_is_refused_with_what_can() {
     if !User::Myself.can_run_labs("captures that are refused") {
         return;
     }
-    let config = "capture: { userLimit: 2, limit: 3, excludedInterfaces: [gway-*] }";
+    let config = "capture: { limitPerUser: 2, limit: 3, excludedInterfaces: [gway-*] }";
     let mut server = ServerBuilder::new(User::Myself).config(config).start().await;
     let admin = server.admin().await;
     let lab = admin.create_lab("course", TWO_ROUTERS).await;

@@ -149,6 +149,55 @@ async fn a_check_names_everything_that_would_keep_a_server_from_starting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_shows_what_is_computed_asks_no_database_and_looks_at_what_is_named() {
+    let text = "server: {port: 0}\ndatabase: {kind: postgres, host: /nowhere, startTimeout: 0}\n\
+                auth:\n  enableOpenId: true\n  openIdIssuer: http://127.0.0.1:1\n  openIdClientId: labs\n  \
+                openIdRedirectHost: http://labs.test\ncontainerlab: {deviceConfig: kinds.json, schemaFallback: nowhere.json}\n";
+    let place = Place::new(User::Myself);
+    let root = place.data().parent().unwrap().to_owned();
+    fs::write(root.join("config.yml"), text).unwrap();
+    fs::write(root.join("kinds.json"), r#"[{"kind": "linux"}]"#).unwrap();
+    let check = async |secret: &str, data: &[&str]| {
+        let mut command = place.command();
+        command.args(["config", "check", "config.yml"]).args(data).env("SB_OIDC_SECRET", secret);
+        let output = output_of(command).await;
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let said = check("", &[]).await;
+    for words in [
+        &["warning: auth.openIdClientSecret: ", "SB_OIDC_SECRET isn't set"][..],
+        &["warning: containerlab.deviceConfig: ", "kinds.json", "interfacePattern"],
+        &["warning: containerlab.schemaFallback: ", "nowhere.json", "No such file"],
+        &["runtime = \"auto\"", "# default"],
+        &["server.trustedProxies = [\"127.0.0.0/8\",\"::1\"]", "# default"],
+        &["shell.commands = ", "\"default\":[\"bash\",\"sh\"]"],
+        &["plugins.auth-policy = ", "builtin:auth-policy"],
+        &["auth.usersFile = \"antimony-data/users.yml\"", "# default"],
+        &["fileSystem.run = \"antimony-data/run\"", "# default"],
+        &["database.kind = \"postgres\"", "# line 2"],
+        &["database.sslMode = \"prefer\"", "# default"],
+        &["A server would start with config.yml"],
+    ] {
+        assert!(has_line(&said, words), "{words:?}: {said}");
+    }
+    let said = check("a secret", &["--data", "elsewhere"]).await;
+    assert!(!said.contains("openIdClientSecret: "), "{said}");
+    assert!(has_line(&said, &["fileSystem.storage = \"elsewhere\"", "# --data"]), "{said}");
+    // What is wrong with how it would be reached is said all the same.
+    fs::write(root.join("config.yml"), text.replace("startTimeout: 0", "sslRootCert: no.pem")).unwrap();
+    let mut command = place.command();
+    let output = output_of({
+        command.args(["config", "check", "config.yml"]);
+        command
+    });
+    let output = output.await;
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && has_line(&said, &["error: database: ", "no.pem"]), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_check_and_the_doctor_look_at_tls_and_the_web_client_as_a_start_does() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let text = format!(

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::harness::{FlakyNetwork, Server, User, eventually, within};
+use crate::harness::{FlakyNetwork, Server, ServerBuilder, User, eventually, within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_antimony-host");
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/labs/two-routers.clab.yml");
@@ -163,6 +163,37 @@ async fn a_person_takes_a_lab_from_nothing_to_a_ping_and_back_to_nothing() {
     person.succeeds(&["logout"], "").await;
     assert!(!person.session().exists());
     assert!(person.fails(&["labs"]).await.contains("nobody is logged in"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_moved_and_what_is_reserved_is_shown() {
+    let config = "capacity: { nodes: 2, collections: { course: { labs: 1, memory: 1GiB } } }\n";
+    let server = ServerBuilder::new(User::Myself).config(config).start().await;
+    let person = Person::logged_in(&server.url).await;
+    let times = ["--start", "2099-01-01T08:00:00Z", "--end", "2099-01-01T10:00:00Z"];
+    let create = [&["create", TOPOLOGY, "--collection", "course"], times.as_slice()].concat();
+    person.succeeds(&create, "").await;
+    let said = person.fails(&create).await;
+    assert!(
+        said.contains("'course' has 1 of 1 labs") && said.contains("two-routers (until 2099-01-01T10:00:00Z)"),
+        "{said}"
+    );
+
+    let said = person.succeeds(&["extend", "two-routers", "+30m"], "").await;
+    assert_eq!(said, "two-routers ends at 2099-01-01T10:30:00Z\n");
+    let moved = person.json(&["extend", "two-routers", "2099-01-01T12:00:00+01:00"]).await;
+    assert_eq!(moved["endTime"], "2099-01-01T11:00:00Z");
+    let said = person.fails(&["extend", "two-routers", "1h"]).await;
+    assert!(said.contains("endTime"), "before its start: {said}");
+    person.fails(&["extend", "two-routers", "soon"]).await;
+    person.fails(&["extend", "two-routers"]).await;
+    let said = person.succeeds(&["extend", "two-routers", "--indefinite"], "").await;
+    assert_eq!(said, "two-routers does not end by itself\n");
+    assert!(person.fails(&["extend", "two-routers", "+1h"]).await.contains("doesn't end by itself"));
+
+    let table = person.succeeds(&["capacity"], "").await;
+    assert!(table.contains("(all)") && table.contains("0 of 2") && table.contains("0 MiB of 1024 MiB"), "{table}");
+    assert_eq!(person.json(&["capacity"]).await["collections"][0]["limits"]["labs"], 1);
 }
 
 /// A program at a terminal.

@@ -276,3 +276,24 @@ async fn what_two_clients_write_at_once_is_all_there_on_the_other_database_too()
     assert_eq!(taken.refusal(), Some((400, 2001)), "{taken}");
     assert_eq!(admin.api.get("/collections").await.unwrap().as_array().unwrap().len(), 50);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_again_and_again_while_the_database_is_away_does_not_fill_the_log() {
+    let Some(postgres) = Postgres::start() else { return leave_out("a log without a database", MISSING) };
+    let (place, database) = (Place::new(User::Myself), postgres.database());
+    let mut server = on(&place, &database).start().await;
+    let admin = server.admin().await;
+    postgres.crash();
+    for _ in 0..500 {
+        admin.api.get("/collections").await.unwrap_err();
+    }
+    assert!(server.terminate().await.success());
+    eventually(async || match server.log().contains("shutting down") {
+        true => Ok(()),
+        false => Err("the log hasn't ended".to_owned()),
+    })
+    .await;
+    let lines = server.log().lines().filter(|line| line.contains("ERROR")).count();
+    // Twenty at once, one more each ten seconds, and that it is away.
+    assert!((5..60).contains(&lines), "{lines}: {}", server.log());
+}

@@ -35,6 +35,7 @@ mod policy;
 mod policy_examples;
 mod protocol;
 mod reload;
+mod reservations;
 mod rest_table;
 mod restart;
 mod shells;

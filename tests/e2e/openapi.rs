@@ -60,6 +60,11 @@ fn every_operation_has_a_name_of_its_own_a_group_and_a_sentence() {
 async fn the_page_needs_nothing_but_this_server() {
     let server = Server::start().await;
     for root in ["", "/api"] {
+        let address = format!("{}{root}/docs", server.url);
+        let stays = antimony_host::client::http_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let moved = stays.get(&address).send().await.unwrap();
+        assert_eq!((moved.status().as_u16(), &moved.headers()["location"]), (308, &"docs/".parse().unwrap()));
+        assert!(moved.text().await.unwrap().contains("<a href=\"docs/\">"), "for those who don't follow");
         // Following where `/docs` leads.
         let page = http().get(format!("{}{root}/docs", server.url)).send().await.unwrap();
         assert_eq!(page.url().path(), format!("{root}/docs/"));
@@ -97,9 +102,11 @@ async fn every_answer_of_the_document_is_really_given() {
     }
     let place = Place::new(User::Myself);
     let config_file = place.data().parent().unwrap().join("config.yml");
-    let validator = |entry: &str| format!("plugins:\n  command-validator:\n    - path: builtin:{entry}\n");
-    let config = format!("{}capture: {{ userLimit: 1, excludedInterfaces: [eth0] }}\n", validator("command-validator"));
-    let server = ServerBuilder::at(&place).config(&config).start().await;
+    let full = "capacity: { collections: { full: { labs: 0 } } }";
+    let few = "capture: { limitPerUser: 1, excludedInterfaces: [eth0] }";
+    let validator =
+        |entry: &str| format!("{full}\n{few}\nplugins:\n  command-validator:\n    - path: builtin:{entry}\n");
+    let server = ServerBuilder::at(&place).config(&validator("command-validator")).start().await;
     let browser = Browser { server: &server, http: http() };
     let admin = server.admin().await;
     let member = server.member("member", &["course"]).await;
@@ -117,6 +124,7 @@ async fn every_answer_of_the_document_is_really_given() {
         "/users/login/config",
         "/plugins",
         "/labs",
+        "/capacity",
         "/devices",
         "/clab-schema",
     ] {
@@ -201,6 +209,10 @@ async fn every_answer_of_the_document_is_really_given() {
     browser.expect(403, &member.token, "POST", "/labs", lab(&topology)).await;
     browser.expect(404, &admin.token, "POST", "/labs", lab("nothing")).await;
     browser.expect(422, &admin.token, "GET", "/labs?limit=many", None).await;
+    browser.expect(422, &admin.token, "GET", "/capacity?from=soon", None).await;
+    let full = admin.api.create_collection("full", false, false).await.unwrap();
+    let full = admin.api.create_topology(&full, ONE_NODE).await.unwrap();
+    browser.expect(400, &admin.token, "POST", "/labs", lab(&full)).await;
     let lab = admin.api.create_lab(&topology, "lab").await.unwrap();
     let lab_path = format!("/labs/{lab}");
     browser.expect(200, &admin.token, "GET", &lab_path, None).await;

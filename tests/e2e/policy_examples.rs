@@ -76,6 +76,38 @@ async fn the_third_lab_is_refused_until_one_is_destroyed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lab_that_runs_is_extended_as_far_as_the_policy_allows() {
+    let test = "extensions and a policy";
+    if !User::Myself.can_run_labs(test) {
+        return;
+    }
+    let Some(config) = with_example(test, "quotas-and-hours", "{ everywhere: { max-hours: 2 } }").await else { return };
+    let server = ServerBuilder::new(User::Myself).config(&config).start().await;
+    let admin = server.admin().await;
+    let course = admin.api.create_collection("course", true, true).await.unwrap();
+    let topology = admin.api.create_topology(&course, ONE_NODE).await.unwrap();
+    let ada = server.member("ada", &["course"]).await;
+    let at = |minutes| (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes)).to_string();
+    let new = |end: Option<String>| json!({"name": "lab", "topologyId": topology, "startTime": at(-1), "endTime": end});
+    let limited = |error: antimony_host::client::ApiError| {
+        assert_eq!(error.refusal(), Some((403, 5403)), "{error}");
+        assert!(error.to_string().contains("max-hours") && error.to_string().contains("2 hours at most"), "{error}");
+    };
+    limited(ada.api.create("/labs", &new(None)).await.unwrap_err());
+    limited(ada.api.create("/labs", &new(Some(at(150)))).await.unwrap_err());
+    let lab = ada.api.create("/labs", &new(Some(at(60)))).await.unwrap();
+    ada.deploy(&lab).await.unwrap();
+    let path = format!("/labs/{lab}");
+    let extend =
+        async |client: &Client, body: Value| client.api.request(reqwest::Method::PATCH, &path, Some(&body)).await;
+    extend(&ada, json!({"endTime": at(100)})).await.unwrap();
+    limited(extend(&ada, json!({"endTime": at(150)})).await.unwrap_err());
+    limited(extend(&ada, json!({"indefinite": true})).await.unwrap_err());
+    extend(&admin, json!({"indefinite": true})).await.unwrap();
+    ada.destroy(&lab).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn topologies_are_refused_for_what_they_are_made_of() {
     let test = "safe topologies";
     let settings = "{ max-nodes: 2, kinds: [linux], images: [\"alpine:*\"], capabilities: [NET_ADMIN] }";

@@ -143,7 +143,15 @@ async fn collections_row_by_row() {
         (By::Admin, "POST", "/collections", course, 400, 2001, "course"),
         (By::Admin, "POST", "/collections", json!({"name": " "}), 422, 5422, "name"),
         (By::Admin, "POST", "/collections", json!({}), 422, 5422, "name"),
-        (By::Admin, "POST", "/collections", json!({"name": "a", "publicWrite": 1}), 422, 5422, "publicWrite"),
+        (
+            By::Admin,
+            "POST",
+            "/collections",
+            json!({"name": "a", "publicWrite": 1}),
+            422,
+            5422,
+            "publicWrite: it should be true or false, and is the number 1",
+        ),
         (By::Admin, "PATCH", path, json!({"name": "second"}), 400, 2001, "second"),
         (By::Member, "PATCH", path, json!({"publicDeploy": true}), 403, 5403, "auth-policy"),
         (By::Stranger, "PATCH", path, json!({"publicDeploy": true}), 404, 5005, &id),
@@ -393,14 +401,28 @@ async fn labs_row_by_row() {
         (By::Member, "PATCH", &path, json!({"topologyId": NOWHERE}), 404, 5005, NOWHERE),
         (By::Member, "PATCH", &path, json!({"indefinite": "yes"}), 422, 5422, "indefinite"),
         (By::Member, "PATCH", &up, json!({"name": "x"}), 400, 5000, "destroy it first"),
+        (By::Member, "PATCH", &up, json!({"endTime": at(6), "topologyId": hidden}), 404, 5005, &hidden),
+        (By::Member, "PATCH", &up, json!({"endTime": at(6), "startTime": at(-2)}), 400, 5000, "only its end"),
+        (By::Member, "PATCH", &up, json!({"endTime": at(0)}), 422, 5422, "endTime"),
+        (By::Member, "GET", "/capacity?from=soon", Value::Null, 422, 5422, "from: \"soon\""),
+        (By::Member, "GET", "/capacity?to=2030", Value::Null, 422, 5422, "to: \"2030\""),
+        (By::Nobody, "GET", "/capacity", Value::Null, 401, 5000, "log in"),
         (By::Admin, "DELETE", &up, Value::Null, 400, 5000, "destroy it first"),
         (By::Member, "GET", "/labs?limit=many", Value::Null, 422, 5422, "limit: \"many\""),
-        (By::Member, "GET", "/labs?limit=-1", Value::Null, 422, 5422, "limit"),
+        (
+            By::Member,
+            "GET",
+            "/labs?limit=-1",
+            Value::Null,
+            422,
+            5422,
+            "limit: \"-1\" is no whole number from 0 to 4294967295",
+        ),
         (By::Member, "GET", "/labs?offset=1.5", Value::Null, 422, 5422, "offset"),
         (By::Member, "GET", "/labs?startDate=soon", Value::Null, 422, 5422, "startDate"),
         (By::Member, "GET", "/labs?endDate=2030", Value::Null, 422, 5422, "endDate"),
         (By::Member, "GET", "/labs?stateFilter[]=running", Value::Null, 422, 5422, "stateFilter[]"),
-        (By::Member, "GET", "/labs?stateFilter=4", Value::Null, 422, 5422, "stateFilter"),
+        (By::Member, "GET", "/labs?stateFilter=4", Value::Null, 422, 5422, "3 (failed)"),
     ];
     let theirs = json!({"name": "x", "startTime": at(1), "topologyId": hidden});
     rows.push((By::Stranger, "POST", "/labs", theirs, 403, 5403, "auth-policy"));
@@ -413,6 +435,22 @@ async fn labs_row_by_row() {
     let later = (now + 9.hours()).strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
     on.ok(By::Member, "PATCH", &path, json!({"endTime": later, "indefinite": false})).await;
     assert_eq!(on.ok(By::Member, "GET", &path, Value::Null).await["endTime"], at(9));
+
+    // Of a lab that runs, the end alone; what is as it is already is no change.
+    let mut same = new("running", -1, Some(7));
+    same["indefinite"] = json!(false);
+    on.ok(By::Member, "PATCH", &up, same).await;
+    assert_eq!(on.ok(By::Member, "GET", &up, Value::Null).await["endTime"], at(7));
+    on.ok(By::Member, "PATCH", &up, json!({"indefinite": true})).await;
+    assert_eq!(on.ok(By::Member, "GET", &up, Value::Null).await["endTime"], Value::Null);
+    let nothing = json!({"labs": null, "nodes": null, "memory": null});
+    let reserved = json!({"labs": 1, "nodes": 1, "memory": 256 << 20});
+    let course = json!({"name": "course", "limits": nothing, "reserved": reserved});
+    assert_eq!(
+        on.ok(By::Member, "GET", "/capacity", Value::Null).await,
+        json!({"limits": nothing, "reserved": reserved, "collections": [course]})
+    );
+
     member.destroy(&running).await.unwrap();
     for lab in [&monday, &tuesday, &running] {
         on.ok(By::Member, "DELETE", &format!("/labs/{lab}"), Value::Null).await;

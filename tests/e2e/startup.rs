@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Client, NotStarted, Server, ServerBuilder, User, run_program};
+use crate::harness::{Client, NotStarted, Place, Server, ServerBuilder, User, output_of, run_program};
 
 /// Starts a server that must not start; answers what it said.
 async fn not_started(builder: ServerBuilder) -> String {
@@ -86,6 +86,38 @@ async fn a_data_folder_serves_one_server_at_a_time() {
     let output = not_started(ServerBuilder::at(server.place())).await;
     says(&output, &[server.place().data().to_str().unwrap(), "--data"]);
     server.admin().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_file_serves_one_server_at_a_time_wherever_the_others_keep_the_rest() {
+    let places = [Place::new(User::Myself), Place::new(User::Myself)];
+    let file = places[0].data().with_file_name("shared.db");
+    let link = places[1].data().with_file_name("link.db");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let by = |path: &std::path::Path| format!("database: {{ localFile: '{}' }}\n", path.display());
+    let mut first = ServerBuilder::at(&places[0]).config(&by(&file)).start().await;
+
+    let refused = ["link.db", "can't be used: another server uses it: end that one"];
+    says(&not_started(ServerBuilder::at(&places[1]).config(&by(&link))).await, &refused);
+    // Who would only write into it is refused as well, and who looks is told.
+    let config = places[1].data().with_file_name("config.yml");
+    fs::write(&config, by(&link)).unwrap();
+    fs::write(places[1].data().with_file_name("other.db"), "").unwrap();
+    let mut import = places[1].command();
+    import.args(["import", "--dry-run", "--from", "other.db", "--storage", ".", "--data"]).arg(places[1].data());
+    let import = output_of({
+        import.arg("--config").arg(&config);
+        import
+    });
+    says(&String::from_utf8(import.await.stderr).unwrap(), &refused);
+    let mut check = places[1].command();
+    check.args(["config", "check"]).arg(&config).arg("--data").arg(places[1].data());
+    says(&String::from_utf8(output_of(check).await.stdout).unwrap(), &refused);
+
+    first.admin().await.api.create_collection("course", true, true).await.unwrap();
+    assert!(first.terminate().await.success());
+    let second = ServerBuilder::at(&places[1]).config(&by(&link)).start().await;
+    assert_eq!(second.admin().await.api.get("/collections").await.unwrap()[0]["name"], "course");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,3 +128,24 @@ async fn a_kind_that_this_runtime_cannot_run_is_refused_at_deploy_and_nothing_is
     }
     assert_eq!(admin.state(&lab).await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_change_a_bind_file_at_once_do_not_undo_each_others_change() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let collection = admin.api.create_collection("course", true, true).await.unwrap();
+    let topology = admin.api.create_topology(&collection, ONE_NODE).await.unwrap();
+    let files = format!("/topologies/{topology}/files");
+    let id = admin.api.create(&files, &json!({ "filePath": "a", "content": "0" })).await.unwrap();
+    let path = format!("{files}/{id}");
+    let patch = async |what: serde_json::Value| {
+        admin.api.request(Method::PATCH, &path, Some(&what)).await.unwrap();
+    };
+    for round in 1..=40 {
+        let (name, content) = (format!("config/{round}"), round.to_string());
+        tokio::join!(patch(json!({ "filePath": name })), patch(json!({ "content": content })));
+        let shown = admin.api.get("/topologies").await.unwrap();
+        let file = &shown[0]["bindFiles"][0];
+        assert_eq!((&file["filePath"], &file["content"]), (&json!(name), &json!(content)), "{file}");
+    }
+}

@@ -7,7 +7,8 @@
 //   otherKey: true | false                              signs ID tokens with a key that it doesn't show
 //   denyUserInfo: true | false                          refuses access tokens where they are used
 //
-// and answers {refreshTokens, tokenRequests}: how many it has given that are good, and how often it was asked for tokens.
+// and answers {refreshTokens, tokenRequests, given}: how many it has given that are good, how often it was asked for tokens,
+// and all codes and tokens that it has ever given.
 import {createServer} from 'node:http';
 import {randomUUID} from 'node:crypto';
 import {SignJWT, decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair} from 'jose';
@@ -18,6 +19,7 @@ const state = {accounts: {}, down: false, idToken: null, otherKey: false, denyUs
 
 // What it keeps is kept apart from it, so that it stays when its keys change.
 const kept = new Map();
+const given = new Set();
 class Adapter {
   constructor(model) {
     this.model = model;
@@ -26,6 +28,7 @@ class Adapter {
     return `${this.model}:${id}`;
   }
   async upsert(id, payload) {
+    if (/^(AuthorizationCode|AccessToken|RefreshToken)$/.test(this.model)) given.add(id);
     kept.set(this.key(id), {...payload});
   }
   async find(id) {
@@ -113,7 +116,7 @@ server.on('request', async (request, response) => {
   if (rotate) await build(issuer);
   const good = [...kept].filter(([name, payload]) => name.startsWith('RefreshToken:') && !payload.consumed);
   response.setHeader('content-type', 'application/json');
-  response.end(JSON.stringify({refreshTokens: good.length, tokenRequests: state.tokenRequests}));
+  response.end(JSON.stringify({refreshTokens: good.length, tokenRequests: state.tokenRequests, given: [...given]}));
 });
 
 await new Promise(resolve => server.listen(0, '127.0.0.1', resolve));

@@ -42,6 +42,7 @@ pub(crate) fn lab() -> LabSnapshot {
             collection_id: "c-1".into(),
             creator,
             start_pending: false,
+            warned_before: None,
             instance: None,
         },
         collection,

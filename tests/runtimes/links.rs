@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Runtime};
-use crate::harness::{Client, Shell, eventually, expect_data};
+use crate::harness::{Client, Place, Shell, User, eventually, expect_data};
 use crate::nodes::until_node_is;
 use crate::two_routers;
 
@@ -48,6 +48,30 @@ async fn links_that_go_with_a_restart_behind_our_back_are_made_again() {
     for node in ["r1", "r2"] {
         until_node_is(&admin, &lab, node, "running").await;
     }
+    let mut peer = Shell::open(&admin, &lab, "r2").await;
+    eventually(async || match peer.run(PING).await {
+        (0, _) => Ok(()),
+        (_, printed) => Err(printed),
+    })
+    .await;
+    admin.destroy(&lab).await.unwrap();
+    on.leaves_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_go_with_a_restart_while_no_server_runs_are_made_again_by_the_next_one() {
+    let Some(on) = Bench::ready(Runtime::Containerlab, "docker restart without a server") else { return };
+    let place = Place::new(User::Myself);
+    let mut server = on.builder_at(&place).start().await;
+    let admin = server.admin().await;
+    let lab = admin.create_lab("course", &two_routers()).await;
+    admin.deploy(&lab).await.unwrap();
+    assert!(server.terminate().await.success());
+    drop(server);
+    on.prepared().docker_succeeds(&["restart", "--time", "1", &on.container("r1")]);
+    let server = on.builder_at(&place).start().await;
+    let admin = server.admin().await;
+    until_log_says(&admin, &lab, &["made again", "r1:eth1", "r2:eth1"]).await;
     let mut peer = Shell::open(&admin, &lab, "r2").await;
     eventually(async || match peer.run(PING).await {
         (0, _) => Ok(()),

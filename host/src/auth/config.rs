@@ -159,6 +159,17 @@ impl AuthConfig {
         }))
     }
 
+    /// What is to be said about a login by OpenID Connect that would work as far as can be told.
+    pub fn open_id_notice(&self, environment: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let settings = self.open_id(environment).ok()??;
+        settings.client_secret.is_none().then(|| {
+            format!(
+                "{ENV_OIDC_SECRET} isn't set, so that the provider is told no secret: it has to know this server as a public \
+                 client, or nobody can log in"
+            )
+        })
+    }
+
     /// Where the file of users is: the one that is named, seen from `config_dir`, or the usual one in the data folder.
     pub fn users(&self, config_dir: &Path, data: &Path) -> UsersSource {
         match &self.users_file {
@@ -304,5 +315,11 @@ mod tests {
         assert_eq!(secret(&config, "of-the-environment").as_deref(), Some("of-the-environment"));
         assert_eq!(secret(&config, "").as_deref(), Some("of-the-file"));
         assert_eq!(secret(&open_id(), ""), None);
+        let notice = |config: &AuthConfig, value: &str| config.open_id_notice(|_| Some(value.to_owned()));
+        assert!(notice(&open_id(), "").is_some_and(|notice| notice.starts_with(ENV_OIDC_SECRET)));
+        assert_eq!(
+            (notice(&open_id(), "x"), notice(&config, ""), notice(&AuthConfig::default(), "")),
+            (None, None, None)
+        );
     }
 }

@@ -47,6 +47,9 @@ pub enum TokenError {
     /// It was issued for a login that is not in force any more.
     #[error("the login that the token was issued for has changed")]
     LoginChanged,
+    /// Somebody has logged out, or in again so often that this session made room for others.
+    #[error("the session has ended")]
+    Over,
     /// It is a refresh token where an access token is wanted, or the reverse.
     #[error("this token serves another purpose")]
     WrongKind,
@@ -73,10 +76,15 @@ pub struct Issued {
 /// What a refresh token stands on: what has to be as it was for it to be worth anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ground<'a> {
-    /// The credentials of a login, as a text of which the token holds a digest.
-    Credentials(&'a str),
-    /// A session that the server keeps, by its id.
-    Session(&'a str),
+    /// A login by password.
+    Password {
+        /// Its credentials, as a text of which the token holds a digest.
+        credentials: &'a str,
+        /// The id of the session that begins with it, which the server keeps.
+        session: &'a str,
+    },
+    /// A login by OpenID Connect: the id of its session, which the server keeps.
+    OpenId(&'a str),
 }
 
 /// A refresh token that has been checked, as far as it can be by itself.
@@ -84,10 +92,17 @@ pub enum Ground<'a> {
 pub struct RefreshToken {
     /// Whom it was issued to, as they were then.
     pub bearer: Bearer,
-    /// The id of the session that it stands on, if it stands on one.
+    /// The id of the session that it stands on. Tokens of versions that kept no sessions for passwords have none.
     pub session: Option<String>,
     /// The digest of the credentials that it stands on, if it stands on some.
     login: Option<String>,
+}
+
+impl RefreshToken {
+    /// Whether it is of a login by password.
+    pub fn is_by_password(&self) -> bool {
+        self.login.is_some()
+    }
 }
 
 /// What a token is for.
@@ -213,7 +228,7 @@ impl Authenticator {
     }
 
     /// Checks a refresh token: signature, kind, times. Whether what it stands on is as it was is up to the caller:
-    /// [`Self::stands_on`], or the session.
+    /// [`Self::stands_on`], and the session.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -247,11 +262,11 @@ impl Authenticator {
         let expires = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
         let (login, session) = match ground {
             None => (None, None),
-            Some(Ground::Credentials(credentials)) => (Some(self.digest_of(credentials)), None),
-            Some(Ground::Session(id)) => (None, Some(id)),
+            Some(Ground::Password { credentials, session }) => (Some(self.digest_of(credentials)), Some(session)),
+            Some(Ground::OpenId(session)) => (None, Some(session)),
         };
         // What a refresh token says beyond its id is asked for anew before it counts, and cookies have little room.
-        let collections = if session.is_some() { &[] } else { bearer.collections.as_slice() };
+        let collections = if kind == Kind::Refresh { &[] } else { bearer.collections.as_slice() };
         let payload = Payload {
             id: bearer.id.as_str(),
             name: &bearer.name,
@@ -310,7 +325,7 @@ mod tests {
         Bearer { id: "u1".into(), name: "Ada".to_owned(), admin: false, collections: vec!["course".to_owned()] }
     }
 
-    const LOGIN: Ground<'_> = Ground::Credentials("name and password");
+    const LOGIN: Ground<'_> = Ground::Password { credentials: "name and password", session: "s1" };
 
     fn in_seconds(seconds: i64) -> i64 {
         Timestamp::now().as_second() + seconds
@@ -348,7 +363,8 @@ mod tests {
         let authenticator = authenticator();
         let issued = authenticator.issue_refresh(&bearer(), LOGIN);
         let token = authenticator.verify_refresh(&issued.token).expect("valid");
-        assert_eq!((&token.bearer, &token.session), (&bearer(), &None));
+        assert_eq!((&token.bearer.id, &token.bearer.name), (&bearer().id, &bearer().name));
+        assert!(token.bearer.collections.is_empty(), "they are asked for anew");
         let days = (issued.expires.as_second() - Timestamp::now().as_second() + 60) / 86_400;
         assert_eq!(days, 30);
     }
@@ -360,6 +376,7 @@ mod tests {
         assert!(!token.contains("password"));
         let token = authenticator.verify_refresh(&token).expect("valid");
         assert!(authenticator.stands_on(&token, "name and password"));
+        assert_eq!((token.session.as_deref(), token.is_by_password()), (Some("s1"), true));
         assert!(!authenticator.stands_on(&token, "name and another") && !authenticator.stands_on(&token, ""));
         let claims = json!({"id": "u", "typ": "refresh", "exp": in_seconds(60), "nbf": in_seconds(0)});
         let of_before = authenticator.verify_refresh(&signed(&authenticator, &claims)).expect("valid");
@@ -367,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_of_a_session_names_it_and_stands_on_no_credentials() {
+    fn a_refresh_token_of_openid_connect_names_its_session_and_stands_on_no_credentials() {
         let authenticator = authenticator();
-        let issued = authenticator.issue_refresh(&bearer(), Ground::Session("s1"));
+        let issued = authenticator.issue_refresh(&bearer(), Ground::OpenId("s1"));
         let token = authenticator.verify_refresh(&issued.token).expect("valid");
         assert_eq!((token.session.as_deref(), token.bearer.id.as_str()), (Some("s1"), "u1"));
-        assert!(token.bearer.collections.is_empty(), "they are asked for anew");
+        assert!(!token.is_by_password());
         assert!(!authenticator.stands_on(&token, "name and password") && !authenticator.stands_on(&token, ""));
     }
 

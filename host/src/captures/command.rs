@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn without_a_word_about_it_it_is_curl_with_the_route_of_this_server() {
         let expected = "curl -sN -H \"Authorization: Bearer $TOKEN\" \
-            https://labs.example.org/api/labs/lab-1/nodes/r1/interfaces/ethernet-1%2F1/capture | wireshark -k -i -";
-        assert_eq!(shown("{}", &lab("ethernet-1/1"))["ethernet-1/1"], expected);
+            'https://labs.example.org/api/labs/lab-1/nodes/r1/interfaces/e1%401/capture' | wireshark -k -i -";
+        assert_eq!(shown("{}", &lab("e1@1"))["e1@1"], expected);
     }
 
     #[test]

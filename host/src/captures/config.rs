@@ -15,7 +15,7 @@ pub struct CaptureConfig {
     /// Whether packets can be captured at all.
     pub enabled: bool,
     /// How many captures a user may have at once.
-    pub user_limit: u32,
+    pub limit_per_user: u32,
     /// How many there may be in all at once.
     pub limit: u32,
     /// Bytes of packets that may wait in a capture whose client doesn't read them; what comes beyond is dropped and counted.
@@ -37,7 +37,7 @@ impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            user_limit: 8,
+            limit_per_user: 8,
             limit: 64,
             buffer_bytes: 4 << 20,
             excluded_interfaces: Vec::new(),

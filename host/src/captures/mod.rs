@@ -170,8 +170,8 @@ impl Captures {
     fn take_place(&self, user: &UserId) -> Result<Taking, CaptureError> {
         let config = &self.inner.config;
         let mut taken = self.inner.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.by_user.get(user).copied().unwrap_or(0) >= config.user_limit {
-            return Err(CaptureError::UserLimit(config.user_limit));
+        if taken.by_user.get(user).copied().unwrap_or(0) >= config.limit_per_user {
+            return Err(CaptureError::UserLimit(config.limit_per_user));
         }
         if taken.all >= config.limit {
             return Err(CaptureError::Limit(config.limit));

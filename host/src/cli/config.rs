@@ -6,8 +6,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{doctor, print_line};
-use crate::config::{Config, Effective, Finding, Origin, Reading, environment_findings};
+use crate::config::{Circumstances, Config, Effective, Finding, Origin, Reading, environment_findings};
+use crate::guide;
 use crate::store::Store;
+use crate::store::config::Location;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -40,7 +42,7 @@ struct Report {
     file: Option<PathBuf>,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
-    /// What counts for each key, and where it comes from. Empty where there are errors.
+    /// What counts for each key, and where it comes from. Empty where the file can't be used.
     values: Vec<Effective>,
 }
 
@@ -73,39 +75,54 @@ async fn check(arguments: &Arguments) -> anyhow::Result<Report> {
         Some(file) => Reading::of_file(file)?,
         None => Reading::of(""),
     };
-    let values =
-        if reading.errors.is_empty() { reading.effective(|name| std::env::var(name).ok()) } else { Vec::new() };
-    let Reading { config, mut errors, mut warnings, .. } = reading;
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    warnings.extend(environment_findings(variables, Path::new(".")));
-    if errors.is_empty() {
-        let found = try_out(&config, arguments).await;
-        errors.extend(found.0);
-        warnings.extend(found.1);
+    let mut warnings = environment_findings(variables, Path::new("."));
+    let (mut errors, mut values) = (Vec::new(), Vec::new());
+    if reading.errors.is_empty() {
+        let tried = try_out(&reading, arguments).await;
+        (errors, values) = (tried.errors, tried.values);
+        warnings.extend(tried.warnings);
     }
+    errors.splice(0..0, reading.errors);
+    warnings.splice(0..0, reading.warnings);
     let ok = errors.is_empty() && (warnings.is_empty() || !arguments.strict);
     Ok(Report { ok, file: arguments.file.clone(), errors, warnings, values })
 }
 
-/// What would keep a server from starting, of that which can be found out without starting one, and what else there is to say.
-async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<Finding>) {
+/// What came of trying a configuration out.
+struct Tried {
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+    values: Vec<Effective>,
+}
+
+/// What would keep a server from starting, of that which can be found out without starting one or asking another program, and
+/// what else there is to say.
+async fn try_out(reading: &Reading, arguments: &Arguments) -> Tried {
+    let config = &reading.config;
     let parent = arguments.file.as_deref().and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
     let config_dir = parent.unwrap_or(Path::new("."));
     let folders = config.folders(arguments.data.as_deref(), config_dir);
+    let environment = |name: &str| std::env::var(name).ok();
     let listen = config.server.address();
     let login = listen.as_ref().ok().map(|at| doctor::logins(config, config_dir, &folders.data, *at));
     let plugins = doctor::plugins(config, config_dir, &folders.data).await;
-    let (notices, probed) =
-        match config.database.choose(&folders.data, config_dir, |name| std::env::var(name).ok()).await {
-            Ok(choice) => {
-                let probed = Store::probe(&choice.location).await.map(drop).map_err(|error| error.to_string());
-                (choice.notices, probed)
-            }
-            Err(error) => (Vec::new(), Err(error.to_string())),
-        };
+    let mut warnings: Vec<Finding> = Vec::new();
+    let mut warn = |key: &str, problem: String| warnings.push(finding(key, problem));
+    let mut location: Option<Location> = None;
+    let database = match config.database.choose(&folders.data, config_dir, environment).await {
+        Ok(choice) => {
+            choice.notices.into_iter().for_each(|notice| warn("database", notice));
+            let location = location.insert(choice.location);
+            Store::examine(location).await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    config.auth.open_id_notice(environment).into_iter().for_each(|notice| warn("auth.openIdClientSecret", notice));
+    guide::problems(&config.containerlab, config_dir).into_iter().for_each(|(key, problem)| warn(key, problem));
     let redirect = doctor::redirect(config, listen.as_ref().ok().copied());
     let results = [
-        ("database", probed),
+        ("database", database),
         ("server", listen.map_err(|error| error.to_string()).and_then(doctor::address).map(drop)),
         ("server.tls.redirectFrom", redirect.map_or(Ok(()), |from| from.map(drop))),
         ("server.tls", doctor::tls(config, config_dir).map_or(Ok(()), |tls| tls.map(drop))),
@@ -115,7 +132,6 @@ async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<F
         ("fileSystem.run", doctor::writable(&folders.run).map(drop)),
         ("plugins", plugins.map(drop)),
     ];
-    let finding = |key: &str, problem: String| Finding { place: None, key: key.to_owned(), problem };
     let failed = |(key, result): (&str, Result<(), String>)| {
         let problem = result.err()?;
         // Some name their key themselves, and more closely.
@@ -124,8 +140,18 @@ async fn try_out(config: &Config, arguments: &Arguments) -> (Vec<Finding>, Vec<F
             _ => finding(key, problem),
         })
     };
-    let failed = results.into_iter().filter_map(failed).collect();
-    (failed, notices.into_iter().map(|notice| finding("database", notice)).collect())
+    let errors = results.into_iter().filter_map(failed).collect();
+    let circumstances = Circumstances {
+        config_dir,
+        folders: &folders,
+        data_is_named: arguments.data.is_some(),
+        database: location.as_ref(),
+    };
+    Tried { errors, warnings, values: reading.effective(circumstances, environment) }
+}
+
+fn finding(key: &str, problem: String) -> Finding {
+    Finding { place: None, key: key.to_owned(), problem }
 }
 
 fn print(report: &Report) {
@@ -143,7 +169,7 @@ fn print(report: &Report) {
         let from = match from {
             Origin::File(Some(place)) => format!("line {}", place.line),
             Origin::File(None) => "the file".to_owned(),
-            Origin::Environment(name) => (*name).to_owned(),
+            Origin::Environment(name) | Origin::Argument(name) => (*name).to_owned(),
             Origin::Default => "default".to_owned(),
         };
         print_line(&format!("{key} = {value}  # {from}"));
@@ -151,7 +177,7 @@ fn print(report: &Report) {
     if report.errors.is_empty() {
         let name = report.file.as_ref().map_or("the environment".to_owned(), |file| file.display().to_string());
         print_line(&format!(
-            "A server would start with {name}. Whether labs could run is said by `antimony-host doctor`."
+            "A server would start with {name}. Whether its database answers, and labs could run, is said by `antimony-host doctor`."
         ));
     }
 }

@@ -1,5 +1,7 @@
 //! What counts in the end for each key, and where it comes from, without anything secret.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -7,6 +9,10 @@ use super::environment::VARIABLES;
 use super::keys::Node;
 use super::places::{Place, child};
 use super::reading::Reading;
+use super::{Config, Folders};
+use crate::plugins::PluginsConfig;
+use crate::plugins::config::Hook;
+use crate::store::config::Location;
 
 /// What stands for a value that is not for everybody's eyes.
 const HIDDEN: &str = "(hidden)";
@@ -32,15 +38,80 @@ pub enum Origin {
     File(Option<Place>),
     /// A variable of this name.
     Environment(&'static str),
+    /// The command line, by this argument.
+    Argument(&'static str),
     /// Nothing was said.
     Default,
 }
 
+/// What the values that nobody has said depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// The folder that relative paths start from.
+    pub config_dir: &'a Path,
+    /// Where things are kept.
+    pub folders: &'a Folders,
+    /// Whether the command line says so.
+    pub data_is_named: bool,
+    /// The database that is used, where that can be told.
+    pub database: Option<&'a Location>,
+}
+
+impl Circumstances<'_> {
+    /// What keys come to whose value follows from something else. Those that nobody has said are shown like this; those that
+    /// are marked, in any case.
+    fn computed(&self, config: &Config) -> Vec<(&'static str, bool, Value)> {
+        let plugins = |hook| {
+            let default = PluginsConfig::default();
+            default.entries(hook).iter().map(|entry| json!({ "path": entry.path })).collect::<Value>()
+        };
+        let mut all = vec![
+            ("auth.usersFile", false, json!(config.auth.users(self.config_dir, &self.folders.data).path)),
+            ("containerlab.dockerHost", false, json!(config.containerlab.engine_address())),
+            ("fileSystem.run", self.data_is_named, json!(self.folders.run)),
+            ("fileSystem.storage", self.data_is_named, json!(self.folders.data)),
+            ("plugins.auth-policy", false, plugins(Hook::AuthPolicy)),
+            ("plugins.command-validator", false, plugins(Hook::CommandValidator)),
+            ("plugins.status-formatter", false, plugins(Hook::StatusFormatter)),
+            ("runtime", false, json!(config.runtime.name())),
+            ("server.cors.origins", false, json!([])),
+            ("server.headers.frameAncestors", false, json!([])),
+            ("server.trustedProxies", false, json!(config.server.trusted_proxies.texts())),
+            // What the file says of some kinds is among those of all others.
+            ("shell.commands", true, json!(config.shell.options().commands.lines())),
+        ];
+        all.extend(self.database.map(|database| ("database.kind", false, json!(database.kind().name()))));
+        match self.database {
+            Some(Location::Sqlite(path)) => all.push(("database.localFile", false, json!(path))),
+            Some(Location::Postgres(postgres)) => {
+                all.push(("database.sslMode", false, json!(postgres.ssl_mode.to_string())));
+            }
+            None => {}
+        }
+        all
+    }
+}
+
 impl Reading {
     /// What counts for each key, in the order of the keys; `variable` answers what a variable of the environment is set to.
-    pub fn effective(&self, variable: impl Fn(&str) -> Option<String>) -> Vec<Effective> {
+    pub fn effective(&self, at: Circumstances<'_>, variable: impl Fn(&str) -> Option<String>) -> Vec<Effective> {
         let mut all = Vec::new();
         self.collect(&mut all, "", Node::root(), Some(&self.said));
+        for (key, in_any_case, value) in at.computed(&self.config) {
+            let Some(row) = all.iter_mut().find(|row| row.key == key) else { continue };
+            if in_any_case || row.from == Origin::Default {
+                row.value = shown(key, &value);
+            }
+            if at.data_is_named && key.starts_with("fileSystem.") {
+                row.from = Origin::Argument("--data");
+            }
+        }
+        // The words of other servers stand for it.
+        if let Some(key) = self.runtime_said_by
+            && let Some(row) = all.iter_mut().find(|row| row.key == "runtime")
+        {
+            row.from = Origin::File(self.place(key));
+        }
         for known in VARIABLES {
             let Some(value) = variable(known.name).filter(|value| !value.is_empty()) else { continue };
             let value = if known.secret { json!(HIDDEN) } else { shown("", &json!(value)) };
@@ -118,7 +189,9 @@ mod tests {
             "SB_NATIVE_PASSWORD" => Some("hunter2".to_owned()),
             _ => None,
         };
-        let all = reading.effective(set);
+        let (config_dir, folders) = (Path::new("/etc"), Folders::within("/data"));
+        let at = Circumstances { config_dir, folders: &folders, data_is_named: false, database: None };
+        let all = reading.effective(at, set);
         let of = |key: &str| all.iter().find(|row| row.key == key).unwrap_or_else(|| panic!("{key}: {all:?}"));
         let file = |line, column| Origin::File(Some(Place { line, column }));
         assert_eq!((&of("server.port").value, of("server.port").from), (&json!(80), file(1, 10)));
@@ -129,5 +202,50 @@ mod tests {
         assert_eq!(of("SB_NATIVE_USERNAME").value, json!("ada"));
         assert_eq!(of("SB_NATIVE_PASSWORD").value, json!(HIDDEN));
         assert!(!format!("{all:?}").contains("hunter2"), "{all:#?}");
+    }
+    #[test]
+    fn where_nobody_has_said_anything_what_counts_is_shown_all_the_same() {
+        let folders = Folders::within("/data");
+        let database = Location::Sqlite("/data/antimony.db".into());
+        let at = |text: &str, data_is_named| {
+            let at = Circumstances {
+                config_dir: Path::new("/etc"),
+                folders: &folders,
+                data_is_named,
+                database: Some(&database),
+            };
+            let all = Reading::of(text).effective(at, |_| None);
+            move |key: &str| {
+                let row = all.iter().find(|row| row.key == key).unwrap_or_else(|| panic!("{key}: {all:?}"));
+                (row.value.clone(), row.from)
+            }
+        };
+        let of = at("", false);
+        for (key, value) in [
+            ("runtime", json!("auto")),
+            ("server.trustedProxies", json!(["127.0.0.0/8", "::1"])),
+            ("plugins.auth-policy", json!([{"path": "builtin:auth-policy"}])),
+            ("auth.usersFile", json!("/data/users.yml")),
+            ("fileSystem.storage", json!("/data")),
+            ("fileSystem.run", json!("/data/run")),
+            ("database.kind", json!("sqlite")),
+            ("database.localFile", json!("/data/antimony.db")),
+            ("server.cors.origins", json!([])),
+        ] {
+            assert_eq!(of(key), (value, Origin::Default), "{key}");
+        }
+        assert_eq!(of("shell.commands").0["default"], json!(["bash", "sh"]));
+        assert_eq!(of("shell.commands").0["arista_ceos"], json!(["Cli", "bash", "sh"]));
+
+        let text = "general: {provider: dummy}\nshell: {commands: {arista_ceos: [\"Cli -p 15\"]}}\n\
+                    fileSystem: {storage: /srv}\nauth: {usersFile: team.yml}\n";
+        let of = at(text, true);
+        let file = |line, column| Origin::File(Some(Place { line, column }));
+        assert_eq!(of("runtime"), (json!("embedded"), file(1, 11)));
+        assert_eq!(of("auth.usersFile"), (json!("team.yml"), file(4, 8)));
+        assert_eq!(of("fileSystem.storage"), (json!("/data"), Origin::Argument("--data")), "it counts more");
+        let (commands, from) = of("shell.commands");
+        assert_eq!((&commands["arista_ceos"], &commands["default"]), (&json!(["Cli -p 15"]), &json!(["bash", "sh"])));
+        assert_eq!(from, file(2, 9));
     }
 }

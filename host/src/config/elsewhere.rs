@@ -26,5 +26,19 @@ pub(super) const MEAN_NOTHING: &[(&str, &str)] = &[
 pub(super) const SHARED_SECTIONS: &[&str] =
     &["general", "deployment", "server", "auth", "shell", "capture", "database", "fileSystem", "containerlab"];
 
+/// Keys, and a section, without which more people could get in than the file means to let in, or others could read along: by
+/// passwords or as the administrator whom everybody knows, by groups of another claim, over connections without encryption.
+/// One that is misspelt is an error wherever it stands. That nobody knows some other key in these sections is a warning.
+pub(super) const NOT_TO_BE_MISSED: &[&str] = &[
+    "auth",
+    "auth.enableNative",
+    "auth.usersFile",
+    "auth.enableOpenId",
+    "auth.openIdGroupsClaim",
+    "server.tls",
+    "database.sslMode",
+    "database.sslRootCert",
+];
+
 /// Other spellings of a section that are taken, and the one that counts.
 pub(super) const ALIASES: &[(&str, &str)] = &[("filesystem", "fileSystem"), ("decisionLog", "decision-log")];

@@ -10,6 +10,8 @@
 //! - What is of a wrong type is an error, wherever it stands.
 //! - In the sections that other Antimony servers have as well (`elsewhere::SHARED_SECTIONS`), and on the top level, an
 //!   unknown key is a warning: it may be one of theirs, of whatever version.
+//! - Unless the nearest known key is one without which more people could get in, or others could read along
+//!   (`elsewhere::NOT_TO_BE_MISSED`): then it is an error.
 //! - In sections that only this server has, an unknown key is an error, and so is an unknown key that resembles the name of
 //!   such a section, wherever it stands. A misspelt `plugins`, `on-error` or `sha256` must not weaken a policy in silence.
 //!
@@ -32,18 +34,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::effective::{Effective, Origin};
+pub use self::effective::{Circumstances, Effective, Origin};
 pub use self::environment::{ENV_FILE, environment_findings};
 pub use self::finding::Finding;
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ServerConfig,
-    ShellConfig,
+    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ScheduleConfig,
+    ServerConfig, ShellConfig,
 };
 pub use crate::auth::AuthConfig;
 use crate::captures::CaptureConfig;
 use crate::edge::config::UiConfig;
+use crate::labs::capacity::config::CapacityConfig;
 use crate::plugins::{DecisionLogConfig, PluginsConfig};
 use crate::runtime::choose::RuntimeChoice;
 use crate::runtime::containerlab::ContainerlabConfig;
@@ -123,6 +126,10 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// How much is kept of logs.
     pub logs: LogsConfig,
+    /// How much labs may take at once, in all and by collection.
+    pub capacity: CapacityConfig,
+    /// What the schedule tells.
+    pub schedule: ScheduleConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
     /// What runs labs: `containerlab`, which is the containerlab program with a container engine; `embedded`, which needs

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::elsewhere::{ALIASES, SHARED_SECTIONS};
+use super::elsewhere::{ALIASES, NOT_TO_BE_MISSED, SHARED_SECTIONS};
 use super::keys::{self, Key, Node};
 use super::places::{Place, Places, child};
 use super::{Config, ConfigError, Finding, Provider};
@@ -25,6 +25,8 @@ pub struct Reading {
     pub warnings: Vec<Finding>,
     /// All that counts of the text, with the keys as they are spelled here.
     pub(super) said: Value,
+    /// The key of other servers that says what runs labs, where one does.
+    pub(super) runtime_said_by: Option<&'static str>,
     places: Places,
 }
 
@@ -46,6 +48,7 @@ impl Reading {
             errors: Vec::new(),
             warnings: Vec::new(),
             said: Value::Object(Map::new()),
+            runtime_said_by: None,
             places: Places::of(text),
         };
         match serde_saphyr::from_str::<Option<Value>>(text) {
@@ -183,13 +186,17 @@ impl Reading {
     fn unknown(&mut self, place: Option<Place>, parent: &str, node: Node, name: &str, shared: bool) {
         let meant = keys::own_section_meant_by(name);
         let nearest = meant.map(str::to_owned).or_else(|| keys::nearest(parent, node, name));
+        let is_missed = nearest.as_deref().is_some_and(|nearest| NOT_TO_BE_MISSED.contains(&nearest));
         let known = || node.keys().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
         let remedy = match nearest {
             Some(nearest) => format!("is `{nearest}` meant?"),
             None => format!("known here are {}", known()),
         };
         let full = child(parent, name);
-        if shared && meant.is_none() {
+        if is_missed {
+            let problem = format!("nobody knows this key; {remedy} Without that one, more is open than with it");
+            self.errors.push(Finding::new(place, full, problem));
+        } else if shared && meant.is_none() {
             self.warnings.push(Finding::new(
                 place,
                 full,
@@ -223,6 +230,7 @@ impl Reading {
         match wanted {
             Ok(runtime) => {
                 self.config.runtime = runtime;
+                self.runtime_said_by = Some(key);
                 if provider == Provider::Dummy {
                     let problem = "nothing is pretended here: labs run on the embedded runtime, which needs nothing to be \
                                    installed and has nodes of kind linux";

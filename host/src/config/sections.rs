@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::ConfigError;
 use crate::edge::config::{CorsConfig, HeadersConfig, LimitsConfig, TlsConfig};
@@ -253,4 +253,45 @@ impl LogsConfig {
         let (first, latest) = (self.first_bytes, self.latest_bytes);
         Retention { first, latest, behind: latest.max(LOG_RETENTION.behind) }
     }
+}
+
+/// Longest time before the end of a lab at which its users can be warned, in seconds: 30 days.
+const LONGEST_WARNING: u64 = 30 * 24 * 3600;
+/// Most times at which they can be.
+const MOST_WARNINGS: usize = 10;
+
+/// `schedule:`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// How many seconds before a lab is destroyed at its end time those who may see it are warned by a status message, once
+    /// each. Empty: never.
+    #[serde(deserialize_with = "warnings")]
+    #[schemars(length(max = MOST_WARNINGS), inner(range(min = 1, max = LONGEST_WARNING)))]
+    pub warn_before: Vec<u64>,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self { warn_before: vec![15 * 60, 5 * 60] }
+    }
+}
+
+impl ScheduleConfig {
+    /// The same as the schedule takes it.
+    pub fn warn_before(&self) -> Vec<Duration> {
+        self.warn_before.iter().map(|seconds| Duration::from_secs(*seconds)).collect()
+    }
+}
+
+fn warnings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+    let all = Vec::<u64>::deserialize(deserializer)?;
+    if let Some(wrong) = all.iter().find(|seconds| !(1..=LONGEST_WARNING).contains(*seconds)) {
+        let problem = format!("{wrong} s is not possible, 1 to {LONGEST_WARNING} s (30 days) are");
+        return Err(de::Error::custom(problem));
+    }
+    if all.len() > MOST_WARNINGS {
+        return Err(de::Error::custom(format!("at most {MOST_WARNINGS} times are possible")));
+    }
+    Ok(all)
 }

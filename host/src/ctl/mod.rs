@@ -1,15 +1,16 @@
 //! `antimony-host ctl`: labs from a terminal, for people and scripts.
 //!
 //! A plain client of the public API, as anybody could write one: [`session`] knows the server and who is logged in there,
-//! [`labs`] does one thing and ends, [`follow`] shows what comes as it comes, [`stats`] what nodes use, [`terminal`] is a
-//! terminal in a node, and [`capture`] brings packets. It knows nothing of the server's modules but `client`. What was
-//! asked for goes to standard output, what is to be known beside it to standard error; with `--json` each answer is one
-//! JSON value, and each thing that comes one line of JSON.
+//! [`labs`] and [`reservations`] do one thing and end, [`follow`] shows what comes as it comes, [`stats`] what nodes use,
+//! [`terminal`] is a terminal in a node, and [`capture`] brings packets. It knows nothing of the server's modules but
+//! `client`. What was asked for goes to standard output, what is to be known beside it to standard error; with `--json`
+//! each answer is one JSON value, and each thing that comes one line of JSON.
 
 mod capture;
 mod follow;
 mod labs;
 mod output;
+mod reservations;
 mod session;
 mod stats;
 mod terminal;
@@ -97,6 +98,10 @@ enum Command {
     Destroy(Lab),
     /// Delete a lab that doesn't run
     Delete(Lab),
+    /// Give a lab another end, also while it runs
+    Extend(reservations::Extend),
+    /// Show what labs may take at once, and how much of it is reserved
+    Capacity,
     /// Start a node
     Start(Node),
     /// Stop a node
@@ -186,6 +191,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CtlError> {
         Command::Deploy(lab) => follow::deploy(&mut session, &lab.lab, &output).await,
         Command::Destroy(lab) => labs::destroy(&mut session, &lab.lab, &output).await,
         Command::Delete(lab) => labs::delete(&mut session, &lab.lab, &output).await,
+        Command::Extend(extend) => reservations::extend(&mut session, &extend, &output).await,
+        Command::Capacity => reservations::capacity(&mut session, &output).await,
         Command::Stop(node) => labs::node(&mut session, labs::Action::Stop, &node.lab.lab, &node.node, &output).await,
         Command::Start(node) => labs::node(&mut session, labs::Action::Start, &node.lab.lab, &node.node, &output).await,
         Command::Restart(node) => {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::http::refusals;
+use crate::telemetry::Seldom;
 
 /// Where the sockets are.
 const SOCKETS: &str = "/socket.io";
@@ -145,8 +146,12 @@ fn name_of(host: &str) -> &str {
 pub(super) async fn guard_sockets(State(origins): State<Origins>, request: Request, next: Next) -> Response {
     if request.uri().path().starts_with(SOCKETS) && origins.is_foreign(request.uri(), request.headers()) {
         let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).unwrap_or("several");
+        // Pages try again and again, and so may anybody.
+        static REFUSED: Seldom = Seldom::new();
+        let Some(left_out) = REFUSED.turn() else { return refusals::foreign_origin() };
         tracing::warn!(
             %origin,
+            left_out,
             "a page of another site was refused a socket; if it is yours, name it in server.cors.origins, or have your \
              proxy pass the Host that browsers use"
         );

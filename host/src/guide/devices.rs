@@ -21,28 +21,16 @@ struct Entry {
     interface_start: u32,
 }
 
-/// The kinds in the file, each once; `None`, and a warning in the log, if it can't be used.
-pub(super) fn read(file: &Path) -> Option<Vec<Device>> {
-    let text = match std::fs::metadata(file).and_then(|meta| {
+/// The kinds in the file, each once; or why it can't be used.
+pub(super) fn read(file: &Path) -> Result<Vec<Device>, String> {
+    let text = std::fs::metadata(file).and_then(|meta| {
         if meta.len() > MAX_BYTES {
             Err(std::io::ErrorKind::FileTooLarge.into())
         } else {
             std::fs::read_to_string(file)
         }
-    }) {
-        Ok(text) => text,
-        Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "containerlab.deviceConfig can't be read: clients are offered the kinds that containerlab knows");
-            return None;
-        }
-    };
-    match parse(&text) {
-        Ok(devices) => Some(devices),
-        Err(problem) => {
-            tracing::warn!(file = %file.display(), problem, "containerlab.deviceConfig is not what it should be: clients are offered the kinds that containerlab knows");
-            None
-        }
-    }
+    });
+    parse(&text.map_err(|error| format!("it can't be read: {error}"))?)
 }
 
 fn parse(text: &str) -> Result<Vec<Device>, String> {

@@ -49,16 +49,11 @@ pub(super) struct Schemas {
 impl Schemas {
     pub(super) fn open(config: &ContainerlabConfig, config_dir: &Path, data: &Path, stop: CancellationToken) -> Self {
         let url = config.schema_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
-        let url = url.filter(|url| {
-            let known = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
-            if !known {
-                tracing::warn!(url, "containerlab.schemaUrl is no address of http or https: the schema is not fetched");
-            }
-            known
-        });
+        let url = url.filter(|url| is_fetched(url));
         let cache = data.join(CACHE);
         let file = config.schema_fallback.as_deref().filter(|path| !path.as_os_str().is_empty());
-        let fallback = || file.and_then(|file| from_file(&config_dir.join(file)));
+        // Why one can't be used has been said.
+        let fallback = || file.and_then(|file| from_file(&config_dir.join(file)).ok());
         let schema = url.and_then(|url| from_cache(&cache, url)).or_else(fallback);
         let schema = Arc::new(schema.unwrap_or_else(crate::topology::schema::schema));
         let (sender, offered) = watch::channel(Offered { schema, settled: url.is_none() });
@@ -77,12 +72,15 @@ impl Schemas {
     }
 }
 
-fn from_file(file: &Path) -> Option<Value> {
-    let read = std::fs::read(file).map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes));
-    read.inspect_err(|problem| {
-        tracing::warn!(file = %file.display(), problem, "containerlab.schemaFallback can't be used");
-    })
-    .ok()
+/// Whether a schema can be fetched from there.
+pub(super) fn is_fetched(url: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// The schema in the operator's file; or why it can't be used.
+pub(super) fn from_file(file: &Path) -> Result<Value, String> {
+    let read = std::fs::read(file).map_err(|error| format!("it can't be read: {error}"));
+    read.and_then(|bytes| parse(&bytes))
 }
 
 fn from_cache(file: &Path, url: &str) -> Option<Value> {

@@ -41,6 +41,15 @@ impl TryFrom<Vec<String>> for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// All of them, as they are written.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |Network { address, length }: &Network| match (address, *length) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => address.to_string(),
+            (address, length) => format!("{address}/{length}"),
+        };
+        self.0.iter().map(text).collect()
+    }
+
     /// Whether a proxy at this address is trusted.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))

@@ -19,6 +19,7 @@ use crate::plugins::reload::RollbackError;
 use crate::runtime::RuntimeError;
 use crate::stats::StatsError;
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 use crate::topology::{BadPath, TopologyError};
 
 /// Access token invalid or expired. No name in the standard, but widely used for this.
@@ -121,6 +122,9 @@ pub(super) enum ApiError {
     /// There are no plugins to go back to.
     #[error(transparent)]
     Rollback(#[from] RollbackError),
+    /// There is not enough left of what labs take; says of what, and what is in the way, as far as the caller may see it.
+    #[error("{0}")]
+    NoRoom(String),
     /// It can't be done to a lab.
     #[error(transparent)]
     Lab(LabError),
@@ -130,6 +134,9 @@ pub(super) enum ApiError {
     /// There is no capture.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// Somebody has logged out, but their session couldn't be ended.
+    #[error("a session could not be ended: {0}")]
+    StillLoggedIn(StoreError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -202,7 +209,7 @@ impl ApiError {
             Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
-            Self::Lab(_) => (400, 5000),
+            Self::NoRoom(_) | Self::Lab(_) => (400, 5000),
             Self::Stats(StatsError::NoInstance) => (400, 5003),
             Self::Stats(StatsError::Runtime(_)) => (503, 5001),
             Self::Capture(error) => of_capture(error),
@@ -210,8 +217,10 @@ impl ApiError {
             Self::Store(StoreError::NameTaken { what: "topology", .. }) => (400, 3001),
             Self::Store(StoreError::InUse { .. }) => (400, 5000),
             Self::Store(StoreError::Null(_)) => (422, 5422),
-            Self::Store(StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_)) => (503, 5000),
-            Self::Store(_) => (500, 5000),
+            Self::Store(error) | Self::StillLoggedIn(error) => match error {
+                StoreError::Away(_) | StoreError::Unknown | StoreError::Overtaken(_) => (503, 5000),
+                _ => (500, 5000),
+            },
         }
     }
 
@@ -225,6 +234,9 @@ impl ApiError {
                 "the server's database can't be reached at the moment, and nothing was done: try again in a moment"
                     .to_owned()
             }
+            Self::StillLoggedIn(_) => "the cookies are cleared, but the server's database could not end the session: \
+                                       whoever has kept its refresh token can go on with it; try again with that token"
+                .to_owned(),
             error => error.to_string(),
         }
     }
@@ -262,7 +274,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, code) = self.codes();
         if status >= 500 {
-            tracing::error!(error = %self, "a request failed");
+            // While the database is away, say, each request of each client is one.
+            static FAILED: Seldom = Seldom::new();
+            match FAILED.turn() {
+                Some(left_out) => tracing::error!(error = %self, left_out, "a request failed"),
+                None => tracing::debug!(error = %self, "a request failed"),
+            }
         } else {
             tracing::debug!(error = self.for_log(), status, "a request was refused");
         }
@@ -335,6 +352,9 @@ mod tests {
             (CaptureError::Limit(1).into(), (429, 5000)),
             (CaptureError::from(RuntimeError::Failed("a runtime".to_owned())).into(), (500, 5001)),
             (CaptureError::ShuttingDown.into(), (503, 5001)),
+            (LabError::OnlyItsEnd("x".to_owned()).into(), (400, 5000)),
+            (LabError::BeingDestroyed("x".to_owned()).into(), (400, 5000)),
+            (ApiError::NoRoom("it doesn't fit".to_owned()), (400, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),
@@ -352,6 +372,8 @@ mod tests {
             (OpenIdError::NotPending.into(), (400, 5000)),
             (OpenIdError::Code.into(), (400, 5000)),
             (OpenIdError::Over.into(), (401, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Away(String::new())), (503, 5000)),
+            (ApiError::StillLoggedIn(StoreError::Database(sqlx::Error::PoolClosed)), (500, 5000)),
         ] {
             assert_eq!(error.codes(), codes, "{error}");
             assert_ne!(error.codes().0, 504, "clients would retry for ever");

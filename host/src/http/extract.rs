@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::error::ApiError;
-use super::{Api, cookies};
+use super::{Api, cookies, words};
 use crate::auth::{AccessToken, Identity};
 use crate::edge::TooSlow;
 use crate::labs::model::User;
@@ -131,12 +131,9 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::Invalid("the body should be a JSON object".to_owned()));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        let problem = error.into_inner();
-        ApiError::Invalid(if path == "." { problem.to_string() } else { format!("{path}: {problem}") })
-    })?;
-    reader.end().map_err(|error| ApiError::Invalid(error.to_string()))?;
+    let value = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| ApiError::Invalid(words::problem(&error.path().to_string(), error.inner())))?;
+    reader.end().map_err(|error| ApiError::Invalid(words::problem(".", &error)))?;
     Ok(value)
 }
 
@@ -175,14 +172,17 @@ mod tests {
         for (body, expected) in [
             ("", "the request has no body"),
             ("  \n", "the request has no body"),
-            ("{", "EOF while parsing"),
-            ("{}", "missing field `startTime`"),
+            ("{", "the body is no JSON: it ends too early"),
+            ("{}", "startTime: it is missing"),
             ("[]", "the body should be a JSON object"),
             (r#"["2030-01-01T00:00:00Z"]"#, "the body should be a JSON object"),
-            (r#"{"startTime": 5}"#, "startTime: invalid type: integer `5`"),
+            (r#"{"startTime": 5}"#, "startTime: "),
             (r#"{"startTime": "2030"}"#, "startTime: "),
-            (r#"{"startTime": "2030-01-01T00:00:00Z", "inner": [1, 300]}"#, "inner[1]: invalid value"),
-            (r#"{"startTime": "2030-01-01T00:00:00Z"} x"#, "trailing characters at line 1 column 39"),
+            (
+                r#"{"startTime": "2030-01-01T00:00:00Z", "inner": [1, 300]}"#,
+                "inner[1]: it should be a whole number from 0 to 255",
+            ),
+            (r#"{"startTime": "2030-01-01T00:00:00Z"} x"#, "there is more after its end at line 1, column 39"),
         ] {
             let refused = read::<Body>(body.as_bytes()).expect_err("refused").to_string();
             assert!(refused.contains(expected), "{body}: {refused}");

@@ -9,7 +9,7 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Ids, Json};
 use super::openapi::{BadFilePath, Fails, FilePathTaken, Nothing, Refused};
 use super::topologies::{Full, visible};
-use super::{Answer, Api, Payload, answer};
+use super::{Answer, Api, Payload, answer, unless_overtaken};
 use crate::labs::model::{BindFile, BindFileId};
 use crate::plugins::decision::Action;
 use crate::store::MAX_FILE;
@@ -86,7 +86,7 @@ pub(super) async fn create(
     };
     authorize(&api, &caller, &topology, None, Some(&file.path)).await?;
     api.store.insert_bind_file(&file).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(file.id)
 }
 
@@ -106,16 +106,24 @@ pub(super) async fn update(
     Json(patch): Json<BindFilePatch>,
 ) -> Answer<()> {
     let Ids([id, file]) = ids;
-    let (topology, before) = found(&api, &caller, &id, &file).await?;
-    let after = BindFile {
-        path: patch.file_path.as_deref().map(file_path).transpose()?.unwrap_or_else(|| before.path.clone()),
-        content: patch.content.map(checked_content).transpose()?.unwrap_or(before.content),
-        ..before
-    };
-    authorize(&api, &caller, &topology, Some(&before.path), Some(&after.path)).await?;
-    api.store.update_bind_file(&after).await?;
-    api.labs.topology_changed(&after.topology_id).await;
+    unless_overtaken(|| change(&api, &caller, &id, &file, &patch)).await?;
+    api.labs.topology_changed(&id.as_str().into(), None).await;
     answer(())
+}
+
+/// Judges and makes a change of what the file is at the moment.
+async fn change(api: &Api, caller: &Caller, id: &str, file: &str, patch: &BindFilePatch) -> Result<(), ApiError> {
+    let (topology, before) = found(api, caller, id, file).await?;
+    let path = patch.file_path.as_deref().map(file_path).transpose()?;
+    let content = patch.content.clone().map(checked_content).transpose()?;
+    let after = BindFile {
+        path: path.unwrap_or_else(|| before.path.clone()),
+        content: content.unwrap_or_else(|| before.content.clone()),
+        ..before.clone()
+    };
+    authorize(api, caller, &topology, Some(&before.path), Some(&after.path)).await?;
+    api.store.update_bind_file(&before, &after).await?;
+    Ok(())
 }
 
 /// Change a bind file
@@ -144,7 +152,7 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, ids: Ids<2>) 
     let (topology, file) = found(&api, &caller, &id, &file).await?;
     authorize(&api, &caller, &topology, Some(&file.path), None).await?;
     api.store.delete_bind_file(&file.topology_id, &file.id).await?;
-    api.labs.topology_changed(&file.topology_id).await;
+    api.labs.topology_changed(&file.topology_id, None).await;
     answer(())
 }
 

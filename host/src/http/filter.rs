@@ -49,8 +49,8 @@ impl LabFilter {
             }
             match key.as_str() {
                 // Clients that want all say so with 0 as well.
-                "limit" => filter.limit = Some(number(key, value)?).filter(|&limit| limit > 0),
-                "offset" => filter.offset = number(key, value)?,
+                "limit" => filter.limit = Some(count(key, value)?).filter(|&limit| limit > 0),
+                "offset" => filter.offset = count(key, value)?,
                 "searchQuery" => filter.search = value.to_lowercase(),
                 "startDate" => filter.starts_from = Some(time(key, value)?),
                 "endDate" => filter.ends_by = Some(time(key, value)?),
@@ -90,22 +90,25 @@ impl LabFilter {
     }
 }
 
-fn number<N: std::str::FromStr>(key: &str, value: &str) -> Result<N, ApiError> {
-    value.parse().map_err(|_| ApiError::Invalid(format!("{key}: {value:?} is not a number that is possible here")))
+/// How many labs.
+fn count(key: &str, value: &str) -> Result<u32, ApiError> {
+    let problem = || ApiError::Invalid(format!("{key}: {value:?} is no whole number from 0 to {}", u32::MAX));
+    value.parse().map_err(|_| problem())
 }
 
 /// The number of a state of labs.
 fn state(key: &str, value: &str) -> Result<i32, ApiError> {
-    let state = number(key, value)?;
-    if (LabState::Scheduled.code()..=InstanceState::Failed as i32).contains(&state) {
-        Ok(state)
-    } else {
-        Err(ApiError::Invalid(format!("{key}: {value:?} is no state; -2 to 3 are")))
-    }
+    let possible = LabState::Scheduled.code()..=InstanceState::Failed as i32;
+    value.parse().ok().filter(|state| possible.contains(state)).ok_or_else(|| {
+        ApiError::Invalid(format!(
+            "{key}: {value:?} is no state of labs; there are -2 (scheduled), -1 (inactive), 0 (deploying), 1 (running), \
+             2 (stopping) and 3 (failed), with commas between them"
+        ))
+    })
 }
 
 /// A time of RFC 3339. Clients that don't encode the plus of an offset have sent a space.
-fn time(key: &str, value: &str) -> Result<Timestamp, ApiError> {
+pub(super) fn time(key: &str, value: &str) -> Result<Timestamp, ApiError> {
     let read = value.parse().or_else(|_| value.replace(' ', "+").parse());
     read.map_err(|_| ApiError::Invalid(format!("{key}: {value:?} is not a time such as 2030-01-31T08:00:00Z")))
 }
@@ -190,6 +193,9 @@ mod tests {
         ] {
             let refused = LabFilter::read(&[(key.to_owned(), value.to_owned())]).expect_err("refused").to_string();
             assert!(refused.starts_with(key) && refused.contains(value), "{refused}");
+            let possible = if key.starts_with("state") { "1 (running)" } else { "such as 2030" };
+            let possible = if matches!(key, "limit" | "offset") { "from 0 to 4294967295" } else { possible };
+            assert!(refused.contains(possible), "{refused}");
         }
     }
 

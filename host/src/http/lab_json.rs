@@ -166,6 +166,7 @@ pub(crate) mod tests {
                 collection_id: "collection-1".into(),
                 creator: creator.clone(),
                 start_pending: true,
+                warned_before: None,
                 instance: None,
             },
             collection: Collection {

@@ -12,8 +12,8 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json, checked_name};
 use super::filter::LabFilter;
 use super::lab_json::LabJson;
-use super::openapi::{Fails, InUse, Invalid, Name, NotFound, Nothing, Refused, Time};
-use super::{Answer, Api, Payload, answer, time, topologies, whole_milliseconds};
+use super::openapi::{Fails, InUse, Invalid, Name, NoRoom, NotFound, NotNow, Nothing, Refused, Time};
+use super::{Answer, Api, Payload, answer, capacity, time, topologies, whole_milliseconds};
 use crate::labs::model::{LabId, LabSnapshot};
 use crate::labs::{LabPatch, NewLab};
 use crate::plugins::decision::Action;
@@ -118,12 +118,13 @@ pub(super) async fn show(State(api): State<Api>, caller: Caller, Id(id): Id) -> 
 
 /// Create a lab
 ///
-/// By default those may who belong to the collection of its topology, if that is `publicDeploy`.
+/// By default those may who belong to the collection of its topology, if that is `publicDeploy`. One that starts by itself
+/// reserves what it takes from its start to its end; it is refused where that isn't free.
 #[utoipa::path(
     post, path = "/labs", operation_id = "createLab", tag = "labs",
     responses(
         (status = 200, description = "The id of the new lab.", body = Payload<String>),
-        Fails<(Refused, NotFound)>,
+        Fails<(NoRoom, Refused, NotFound)>,
     ),
 )]
 pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Json<NewLabJson>) -> Answer<LabId> {
@@ -138,17 +139,20 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
     topologies::visible(&api, &caller, &new.topology_id).await?;
     let draft = api.labs.draft(&new).await?;
     api.authorize(&caller, Action::CreateLab(&draft)).await?;
-    answer(api.labs.create(new, &draft).await?.lab.id.clone())
+    match api.labs.create(new, &draft).await {
+        Ok(lab) => answer(lab.lab.id.clone()),
+        Err(error) => Err(capacity::worded(&api, &caller, error).await),
+    }
 }
 
 /// Change a lab
 ///
-/// It must not run.
+/// While it has an instance, nothing but its end can be changed: by `endTime`, or by `indefinite`.
 #[utoipa::path(
     patch, path = "/labs/{id}", operation_id = "updateLab", tag = "labs", params(Id),
     responses(
         (status = 200, description = "It is changed.", body = Payload<Nothing>),
-        Fails<(InUse, Refused)>,
+        Fails<(NotNow, Refused)>,
     ),
 )]
 pub(super) async fn update(
@@ -166,8 +170,10 @@ pub(super) async fn update(
     }
     let after = api.labs.draft_update(&before.lab.id, &patch).await?;
     api.authorize(&caller, Action::UpdateLab(&before, &after)).await?;
-    api.labs.update(&before.lab.id, patch, after).await?;
-    answer(())
+    match api.labs.update(&before.lab.id, patch, after).await {
+        Ok(_) => answer(()),
+        Err(error) => Err(capacity::worded(&api, &caller, error).await),
+    }
 }
 
 /// Delete a lab
@@ -225,7 +231,7 @@ mod tests {
             assert!(patch.err().expect("refused").to_string().starts_with(&expected), "{written}");
         }
         let missing = super::super::extract::read::<NewLabJson>(br#"{"name": "a", "topologyId": "t"}"#);
-        assert!(missing.err().expect("refused").to_string().contains("missing field `startTime`"));
+        assert!(missing.err().expect("refused").to_string().contains("startTime: it is missing"));
     }
 
     #[test]

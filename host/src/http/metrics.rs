@@ -14,6 +14,7 @@ use super::exposition::{CONTENT_TYPE, Exposition, Labels, Unit};
 use super::health::reloads;
 use crate::edge::{EdgeFigures, Tls};
 use crate::labs::Labs;
+use crate::labs::capacity::Resource;
 use crate::labs::model::{InstanceState, LabState};
 use crate::plugins::config::Mode;
 use crate::plugins::{PluginHost, PluginReport};
@@ -172,6 +173,25 @@ fn of_labs(text: &mut Exposition, labs: &Labs) {
     let mut family = text.gauges("antimony_labs", "Labs by their state");
     for (state, count) in counts {
         family.sample(&[("state", state)], count);
+    }
+    // Of all labs together: a collection is not for everybody's eyes.
+    let (limits, reserved) = (labs.capacity().limits(), labs.reserved(None).all);
+    for (resource, reserved_name, limit_name, what) in [
+        (Resource::Labs, "antimony_reserved_labs", "antimony_capacity_labs", "How many places"),
+        (Resource::Nodes, "antimony_reserved_nodes", "antimony_capacity_nodes", "How many nodes"),
+        (
+            Resource::Memory,
+            "antimony_reserved_memory_bytes",
+            "antimony_capacity_memory_bytes",
+            "How much memory of nodes, in bytes,",
+        ),
+    ] {
+        let help = format!("{what} labs have reserved at this moment");
+        text.gauges(reserved_name, &help).sample(&[], reserved.of(resource));
+        if let Some(limit) = limits.of(resource) {
+            let help = format!("{what} labs may reserve at once");
+            text.gauges(limit_name, &help).sample(&[], limit);
+        }
     }
 }
 

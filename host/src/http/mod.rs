@@ -8,6 +8,7 @@
 //! Success is `{"payload": …}`, failure `{"code": …, "message": …}`, and each route answers at `/…` and at `/api/…`.
 
 mod access;
+mod capacity;
 pub(crate) mod capture;
 pub mod client_address;
 mod collections;
@@ -33,6 +34,7 @@ pub(crate) mod stats_json;
 mod time;
 mod topologies;
 mod users;
+mod words;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ const READ_AWAY: u64 = 16 << 20;
 /// First parts of those paths of the table below at which a web client may have pages of its own. Browsers that go to a
 /// page there get that page, if a web client is served. A resource that is added for programs belongs here; what browsers
 /// are sent to on purpose, and what operators look at, does not.
-pub const RESOURCES: [&str; 6] = ["clab-schema", "collections", "devices", "labs", "plugins", "topologies"];
+pub const RESOURCES: [&str; 7] = ["capacity", "clab-schema", "collections", "devices", "labs", "plugins", "topologies"];
 
 /// What the REST API needs of the server. Cheap to clone.
 #[derive(Clone)]
@@ -161,6 +163,7 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(topologies::update, topologies::delete))
         .routes(routes!(guide::devices))
         .routes(routes!(guide::schema))
+        .routes(routes!(capacity::show))
         .routes(routes!(labs::list, labs::create))
         .routes(routes!(labs::show, labs::update, labs::delete))
         .routes(routes!(stats::show))
@@ -182,7 +185,8 @@ pub fn router(api: Api, max_body: usize) -> Router {
         .layer(from_fn(to_the_end))
         .layer(from_fn_with_state(api, same_site::only))
         .layer(map_response(uncached))
-        .layer(TraceLayer::new_for_http().make_span_with(span))
+        // What fails says so itself, and not each time.
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
         .merge(openapi::page::routes())
 }
 
@@ -247,9 +251,9 @@ fn answer<T>(payload: T) -> Answer<T> {
 const CHANGES: u32 = 10;
 
 /// Reads, judges and makes a change; again where others changed the same meanwhile, so that what was judged is what is done.
-async fn unless_overtaken<C>(change: impl Fn() -> C) -> Result<(), ApiError>
+async fn unless_overtaken<C, T>(change: impl Fn() -> C) -> Result<T, ApiError>
 where
-    C: Future<Output = Result<(), ApiError>>,
+    C: Future<Output = Result<T, ApiError>>,
 {
     for _ in 1..CHANGES {
         match change().await {

@@ -91,7 +91,7 @@ async fn finish(api: &Api, callback: Callback, kept: Option<String>) -> Result<(
     let finished = open_id.finish(callback, |_| kept).await?;
     let bearer = finished.bearer;
     api.store.upsert_user(&User { id: bearer.id.clone(), name: bearer.name.clone() }).await?;
-    let refresh = api.auth.issue_refresh(&bearer, Ground::Session(&finished.session)).token;
+    let refresh = api.auth.issue_refresh(&bearer, Ground::OpenId(&finished.session)).token;
     let access = api.auth.issue_access(&fitting(api, bearer).await?).token;
     Ok((access, refresh, finished.return_to))
 }

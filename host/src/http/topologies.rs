@@ -10,7 +10,8 @@ use super::error::ApiError;
 use super::extract::{Caller, Id, Json};
 use super::files::BindFileJson;
 use super::openapi::{Definition, Fails, InUse, NotFound, Nothing, Refused, TopologyNameTaken};
-use super::{Answer, Api, Payload, UserJson, answer, collections, unless_overtaken};
+use super::{Answer, Api, Payload, UserJson, answer, capacity, collections, unless_overtaken};
+use crate::labs::capacity::Claim;
 use crate::labs::model::{BindFile, Collection, CollectionId, StoredTopology, TopologyId};
 use crate::plugins::decision::{Action, TopologyView};
 use crate::topology::Topology;
@@ -156,7 +157,8 @@ pub(super) async fn create(State(api): State<Api>, caller: Caller, Json(new): Js
 
 /// Change a topology
 ///
-/// Labs of it that run stay as they are until they are deployed anew. One that has labs can't be moved to another
+/// Labs of it that run stay as they are until they are deployed anew. For those that start by themselves there has to be
+/// room, or the change is refused. One that has labs can't be moved to another
 /// collection.
 #[utoipa::path(
     patch, path = "/topologies/{id}", operation_id = "updateTopology", tag = "topologies", params(Id),
@@ -172,13 +174,14 @@ pub(super) async fn update(
     Json(patch): Json<TopologyPatch>,
 ) -> Answer<()> {
     let id = id.as_str().into();
-    unless_overtaken(|| change(&api, &caller, &id, &patch)).await?;
-    api.labs.topology_changed(&id).await;
+    let claimed = unless_overtaken(|| change(&api, &caller, &id, &patch)).await?;
+    api.labs.topology_changed(&id, Some(claimed)).await;
     answer(())
 }
 
-/// Judges and makes a change of what the topology is at the moment.
-async fn change(api: &Api, caller: &Caller, id: &TopologyId, patch: &TopologyPatch) -> Result<(), ApiError> {
+/// Judges and makes a change of what the topology is at the moment. Answers what labs that are to be started with it take
+/// from then on, to be held until they know.
+async fn change(api: &Api, caller: &Caller, id: &TopologyId, patch: &TopologyPatch) -> Result<Claim, ApiError> {
     let before = visible(api, caller, id).await?;
     let sync_url = match &patch.sync_url {
         Some(url) => sync_url(Some(url.clone()))?,
@@ -199,8 +202,12 @@ async fn change(api: &Api, caller: &Caller, id: &TopologyId, patch: &TopologyPat
     };
     let after = Full { stored, collection, definition };
     api.authorize(caller, Action::UpdateTopology(before.view(), after.view())).await?;
+    let claimed = match api.labs.claim_topology(id, &after.definition, &after.collection) {
+        Ok(claimed) => claimed,
+        Err(error) => return Err(capacity::worded(api, caller, error).await),
+    };
     api.store.update_topology(&before.stored, &after.stored).await?;
-    Ok(())
+    Ok(claimed)
 }
 
 /// Delete a topology

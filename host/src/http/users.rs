@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::extract::Json;
 use super::openapi::{
     Credentials as WrongCredentials, Fails, LogIn, NoNativeLogin, Nothing, OpenIdFailed, OtherSite, ProviderGone,
-    TooManyLogins,
+    StillLoggedIn, TooManyLogins,
 };
 use super::openid;
 use super::{Answer, Api, Payload};
@@ -84,10 +84,13 @@ pub(super) async fn log_in(
     }
     let login = api.logins.log_in(&credentials.username, &credentials.password, address).await?;
     let user = login.bearer;
-    api.store.upsert_user(&User { id: user.id.clone(), name: user.name.clone() }).await?;
+    let session = uuid::Uuid::new_v4().to_string();
+    let ground = Ground::Password { credentials: &login.ground, session: &session };
+    let refresh = api.auth.issue_refresh(&user, ground);
+    let known = User { id: user.id.clone(), name: user.name.clone() };
+    api.store.begin_session(&known, &session, refresh.expires).await?;
     let secure = is_secure(&headers);
-    let refresh = api.auth.issue_refresh(&user, Ground::Credentials(&login.ground)).token;
-    let cookies = cookies.add(cookies::of_login(REFRESH, refresh, secure)).add(cookies::of_login(
+    let cookies = cookies.add(cookies::of_login(REFRESH, refresh.token, secure)).add(cookies::of_login(
         ACCESS,
         api.auth.issue_access(&user).token,
         secure,
@@ -117,14 +120,20 @@ pub(super) async fn refresh(
         return Err(ApiError::LogIn("no refresh token".to_owned()));
     }
     let token = api.auth.verify_refresh(&token).map_err(log_in)?;
-    let user = match (&token.session, &api.open_id) {
-        (Some(session), Some(open_id)) => openid::fitting(&api, open_id.refresh(session).await?).await?,
-        (Some(_), None) => return Err(log_in(TokenError::LoginChanged)),
-        (None, _) => {
+    let session = token.session.as_deref().ok_or_else(|| log_in(TokenError::Over))?;
+    let user = match &api.open_id {
+        _ if token.is_by_password() => {
             let current = api.logins.current(token.bearer.id.as_str());
             let unchanged = current.filter(|(_, ground)| api.auth.stands_on(&token, ground));
-            unchanged.map(|(user, _)| user).ok_or_else(|| log_in(TokenError::LoginChanged))?
+            let (user, _) = unchanged.ok_or_else(|| log_in(TokenError::LoginChanged))?;
+            // While that can't be told, nobody goes on: somebody may have logged out.
+            if !api.store.session_goes_on(session).await? {
+                return Err(log_in(TokenError::Over));
+            }
+            user
         }
+        Some(open_id) => openid::fitting(&api, open_id.refresh(session).await?).await?,
+        None => return Err(log_in(TokenError::LoginChanged)),
     };
     let access = api.auth.issue_access(&user).token;
     let cookies = cookies.add(cookies::of_login(ACCESS, access.clone(), is_secure(&headers)));
@@ -133,13 +142,13 @@ pub(super) async fn refresh(
 
 /// Log out
 ///
-/// Clears all cookies of a login, and ends the session if the login was by OpenID Connect. Access tokens that somebody has
-/// kept stay valid until they expire, and so do refresh tokens of a login by password, unless that is changed.
+/// Clears all cookies of a login, and ends its session: its refresh token is worth nothing from then on. Access tokens that
+/// somebody has kept stay valid until they expire.
 #[utoipa::path(
     post, path = "/users/logout", operation_id = "logOut", tag = "users", security(()),
     responses(
-        (status = 200, description = "The cookies are cleared.", body = Payload<Nothing>),
-        Fails<(OtherSite,)>,
+        (status = 200, description = "The cookies are cleared, and the session has ended.", body = Payload<Nothing>),
+        Fails<(OtherSite, StillLoggedIn)>,
     ),
 )]
 pub(super) async fn log_out(
@@ -148,11 +157,16 @@ pub(super) async fn log_out(
     cookies: CookieJar,
 ) -> (CookieJar, Result<Payload<()>, ApiError>) {
     let token = cookies.get(REFRESH).and_then(|cookie| api.auth.verify_refresh(cookie.value()).ok());
-    let ended = match (token.and_then(|token| token.session), &api.open_id) {
-        (Some(session), Some(open_id)) => open_id.end(&session).await,
-        _ => Ok(()),
+    let ended = match token.as_ref().and_then(|token| Some((token, token.session.as_deref()?))) {
+        Some((token, session)) if token.is_by_password() => api.store.end_session(session).await,
+        Some((_, session)) => match &api.open_id {
+            Some(open_id) => open_id.end(session).await,
+            // It is worth nothing while nobody logs in that way.
+            None => Ok(()),
+        },
+        None => Ok(()),
     };
     // Whatever became of the session: on a shared machine, nobody is to find the cookies.
     let cookies = cookies::without_login(cookies, is_secure(&headers));
-    (cookies, ended.map(|()| Payload { payload: () }).map_err(ApiError::from))
+    (cookies, ended.map(|()| Payload { payload: () }).map_err(ApiError::StillLoggedIn))
 }

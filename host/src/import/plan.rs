@@ -283,6 +283,7 @@ impl<F: Files> Planner<'_, F> {
             collection_id,
             creator,
             start_pending,
+            warned_before: None,
             instance: None,
         });
     }

@@ -8,10 +8,11 @@
 //! in the columns that are optional here and in what has to be unique. Rows with `deleted_at` set are gone for that server,
 //! and so for this one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Row as _};
+use tempfile::TempDir;
 
 /// The password of a PostgreSQL whose address has none.
 const ENV_PASSWORD: &str = "SB_DATABASE_PASSWORD";
@@ -121,6 +122,8 @@ struct Source {
     sort: Sort,
     /// What was given, without a password.
     from: String,
+    /// Where a copy is that is read instead, as long as it is.
+    _copy: Option<TempDir>,
 }
 
 impl Rows {
@@ -148,21 +151,26 @@ impl Rows {
 impl Source {
     async fn open(from: &str) -> Result<Self, SourceError> {
         sqlx::any::install_default_drivers();
-        let is_postgres = from.starts_with("postgres://") || from.starts_with("postgresql://");
-        let (sort, url, from) = if is_postgres {
-            let (url, shown) = postgres_url(from, std::env::var(ENV_PASSWORD).ok())?;
-            (Sort::Postgres, url, shown)
-        } else {
-            let path = from.strip_prefix("sqlite://").unwrap_or(from);
-            // SQLite's own words for this say nothing about why.
-            let opened = std::fs::File::open(path);
-            opened.map_err(|error| SourceError::Open { from: path.to_owned(), problem: error.to_string() })?;
-            (Sort::Sqlite, sqlite_url(Path::new(path)), path.to_owned())
-        };
-        match AnyConnection::connect(&url).await {
-            Ok(connection) => Ok(Self { connection, sort, from }),
-            Err(error) => Err(SourceError::Open { from, problem: error.to_string() }),
+        if from.starts_with("postgres://") || from.starts_with("postgresql://") {
+            let (url, from) = postgres_url(from, std::env::var(ENV_PASSWORD).ok())?;
+            return match AnyConnection::connect(&url).await {
+                Ok(connection) => Ok(Self { connection, sort: Sort::Postgres, from, _copy: None }),
+                Err(error) => Err(SourceError::Open { from, problem: error.to_string() }),
+            };
         }
+        let path = from.strip_prefix("sqlite://").unwrap_or(from);
+        let failed = |problem: String| SourceError::Open { from: path.to_owned(), problem };
+        // SQLite's own words for this say nothing about why.
+        std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+        let connect = async |path: &Path, mode| AnyConnection::connect(&sqlite_url(path, mode)).await;
+        let mut connection = connect(Path::new(path), "ro").await.map_err(|error| failed(error.to_string()))?;
+        let mut copy = None;
+        if is_half_written(&mut connection).await {
+            let folder = copied(Path::new(path)).map_err(|error| failed(format!("it can't be copied: {error}")))?;
+            connection = connect(&folder.path().join(COPY), "rw").await.map_err(|error| failed(error.to_string()))?;
+            copy = Some(folder);
+        }
+        Ok(Self { connection, sort: Sort::Sqlite, from: path.to_owned(), _copy: copy })
     }
 
     async fn execute(&mut self, statement: &'static str) -> Result<(), SourceError> {
@@ -360,10 +368,39 @@ impl Read {
     }
 }
 
-/// The address of a file that is only read. SQLite's addresses have characters of their own.
-fn sqlite_url(path: &Path) -> String {
+/// The address of a file. SQLite's addresses have characters of their own.
+fn sqlite_url(path: &Path, mode: &str) -> String {
     let encoded = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-    format!("sqlite://{encoded}?mode=ro")
+    format!("sqlite://{encoded}?mode={mode}")
+}
+
+/// What the copy of a file is called.
+const COPY: &str = "copy.db";
+
+/// Whether the file's server was ended while it wrote: what it had begun has to be undone before anything can be read, by the
+/// journal beside it, and whoever only reads can't do that.
+async fn is_half_written(connection: &mut AnyConnection) -> bool {
+    const READONLY: i32 = 8;
+    let looked = sqlx::query("SELECT count(*) FROM sqlite_master").execute(connection).await;
+    let code = looked.err().and_then(|error| error.as_database_error()?.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == READONLY)
+}
+
+/// Copies a file, with the journal beside it, to where the copy can be tidied up. The other server's stays as it is.
+fn copied(path: &Path) -> std::io::Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("antimony-import-").tempdir()?;
+    for end in ["", "-journal", "-wal"] {
+        let beside = |path: &Path| {
+            let mut path = path.as_os_str().to_owned();
+            path.push(end);
+            PathBuf::from(path)
+        };
+        match std::fs::copy(beside(path), beside(&folder.path().join(COPY))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound || end.is_empty() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(folder)
 }
 
 /// The address with the password of the environment where it has none of its own, and as anybody may see it.

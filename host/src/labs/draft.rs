@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::model::{Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId};
+use super::model::{InstanceState, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId};
 use super::{LabError, LabPatch, NewLab};
 use crate::store::Store;
 use crate::topology::Topology;
@@ -33,23 +33,42 @@ pub(super) async fn new(store: &Store, new: &NewLab) -> Result<Draft, LabError> 
         collection_id: stored.collection_id.clone(),
         creator: new.creator.clone(),
         start_pending: new.start_time > Timestamp::now(),
+        warned_before: None,
         instance: None,
     };
     complete(store, lab, stored).await
 }
 
-/// A lab after a change. A lab that has an instance can't be changed.
-pub(super) async fn changed(store: &Store, before: &LabSnapshot, patch: &LabPatch) -> Result<Draft, LabError> {
-    if before.instance.is_some() {
-        return Err(LabError::InUse(before.lab.name.clone()));
+/// A lab that has an instance after a change: nothing about it can be changed but its end.
+pub(super) fn extended(before: &LabSnapshot, patch: &LabPatch) -> Result<LabSnapshot, LabError> {
+    let lab = &before.lab;
+    let same = patch.name.as_ref().is_none_or(|name| *name == lab.name)
+        && patch.start_time.is_none_or(|start| start == lab.start_time)
+        && patch.topology_id.as_ref().is_none_or(|topology| *topology == lab.topology_id);
+    let (true, Some(end)) = (same, patch.end_time) else { return Err(LabError::OnlyItsEnd(lab.name.clone())) };
+    if before.state == LabState::Instance(InstanceState::Stopping) {
+        return Err(LabError::BeingDestroyed(lab.name.clone()));
     }
+    check_times(lab.start_time, end)?;
+    Ok(LabSnapshot { lab: with_end(lab.clone(), end), ..before.clone() })
+}
+
+/// The lab with another end, of which nobody has been warned.
+fn with_end(lab: Lab, end: Option<Timestamp>) -> Lab {
+    let warned_before = lab.warned_before.filter(|_| lab.end_time == end);
+    Lab { end_time: end, warned_before, ..lab }
+}
+
+/// A lab without an instance after a change.
+pub(super) async fn changed(store: &Store, before: &LabSnapshot, patch: &LabPatch) -> Result<Draft, LabError> {
     let mut lab = before.lab.clone();
     if let Some(name) = &patch.name {
         check_name(name)?;
         lab.name.clone_from(name);
     }
     if patch.start_time.is_some() || patch.end_time.is_some() {
-        lab.end_time = patch.end_time.unwrap_or(lab.end_time);
+        let end = patch.end_time.unwrap_or(lab.end_time);
+        lab = with_end(lab, end);
         if let Some(start) = patch.start_time {
             lab.start_time = start;
             // Whoever moves the start ahead wants it to start then, also if it has run before.

@@ -1,9 +1,11 @@
 //! Labs: what they are and what happens to them.
 //!
 //! [`Labs`] is the way in. It finds the task of a lab ([`lab_task`], one each), which asks the pure [`lifecycle`] what may
-//! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock. Whatever changes goes out through
+//! happen and drives the runtime. The [`scheduler`] deploys and destroys by the clock; [`capacity`] says whether there is
+//! room for that. Whatever changes goes out through
 //! the [`publisher`], which the edges subscribe to; nothing in here knows a socket or a wire format.
 
+pub mod capacity;
 mod draft;
 mod facts;
 mod lab_task;
@@ -22,12 +24,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::capacity::config::CapacityConfig;
+use self::capacity::{Book, Claim, NoRoom, Purpose, Reserved, Span};
 use self::draft::Draft;
 use self::lab_task::{Command, LabHandle, Shared};
 use self::lifecycle::Denial;
@@ -40,9 +45,19 @@ use self::revive::{Revival, TRIES_FOR_ONE};
 use crate::history::archive::Archive;
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
+use crate::topology::Topology;
 
 /// How many labs are taken up at once at the start of the server.
 const AT_ONCE: usize = 16;
+
+/// What operators say about the times of labs.
+#[derive(Debug, Clone, Default)]
+pub struct Planning {
+    /// What labs may take at once.
+    pub capacity: CapacityConfig,
+    /// How long before the end of a lab its users are warned.
+    pub warn_before: Vec<Duration>,
+}
 
 /// A lab that somebody wants to create.
 #[derive(Debug, Clone)]
@@ -84,9 +99,18 @@ pub enum LabError {
     /// Name or times make no sense; says which and why.
     #[error("{0}")]
     Invalid(String),
-    /// The lab has an instance, and labs with one can't be edited or deleted.
+    /// The lab has an instance, and labs with one can't be deleted.
     #[error("lab {0} has an instance: destroy it first")]
     InUse(String),
+    /// The lab has an instance, and of labs with one nothing can be changed but the end.
+    #[error("lab {0} has an instance, and only its end can be changed meanwhile: destroy it first")]
+    OnlyItsEnd(String),
+    /// It is too late for another end.
+    #[error("lab {0} is being destroyed")]
+    BeingDestroyed(String),
+    /// There is not enough left of what it would take at its time.
+    #[error(transparent)]
+    NoRoom(#[from] Box<NoRoom>),
     /// What was judged is no longer what would be.
     #[error("the topology has been changed this very moment: try again")]
     Overtaken,
@@ -122,6 +146,9 @@ pub enum LabCommandError {
     /// What the lab asks for can't be run here; nothing was begun.
     #[error("{0}")]
     Refused(String),
+    /// There is not enough left of what it would take.
+    #[error(transparent)]
+    NoRoom(#[from] Box<NoRoom>),
     /// The runtime failed.
     #[error("{0}")]
     Runtime(String),
@@ -171,6 +198,7 @@ impl Labs {
         publisher: Publisher,
         run_dir: PathBuf,
         archive: Archive,
+        planning: Planning,
     ) -> Result<Self, StoreError> {
         let labs = Self {
             shared: Shared {
@@ -178,6 +206,7 @@ impl Labs {
                 driver,
                 publisher,
                 running: Arc::default(),
+                book: Arc::new(Book::new(planning.capacity)),
                 run_dir,
                 archive,
                 closing: CancellationToken::new(),
@@ -189,7 +218,7 @@ impl Labs {
         let events = labs.shared.driver.watch();
         labs.revive().await?;
         tokio::spawn(watch_runtime(labs.clone(), events));
-        tokio::spawn(scheduler::run(labs.clone(), Arc::clone(&labs.reschedule)));
+        tokio::spawn(scheduler::run(labs.clone(), planning.warn_before, Arc::clone(&labs.reschedule)));
         Ok(labs)
     }
 
@@ -207,6 +236,11 @@ impl Labs {
         // All at once: a query for each lab would be thousands.
         let (topologies, collections) = (self.shared.store.topologies().await?, self.shared.store.collections().await?);
         let topologies: HashMap<_, _> = topologies.into_iter().map(|one| (one.id.clone(), one)).collect();
+        for name in self.shared.book.config().collections.keys() {
+            if !collections.iter().any(|collection| collection.name == *name) {
+                tracing::warn!("capacity.collections.{name}: there is no collection of this name at present");
+            }
+        }
         let collections: HashMap<_, _> = collections.into_iter().map(|one| (one.id.clone(), one)).collect();
         // An engine that takes its time to answer is not waited for once for each lab.
         let became = async |lab: Lab| {
@@ -305,34 +339,42 @@ impl Labs {
     /// Creates a lab, if it would still be what `judged` says.
     ///
     /// # Errors
-    /// As [`Self::draft`], [`LabError::Overtaken`], and [`LabError::Store`].
+    /// As [`Self::draft`], [`LabError::Overtaken`], [`LabError::NoRoom`], and [`LabError::Store`].
     pub async fn create(&self, new: NewLab, judged: &LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
         let Draft { snapshot, stored } = draft::new(&self.shared.store, &new).await?;
         draft::check_judged(&snapshot, judged)?;
-        let lab = Lab { id: LabId::generate(), ..snapshot.lab };
+        let snapshot = LabSnapshot { lab: Lab { id: LabId::generate(), ..snapshot.lab }, ..snapshot };
+        let book = &self.shared.book;
+        // Let go of once the lab itself is in the book, or when it could not be stored.
+        let _claim =
+            book.claim(vec![book.planned(&snapshot)], Purpose::Plan, &snapshot.collection, Timestamp::now())?;
+        let LabSnapshot { lab, collection, .. } = snapshot;
         self.shared.store.insert_lab(&lab).await?;
-        let snapshot = self.start(lab, snapshot.collection, stored, Revival::None);
+        let snapshot = self.start(lab, collection, stored, Revival::None);
         // Its topology may have been changed before its task could be told.
-        self.tell(&snapshot.lab.id, Command::Reread).await;
+        self.tell(&snapshot.lab.id, Command::Reread(None)).await;
         self.shared.publisher.publish(Notice::Lab(Arc::clone(&snapshot))).await;
         self.reschedule.notify_one();
         Ok(snapshot)
     }
 
-    /// What a changed lab would be, for the auth policy to judge.
+    /// What a changed lab would be, for the auth policy to judge. Of one that has an instance, only the end can be changed.
     ///
     /// # Errors
     /// As [`Self::update`].
     pub async fn draft_update(&self, id: &LabId, patch: &LabPatch) -> Result<LabSnapshot, LabError> {
         let before = self.get(id).ok_or_else(|| LabError::NotFound(id.clone()))?;
+        if before.instance.is_some() {
+            return draft::extended(&before, patch);
+        }
         Ok(draft::changed(&self.shared.store, &before, patch).await?.snapshot)
     }
 
     /// Changes a lab, if it would still become what `judged` says.
     ///
     /// # Errors
-    /// [`LabError::NotFound`], [`LabError::InUse`], [`LabError::TopologyNotFound`], [`LabError::Invalid`],
-    /// [`LabError::Overtaken`], [`LabError::Store`].
+    /// [`LabError::NotFound`], [`LabError::OnlyItsEnd`], [`LabError::BeingDestroyed`], [`LabError::TopologyNotFound`],
+    /// [`LabError::Invalid`], [`LabError::NoRoom`], [`LabError::Overtaken`], [`LabError::Store`].
     pub async fn update(&self, id: &LabId, patch: LabPatch, judged: LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
         let judged = Box::new(judged);
         let snapshot = self.ask(id, |reply| Command::Update { patch, judged, reply }).await?;
@@ -353,24 +395,56 @@ impl Labs {
         Ok(())
     }
 
-    /// A topology was changed in the store: labs that are made from it show the new one from now on.
-    pub async fn topology_changed(&self, id: &TopologyId) {
-        self.tell_all(|lab| lab.lab.topology_id == *id).await;
+    /// Claims what the labs of a topology that are to be started would take if it were `topology`: to be held until the
+    /// topology is changed, and then given to [`Self::topology_changed`].
+    ///
+    /// The change is refused where they wouldn't fit. Whoever changes the topology can do something about it at that time;
+    /// those who have reserved a time for a lab could not, if they heard when it comes.
+    ///
+    /// # Errors
+    /// [`LabError::NoRoom`].
+    pub fn claim_topology(
+        &self,
+        id: &TopologyId,
+        topology: &Topology,
+        collection: &Collection,
+    ) -> Result<Claim, LabError> {
+        let book = &self.shared.book;
+        let wanted = book.with_topology(id, topology);
+        Ok(book.claim(wanted, Purpose::Topology, collection, Timestamp::now())?)
+    }
+
+    /// A topology was changed in the store: labs that are made from it show the new one from now on. What was claimed for
+    /// that is let go of when all of them do.
+    pub async fn topology_changed(&self, id: &TopologyId, claimed: Option<Claim>) {
+        self.tell_all(|lab| lab.lab.topology_id == *id, claimed.map(Arc::new)).await;
     }
 
     /// A collection was changed in the store.
     pub async fn collection_changed(&self, id: &CollectionId) {
-        self.tell_all(|lab| lab.collection.id == *id).await;
+        self.tell_all(|lab| lab.collection.id == *id, None).await;
     }
 
-    async fn tell_all(&self, concerns: impl Fn(&LabSnapshot) -> bool) {
+    async fn tell_all(&self, concerns: impl Fn(&LabSnapshot) -> bool, claimed: Option<Arc<Claim>>) {
         for handle in self.handles() {
             let concerned = concerns(&handle.snapshot.borrow());
             if concerned {
                 // A lab that is being deleted has no use for it.
-                let _ = handle.commands.send(Command::Reread).await;
+                let _ = handle.commands.send(Command::Reread(claimed.clone())).await;
             }
         }
+    }
+
+    /// What labs may take at once.
+    pub fn capacity(&self) -> &CapacityConfig {
+        self.shared.book.config()
+    }
+
+    /// Most that labs have reserved of each resource within a time, as things are now; `None`: at this moment.
+    pub fn reserved(&self, within: Option<Span>) -> Reserved {
+        let now = Timestamp::now();
+        let moment = Span { from: now, until: now.checked_add(jiff::SignedDuration::from_millis(1)).ok() };
+        self.shared.book.reserved(within.unwrap_or(moment), now)
     }
 
     async fn tell(&self, id: &LabId, command: Command) {
@@ -401,9 +475,21 @@ impl Labs {
     /// # Errors
     /// [`LabCommandError`].
     pub async fn destroy(&self, id: &LabId, by: Option<UserId>) -> Result<(), LabCommandError> {
-        let result = self.order(id, |reply| Command::Destroy { by, reply }).await;
+        let result = self.order(id, |reply| Command::Destroy { by, end: None, reply }).await;
         self.reschedule.notify_one();
         result
+    }
+
+    /// Destroys a lab's instance because its time ended at `end`, unless it has been given another by now.
+    async fn end(&self, id: &LabId, end: Timestamp) -> Result<(), LabCommandError> {
+        let result = self.order(id, |reply| Command::Destroy { by: None, end: Some(end), reply }).await;
+        self.reschedule.notify_one();
+        result
+    }
+
+    /// Warns the users of a lab that it ends.
+    async fn warn(&self, id: &LabId, end: Timestamp, before: Duration) {
+        self.tell(id, Command::Warn { end, before }).await;
     }
 
     /// Starts, stops or restarts a node of a running lab.

@@ -156,6 +156,8 @@ pub struct Lab {
     pub creator: User,
     /// Whether the schedule still has to start it: set while its start time lies ahead, cleared when it is deployed.
     pub start_pending: bool,
+    /// How many seconds before its end its users have been warned of that, at the last; `None`: not yet.
+    pub warned_before: Option<u32>,
     /// Its instance, as far as it has to survive a restart of the server. Written before a deploy begins and removed
     /// after a destroy has ended.
     pub instance: Option<StoredInstance>,

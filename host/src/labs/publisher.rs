@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,15 @@ pub enum Notice {
     LabRemoved(Arc<LabSnapshot>),
     /// Something happened that users are told of in words.
     Event(Arc<Event>),
+    /// A lab that runs will be destroyed at its end time, and that is near.
+    Ending {
+        /// When this was found.
+        at: Timestamp,
+        /// The lab.
+        lab: Arc<LabSnapshot>,
+        /// When it ends.
+        end: Timestamp,
+    },
     /// A shell has ended.
     ShellEnded {
         /// The shell.

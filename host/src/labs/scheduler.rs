@@ -1,4 +1,4 @@
-//! Deploys labs at their start time and destroys them at their end time.
+//! Deploys labs at their start time, warns their users before their end time, and destroys them then.
 //!
 //! What is due is a pure function of the labs and the time, so that nothing is remembered that a restart would lose: a
 //! start that was missed while the server was down is found at the first look. Only what failed is remembered, so that
@@ -28,12 +28,18 @@ enum Due {
     Start(LabId),
     /// Its whole time passed while nobody could deploy it: say so.
     Missed(LabId),
+    /// Warn its users that it ends then, so long before that.
+    Warn(LabId, Timestamp, Duration),
     /// Destroy it. The time is part of it: with another one it is tried at once.
     End(LabId, Timestamp),
 }
 
-/// What is due at `now`, and when to look again.
-fn due<'a>(labs: impl IntoIterator<Item = &'a LabSnapshot>, now: Timestamp) -> (Vec<Due>, Option<Timestamp>) {
+/// What is due at `now`, and when to look again. Users are warned so long before the end of a lab.
+fn due<'a>(
+    labs: impl IntoIterator<Item = &'a LabSnapshot>,
+    warn_before: &[Duration],
+    now: Timestamp,
+) -> (Vec<Due>, Option<Timestamp>) {
     let mut due = Vec::new();
     let mut next: Option<Timestamp> = None;
     let mut look_at = |time: Timestamp| next = Some(next.map_or(time, |next| next.min(time)));
@@ -49,12 +55,34 @@ fn due<'a>(labs: impl IntoIterator<Item = &'a LabSnapshot>, now: Timestamp) -> (
                 Some(end) if ended && instance.state != InstanceState::Stopping => {
                     due.push(Due::End(lab.id.clone(), end));
                 }
-                Some(end) if !ended => look_at(end),
+                Some(end) if !ended => {
+                    look_at(end);
+                    if matches!(instance.state, InstanceState::Running | InstanceState::Failed) {
+                        let (warning, next) = warning(end, lab.warned_before, warn_before, now);
+                        due.extend(warning.map(|before| Due::Warn(lab.id.clone(), end, before)));
+                        next.map(&mut look_at);
+                    }
+                }
                 _ => {}
             },
         }
     }
     (due, next)
+}
+
+/// Whether users are to be warned now of an end that is ahead, and when next. Of times that passed while nobody could be
+/// warned, the last one alone counts; `warned` is how many seconds before this end they were warned already.
+fn warning(
+    end: Timestamp,
+    warned: Option<u32>,
+    warn_before: &[Duration],
+    now: Timestamp,
+) -> (Option<Duration>, Option<Timestamp>) {
+    let left = Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO);
+    let passed = warn_before.iter().copied().filter(|before| *before >= left).min();
+    let passed = passed.filter(|before| warned.is_none_or(|warned| before.as_secs() < u64::from(warned)));
+    let ahead = warn_before.iter().copied().filter(|before| *before < left).max();
+    (passed, ahead.and_then(|before| end.checked_sub(before).ok()))
 }
 
 /// What has been asked for already, and how it went.
@@ -102,14 +130,14 @@ impl Asked {
 }
 
 /// Keeps the schedule until the server ends. `changed` is told whenever a lab's times or state change.
-pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
+pub(super) async fn run(labs: Labs, warn_before: Vec<Duration>, changed: Arc<Notify>) {
     let mut asked = Asked::default();
     // Each in a task of its own: a lab that takes minutes must not hold up the others.
     let mut tries: JoinSet<Due> = JoinSet::new();
     loop {
         let now = Timestamp::now();
         let snapshots = labs.list();
-        let (due, next) = due(snapshots.iter().map(|snapshot| &**snapshot), now);
+        let (due, next) = due(snapshots.iter().map(|snapshot| &**snapshot), &warn_before, now);
         asked.retain(&due);
         for item in due {
             if asked.ask(&item, Instant::now()) {
@@ -137,7 +165,11 @@ pub(super) async fn run(labs: Labs, changed: Arc<Notify>) {
 async fn carry_out(labs: Labs, due: Due) -> Due {
     let result = match &due {
         Due::Start(id) => labs.deploy(id, None, None).await,
-        Due::End(id, _) => labs.destroy(id, None).await,
+        Due::End(id, end) => labs.end(id, *end).await,
+        Due::Warn(id, end, before) => {
+            labs.warn(id, *end, *before).await;
+            Ok(())
+        }
         Due::Missed(id) => {
             labs.missed(id).await;
             Ok(())
@@ -171,6 +203,7 @@ mod tests {
                 collection_id: "c".into(),
                 creator: creator.clone(),
                 start_pending,
+                warned_before: None,
                 instance: None,
             },
             collection: Collection {
@@ -197,40 +230,81 @@ mod tests {
 
     #[test]
     fn a_lab_is_started_when_its_time_has_come_and_not_before() {
-        assert_eq!(due([&lab(101, None, true, None)], time(100)), (vec![], Some(time(101))));
-        assert_eq!(due([&lab(100, None, true, None)], time(100)), (vec![Due::Start("lab".into())], None));
+        assert_eq!(due([&lab(101, None, true, None)], &[], time(100)), (vec![], Some(time(101))));
+        assert_eq!(due([&lab(100, None, true, None)], &[], time(100)), (vec![Due::Start("lab".into())], None));
     }
 
     #[test]
     fn a_lab_that_was_started_before_is_not_started_again() {
-        assert_eq!(due([&lab(50, None, false, None)], time(100)), (vec![], None));
+        assert_eq!(due([&lab(50, None, false, None)], &[], time(100)), (vec![], None));
     }
 
     #[test]
     fn a_start_missed_while_the_server_was_down_is_made_up_for() {
-        assert_eq!(due([&lab(1, Some(200), true, None)], time(100)), (vec![Due::Start("lab".into())], None));
+        assert_eq!(due([&lab(1, Some(200), true, None)], &[], time(100)), (vec![Due::Start("lab".into())], None));
     }
 
     #[test]
     fn a_lab_whose_whole_time_passed_is_shown_as_missed() {
-        assert_eq!(due([&lab(1, Some(99), true, None)], time(100)), (vec![Due::Missed("lab".into())], None));
+        assert_eq!(due([&lab(1, Some(99), true, None)], &[], time(100)), (vec![Due::Missed("lab".into())], None));
     }
 
     #[test]
     fn a_lab_is_destroyed_at_its_end_also_while_it_is_being_deployed() {
         for state in [InstanceState::Running, InstanceState::Deploying, InstanceState::Failed] {
             assert_eq!(
-                due([&lab(1, Some(100), false, Some(state))], time(100)),
+                due([&lab(1, Some(100), false, Some(state))], &[], time(100)),
                 (vec![Due::End("lab".into(), time(100))], None)
             );
         }
-        assert_eq!(due([&lab(1, Some(100), false, Some(InstanceState::Stopping))], time(100)), (vec![], None));
+        assert_eq!(due([&lab(1, Some(100), false, Some(InstanceState::Stopping))], &[], time(100)), (vec![], None));
     }
 
     #[test]
     fn the_next_look_is_at_the_earliest_time_that_is_ahead() {
         let labs = [lab(300, None, true, None), lab(1, Some(200), false, Some(InstanceState::Running))];
-        assert_eq!(due(&labs, time(100)), (vec![], Some(time(200))));
+        assert_eq!(due(&labs, &[], time(100)), (vec![], Some(time(200))));
+    }
+
+    const MINUTE: i64 = 60;
+    const BEFORE: [Duration; 2] = [Duration::from_secs(900), Duration::from_secs(300)];
+
+    /// What is due of a lab that runs and ends at 10:00, when users were warned so many seconds before.
+    fn due_at(minute: i64, warned: Option<u32>, state: InstanceState) -> (Vec<Due>, Option<i64>) {
+        let mut lab = lab(0, Some(600 * MINUTE), false, Some(state));
+        lab.lab.warned_before = warned;
+        let (due, next) = due([&lab], &BEFORE, time(minute * MINUTE));
+        (due, next.map(|next| next.as_second() / MINUTE))
+    }
+
+    fn warn(before: Duration) -> Vec<Due> {
+        vec![Due::Warn("lab".into(), time(600 * MINUTE), before)]
+    }
+
+    #[test]
+    fn users_are_warned_once_at_each_time_before_the_end() {
+        let at = |minute, warned| due_at(minute, warned, InstanceState::Running);
+        assert_eq!(at(100, None), (vec![], Some(585)));
+        assert_eq!(at(585, None), (warn(BEFORE[0]), Some(595)));
+        assert_eq!(at(586, Some(900)), (vec![], Some(595)));
+        assert_eq!(at(595, Some(900)), (warn(BEFORE[1]), Some(600)));
+        assert_eq!(at(597, Some(300)), (vec![], Some(600)));
+        assert_eq!(at(600, Some(300)), (vec![Due::End("lab".into(), time(600 * MINUTE))], None));
+    }
+
+    #[test]
+    fn of_warnings_that_were_missed_the_last_one_is_given() {
+        assert_eq!(due_at(597, None, InstanceState::Running), (warn(BEFORE[1]), Some(600)));
+        assert_eq!(due_at(590, None, InstanceState::Failed), (warn(BEFORE[0]), Some(595)));
+        assert_eq!(due_at(700, None, InstanceState::Running).0, [Due::End("lab".into(), time(600 * MINUTE))]);
+    }
+
+    #[test]
+    fn nobody_is_warned_of_a_lab_that_is_not_up_yet_or_goes_already() {
+        for state in [InstanceState::Deploying, InstanceState::Stopping] {
+            assert_eq!(due_at(597, None, state), (vec![], Some(600)), "{state:?}");
+        }
+        assert_eq!(due([&lab(0, Some(600), true, None)], &BEFORE, time(0)).0, [Due::Start("lab".into())]);
     }
 
     #[test]

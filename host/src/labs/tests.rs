@@ -1,6 +1,8 @@
 //! Labs against a runtime that does what the test says. What a real runtime does is shown elsewhere; here it is about who
 //! is answered what, and when.
 
+mod reservations;
+
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -203,6 +205,16 @@ impl Fixture {
 
     /// With a runtime on which something runs already.
     async fn on(driver: Arc<Scripted>, definition: &str, stored: impl FnOnce(&StoredTopology) -> Option<Lab>) -> Self {
+        Self::planned(driver, definition, stored, Planning::default()).await
+    }
+
+    /// With an operator who has something to say about times.
+    async fn planned(
+        driver: Arc<Scripted>,
+        definition: &str,
+        stored: impl FnOnce(&StoredTopology) -> Option<Lab>,
+        planning: Planning,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open_file(&dir.path().join("labs.db")).await.unwrap();
         let collection = Collection {
@@ -232,8 +244,9 @@ impl Fixture {
         let publisher = Publisher::default();
         let notices = publisher.subscribe();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
-        let labs =
-            Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path())).await.unwrap();
+        let labs = Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path()), planning)
+            .await
+            .unwrap();
         Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
     }
 
@@ -350,9 +363,9 @@ async fn a_lab_with_an_instance_cannot_be_edited_or_deleted_and_still_answers() 
     f.driver.deploys.add_permits(1);
     f.labs.deploy(&id, None, None).await.unwrap();
     let patch = LabPatch { name: Some("other".into()), ..LabPatch::default() };
-    assert!(matches!(f.labs.draft_update(&id, &patch).await, Err(LabError::InUse(_))));
+    assert!(matches!(f.labs.draft_update(&id, &patch).await, Err(LabError::OnlyItsEnd(_))));
     let judged = (*f.labs.get(&id).unwrap()).clone();
-    assert!(matches!(f.labs.update(&id, patch.clone(), judged).await, Err(LabError::InUse(_))));
+    assert!(matches!(f.labs.update(&id, patch.clone(), judged).await, Err(LabError::OnlyItsEnd(_))));
     assert!(matches!(f.labs.delete(&id).await, Err(LabError::InUse(_))));
     f.driver.destroys.add_permits(1);
     f.labs.destroy(&id, None).await.unwrap();
@@ -396,6 +409,7 @@ fn stored_lab(topology: &StoredTopology, start: i64, end: Option<i64>, start_pen
         collection_id: topology.collection_id.clone(),
         creator: user(),
         start_pending,
+        warned_before: None,
         instance: None,
     }
 }
@@ -545,7 +559,15 @@ async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_o
     driver.log.lock().unwrap().0 = "one\ntwo\nthree\nfour\n".to_owned();
     let runtime: Arc<dyn RuntimeDriver> = driver.clone();
     let kept = f._dir.path();
-    let again = Labs::open(f.store.clone(), runtime, Publisher::default(), dir.path().to_owned(), archive(kept)).await;
+    let again = Labs::open(
+        f.store.clone(),
+        runtime,
+        Publisher::default(),
+        dir.path().to_owned(),
+        archive(kept),
+        Planning::default(),
+    )
+    .await;
     let again = again.unwrap();
     assert_eq!(lines(&again, 4).await, ["one", "two", "three", "four"]);
     assert_eq!(driver.log.lock().unwrap().1, [None, Some(LogPosition::new("8"))]);
@@ -629,7 +651,9 @@ async fn of_a_log_that_was_replaced_while_no_server_was_there_no_line_is_taken_f
         *driver.replaced.lock().unwrap() = replaced;
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
         let (store, kept) = (f.store.clone(), archive(f._dir.path()));
-        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept).await.unwrap();
+        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept, Planning::default())
+            .await
+            .unwrap();
         assert_eq!(lines(&labs, expected.len()).await, expected);
     }
 }
@@ -648,7 +672,15 @@ async fn the_log_of_a_node_that_somebody_removed_survives_a_restart() {
     driver.nodes.lock().unwrap().pop();
     let (publisher, runtime): (_, Arc<dyn RuntimeDriver>) = (Publisher::default(), driver.clone());
     f.notices = publisher.subscribe();
-    let again = Labs::open(f.store.clone(), runtime, publisher, dir.path().to_owned(), archive(f._dir.path())).await;
+    let again = Labs::open(
+        f.store.clone(),
+        runtime,
+        publisher,
+        dir.path().to_owned(),
+        archive(f._dir.path()),
+        Planning::default(),
+    )
+    .await;
     f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
     let log = again.unwrap().node_log(&id, "r2").await.expect("it is kept");
     assert_eq!(log.tail(1)[0].text(), "one");
@@ -780,7 +812,7 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
     let before = topology.clone();
     topology.definition = TWO_NODES.replace("r2", "r3");
     f.store.update_topology(&before, &topology).await.unwrap();
-    f.labs.topology_changed(&f.topology).await;
+    f.labs.topology_changed(&f.topology, None).await;
     let error = f.labs.deploy(&id, Some("ada".into()), Some(judged)).await.expect_err("it was changed");
     assert!(matches!(error, LabCommandError::Refused(_)), "{error}");
     // Of a running lab, a deploy is judged by what it would build.
@@ -790,7 +822,7 @@ async fn what_was_judged_is_what_is_deployed_or_nothing_is() {
     let before = topology.clone();
     topology.definition = TWO_NODES.replace("r2", "r4");
     f.store.update_topology(&before, &topology).await.unwrap();
-    f.labs.topology_changed(&f.topology).await;
+    f.labs.topology_changed(&f.topology, None).await;
     let mut snapshot = f.labs.handle(&id).unwrap().snapshot;
     let lab = snapshot.wait_for(|lab| lab.next.is_some()).await.unwrap().clone();
     assert!(lab.definition.contains("r3"), "{}", lab.definition);
@@ -805,7 +837,7 @@ async fn a_topology_that_could_not_be_read_again_is_not_deployed_as_it_was_befor
     let topology = StoredTopology { definition: TWO_NODES.replace("r2", "r3"), ..before.clone() };
     f.store.update_topology(&before, &topology).await.unwrap();
     f.store.rename_tables(&[("topologies", "away")]).await;
-    f.labs.topology_changed(&f.topology).await;
+    f.labs.topology_changed(&f.topology, None).await;
     let error = f.labs.deploy(&id, Some("ada".into()), None).await.expect_err("it may be another by now");
     assert!(
         matches!(&error, LabCommandError::Internal(why) if why.contains("topology") && why.contains("nothing was done")),

@@ -27,6 +27,17 @@ pub enum RuntimeChoice {
     Embedded,
 }
 
+impl RuntimeChoice {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Containerlab => "containerlab",
+            Self::Embedded => "embedded",
+        }
+    }
+}
+
 /// What will run labs, and why.
 #[derive(Debug)]
 pub enum Chosen {

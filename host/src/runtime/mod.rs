@@ -268,6 +268,12 @@ pub trait RuntimeDriver: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Sees to an instance that has run on without a server: to what its nodes have lost meanwhile. Answers at once; what was
+    /// done, or can't be, is told by [`RuntimeEvent::Note`].
+    fn resume(&self, instance: &str) {
+        let _ = instance;
+    }
+
     /// The nodes of an instance at this moment.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What a shell runs in a node: the command line of the node's kind where it has one of its own, or else a Unix shell.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Commands to try, in order; each is a program and its arguments.
 pub type Commands = Vec<Vec<String>>;
@@ -48,6 +48,13 @@ impl LoginCommands {
             }
         }
         commands
+    }
+
+    /// All of them as command lines, by kind, and what all other kinds have under `default`: as an operator would write them.
+    pub fn lines(&self) -> BTreeMap<&str, Vec<String>> {
+        let lines = |commands: &Commands| commands.iter().map(shell_words::join).collect();
+        let of_kinds = self.by_kind.iter().map(|(kind, commands)| (kind.as_str(), lines(commands)));
+        of_kinds.chain([("default", lines(&self.others))]).collect()
     }
 
     /// What is tried in a node of this kind.

@@ -55,6 +55,7 @@ impl From<LabCommandError> for WireError {
             LabCommandError::Denied(Denial::BeingDestroyed)
             | LabCommandError::Cancelled
             | LabCommandError::Refused(_)
+            | LabCommandError::NoRoom(_)
             | LabCommandError::ShuttingDown
             | LabCommandError::Internal(_) => GENERIC,
             LabCommandError::NodeNotFound(_) => NODE_NOT_FOUND,

@@ -3,6 +3,7 @@
 //! A command is read here, found valid by the validators, allowed by the policies, and carried out by labs or shells, in
 //! this order. The acknowledgement is sent when it is done.
 
+use std::collections::HashSet;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,9 +18,11 @@ use tracing::field::Empty;
 use super::access::{self, Confirmed, Connected, Door, Session};
 use super::error::{DENIED, GENERIC, INVALID, LAB_NOT_FOUND, SHELL_NOT_FOUND, WireError};
 use super::message::{Answers, Argument, Message};
+use super::sight::{self, Sight};
 use super::{Hub, message, pump, shells};
 use crate::auth::Identity;
 use crate::labs::LabCommandError;
+use crate::labs::capacity::NoRoom;
 use crate::labs::model::{LabId, ShellId};
 use crate::metrics::kind_name;
 use crate::plugins::decision::{Action, Command, CommandKind, Namespace, Refusal};
@@ -199,7 +202,12 @@ async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value
             let deployed = hub.labs.deploy(id, by, Some(lab)).await;
             // The logs can be read by whoever hears the answer.
             hub.labs.publisher().heard().await;
-            deployed?;
+            match deployed {
+                Err(LabCommandError::NoRoom(no_room)) => {
+                    return Err(WireError::new(GENERIC, worded(hub, user, &no_room).await));
+                }
+                deployed => deployed?,
+            }
         }
         CommandKind::Destroy => hub.labs.destroy(id, by).await?,
         CommandKind::StopNode => hub.labs.node(id, node()?, NodeAction::Stop, by).await?,
@@ -222,6 +230,19 @@ async fn carry_out(hub: &Hub, user: &Identity, command: Command) -> Result<Value
         }
     }
     Ok(Value::Null)
+}
+
+/// A refusal for lack of room, with what is in the way named as far as the user may see it.
+async fn worded(hub: &Hub, user: &Identity, no_room: &NoRoom) -> String {
+    let (user, mut seen) = (Arc::new(user.clone()), HashSet::new());
+    for id in no_room.labs() {
+        if let Some(lab) = hub.labs.get(id)
+            && sight::allowed(hub, &user, &lab, Sight::Lab).await.is_ok()
+        {
+            seen.insert(id.clone());
+        }
+    }
+    no_room.sentence(&seen)
 }
 
 /// A refusal by plugins as the user sees it. Operators find it in the log, faults as errors.

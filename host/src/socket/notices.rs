@@ -39,6 +39,7 @@ pub(super) async fn run(hub: Hub, mut notices: mpsc::Receiver<Notice>) {
                 hub.updates.append(Arc::new(LabUpdate::Lab(lab)));
             }
             Notice::Event(event) => wording.word(event).await,
+            Notice::Ending { at, lab, end } => hub.statuses.append(Arc::new(StatusMessage::about_end(at, lab, end))),
             Notice::ShellEnded { shell, message, failed } => {
                 let command = if failed { ShellCommand::Error } else { ShellCommand::Close };
                 hub.shell_notices.append(Arc::new(ShellNotice { shell, command, message }));

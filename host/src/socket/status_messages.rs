@@ -1,6 +1,8 @@
-//! `/status-messages`: tells a client in words what happens to labs, and administrators what is wrong with the plugins.
+//! `/status-messages`: tells a client in words what happens to labs, also that one ends soon, and administrators what is
+//! wrong with the plugins.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use super::sight::{self, Sight};
 use super::{Hub, message};
 use crate::auth::Identity;
 use crate::history::Entry;
+use crate::labs::model::LabSnapshot;
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::{Event, Namespace, Occurrence, Severity, Status};
 
@@ -31,6 +34,8 @@ pub(super) struct StatusMessage {
 enum About {
     /// The lab of this event.
     Lab(Arc<Event>),
+    /// This lab, and that it ends at this time.
+    End(Arc<LabSnapshot>, Timestamp),
     /// The server itself, which is for administrators.
     Server,
 }
@@ -52,6 +57,19 @@ impl StatusMessage {
         Self { at: failure.at, about: About::Server, status, id: uuid::Uuid::now_v7().to_string() }
     }
 
+    /// Not worded by a plugin: they know of no such event.
+    pub(super) fn about_end(at: Timestamp, lab: Arc<LabSnapshot>, end: Timestamp) -> Self {
+        let left = time_left(Duration::try_from(at.duration_until(end)).unwrap_or_default());
+        let (name, id) = (&lab.lab.name, &lab.lab.id);
+        let status = Status {
+            source: "Schedule".into(),
+            content: format!("Lab {name} ends in {left}, at {end}, and is destroyed then"),
+            log_content: format!("Lab {name} ({id}) ends in {left}: give it another end time to keep it"),
+            severity: Severity::Warning,
+        };
+        Self { at, about: About::End(lab, end), status, id: uuid::Uuid::now_v7().to_string() }
+    }
+
     fn wire(&self) -> Value {
         json!({"payload": {
             "id": self.id,
@@ -69,9 +87,21 @@ impl Entry for Arc<StatusMessage> {
     fn weight(&self) -> usize {
         let definition = match &self.about {
             About::Lab(event) => event.lab.definition.len(),
+            About::End(lab, _) => lab.definition.len(),
             About::Server => 0,
         };
         1024 + definition + self.status.content.len() + self.status.log_content.len()
+    }
+}
+
+/// A time in words: minutes, or, where it is short, seconds. A moment that was needed to say it is passed over.
+fn time_left(left: Duration) -> String {
+    let seconds = left.as_secs() + u64::from(left.subsec_millis() >= 500);
+    let of = |count: u64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
+    match seconds {
+        0..120 => of(seconds, "second"),
+        _ if seconds >= 2 * 3600 && (seconds + 30) % 3600 < 60 => of((seconds + 30) / 3600, "hour"),
+        _ => of((seconds + 30) / 60, "minute"),
     }
 }
 
@@ -93,10 +123,16 @@ fn told_to_whom(event: &Event) -> Sight<'_> {
 }
 
 impl StatusMessage {
-    /// Whether somebody who was away has to hear of it once: a lab is not what they left it as.
+    /// Whether somebody who was away has to hear of it once: a lab is not what they left it as, or won't be for long.
     fn is_news(&self) -> bool {
-        let About::Lab(event) = &self.about else { return false };
-        matches!(event.what, Occurrence::LabMissed | Occurrence::LabRecovered | Occurrence::LabLost { .. })
+        match &self.about {
+            About::Lab(event) => {
+                matches!(event.what, Occurrence::LabMissed | Occurrence::LabRecovered | Occurrence::LabLost { .. })
+            }
+            // Those who were warned in time have heard it; of a time that passed while no server was there nobody has.
+            About::End(_, end) => *end > Timestamp::now(),
+            About::Server => false,
+        }
     }
 }
 
@@ -106,6 +142,7 @@ impl Selection<Arc<StatusMessage>> for Visible {
     async fn select(&self, message: &Arc<StatusMessage>) -> Option<Value> {
         match &message.about {
             About::Lab(event) => sight::allowed(&self.hub, &self.user, &event.lab, told_to_whom(event)).await.ok()?,
+            About::End(lab, _) => sight::allowed(&self.hub, &self.user, lab, Sight::Lab).await.ok()?,
             About::Server if self.user.admin => {}
             About::Server => return None,
         }
@@ -137,6 +174,23 @@ mod tests {
     use super::*;
     use crate::http::lab_json::tests::snapshot;
     use crate::plugins::decision::ShellInfo;
+
+    #[test]
+    fn the_time_that_is_left_is_said_in_the_unit_that_people_think_in() {
+        for (milliseconds, words) in [
+            (899_990, "15 minutes"),
+            (300_000, "5 minutes"),
+            (119_400, "119 seconds"),
+            (120_000, "2 minutes"),
+            (1_000, "1 second"),
+            (3_600_000, "60 minutes"),
+            (7_199_990, "2 hours"),
+            (86_400_000, "24 hours"),
+            (9_000_000, "150 minutes"),
+        ] {
+            assert_eq!(time_left(Duration::from_millis(milliseconds)), words);
+        }
+    }
 
     #[test]
     fn what_happens_to_a_shell_is_for_those_who_may_connect_to_it() {

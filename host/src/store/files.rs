@@ -90,12 +90,13 @@ impl Store {
         self.write(file, |db, file| Box::pin(insert(db, file))).await
     }
 
-    /// Changes path and content of a file.
+    /// Changes path and content of a file, which has to be what it was `before` still: what others changed meanwhile isn't
+    /// undone.
     ///
     /// # Errors
-    /// As [`Self::insert_bind_file`]; [`StoreError::NotFound`] when its topology has no such file.
-    pub async fn update_bind_file(&self, file: &BindFile) -> Result<(), StoreError> {
-        self.write(file, |db, file| Box::pin(update(db, file))).await
+    /// As [`Self::insert_bind_file`]; [`StoreError::NotFound`] when its topology has no such file, [`StoreError::Overtaken`].
+    pub async fn update_bind_file(&self, before: &BindFile, after: &BindFile) -> Result<(), StoreError> {
+        self.write(&(before, after), |db, (before, after)| Box::pin(update(db, before, after))).await
     }
 
     /// Deletes a file of a topology.
@@ -119,16 +120,26 @@ pub(super) async fn insert(db: &mut AnyConnection, file: &BindFile) -> Result<()
     Ok(())
 }
 
-async fn update(db: &mut AnyConnection, file: &BindFile) -> Result<(), StoreError> {
+async fn update(db: &mut AnyConnection, before: &BindFile, file: &BindFile) -> Result<(), StoreError> {
     check(db, file).await?;
-    let done = sqlx::query("UPDATE bind_files SET path = $3, content = $4 WHERE id = $1 AND topology_id = $2")
+    let kept: Option<(String, String)> =
+        sqlx::query_as("SELECT path, content FROM bind_files WHERE id = $1 AND topology_id = $2")
+            .bind(file.id.as_str())
+            .bind(file.topology_id.as_str())
+            .fetch_optional(&mut *db)
+            .await?;
+    let (path, content) = kept.ok_or_else(|| StoreError::NotFound { what: "file", id: file.id.to_string() })?;
+    if path != before.path || content != before.content {
+        return Err(StoreError::Overtaken("file"));
+    }
+    sqlx::query("UPDATE bind_files SET path = $3, content = $4 WHERE id = $1 AND topology_id = $2")
         .bind(file.id.as_str())
         .bind(file.topology_id.as_str())
         .bind(&file.path)
         .bind(&file.content)
         .execute(db)
         .await?;
-    found(done.rows_affected(), "file", file.id.as_str())
+    Ok(())
 }
 
 async fn delete(db: &mut AnyConnection, topology: &TopologyId, id: &BindFileId) -> Result<(), StoreError> {

@@ -11,11 +11,11 @@ use crate::labs::model::{InstanceState, Lab, LabId, StoredInstance, User};
 const BEFORE_THERE_WAS_A_CHOICE: &str = "embedded";
 
 const ALL: &str = "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-                   u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, \
+                   u.name AS creator_name, l.start_pending, l.warned_before, l.instance_name, l.instance_definition, \
                    l.instance_deployed, l.instance_state, l.instance_since, l.instance_runtime \
                    FROM labs l JOIN topologies t ON t.id = l.topology_id JOIN users u ON u.id = l.creator_id";
 const ONE: &str = "SELECT l.id, l.name, l.start_time, l.end_time, l.topology_id, t.collection_id, l.creator_id, \
-                   u.name AS creator_name, l.start_pending, l.instance_name, l.instance_definition, \
+                   u.name AS creator_name, l.start_pending, l.warned_before, l.instance_name, l.instance_definition, \
                    l.instance_deployed, l.instance_state, l.instance_since, l.instance_runtime \
                    FROM labs l JOIN topologies t ON t.id = l.topology_id JOIN users u ON u.id = l.creator_id \
                    WHERE l.id = $1";
@@ -31,6 +31,7 @@ struct Row {
     creator_id: String,
     creator_name: String,
     start_pending: i32,
+    warned_before: Option<i64>,
     instance_name: Option<String>,
     instance_runtime: Option<String>,
     instance_definition: Option<String>,
@@ -65,6 +66,8 @@ impl TryFrom<Row> for Lab {
             collection_id: row.collection_id.into(),
             creator: User { id: row.creator_id.into(), name: row.creator_name },
             start_pending: row.start_pending != 0,
+            // What doesn't fit was not written here; at worst somebody is warned once more.
+            warned_before: row.warned_before.and_then(|seconds| u32::try_from(seconds).ok()),
             instance,
         })
     }
@@ -153,6 +156,14 @@ impl Store {
         self.write(&(id, pending), |db, (id, pending)| Box::pin(set_start_pending(db, id, *pending))).await
     }
 
+    /// Notes that the users of a lab have been warned so many seconds before its end.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Database`].
+    pub async fn set_lab_warned(&self, id: &LabId, before: Option<u32>) -> Result<(), StoreError> {
+        self.write(&(id, before), |db, (id, before)| Box::pin(set_warned(db, id, *before))).await
+    }
+
     /// Deletes a lab, whether it has an instance or not.
     ///
     /// # Errors
@@ -168,7 +179,7 @@ pub(super) async fn insert(db: &mut AnyConnection, lab: &Lab) -> Result<(), Stor
     let statement = sqlx::query(
         "INSERT INTO labs (id, name, start_time, end_time, topology_id, creator_id, start_pending, \
          instance_name, instance_definition, instance_deployed, instance_state, instance_since, \
-         instance_runtime) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         instance_runtime, warned_before) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(lab.id.as_str().to_owned())
     .bind(lab.name.clone())
@@ -178,6 +189,7 @@ pub(super) async fn insert(db: &mut AnyConnection, lab: &Lab) -> Result<(), Stor
     .bind(lab.creator.id.as_str().to_owned())
     .bind(i32::from(lab.start_pending));
     bind_instance(statement, lab.instance.as_ref())
+        .bind(lab.warned_before.map(i64::from))
         .execute(db)
         .await
         .map_err(|error| write_error(error, || instance_taken(lab.instance.as_ref()), || no_topology(lab)))?;
@@ -187,7 +199,8 @@ pub(super) async fn insert(db: &mut AnyConnection, lab: &Lab) -> Result<(), Stor
 async fn update(db: &mut AnyConnection, lab: &Lab) -> Result<(), StoreError> {
     no_null("lab", &[&lab.name])?;
     let done = sqlx::query(
-        "UPDATE labs SET name = $2, start_time = $3, end_time = $4, topology_id = $5, start_pending = $6 WHERE id = $1",
+        "UPDATE labs SET name = $2, start_time = $3, end_time = $4, topology_id = $5, start_pending = $6, warned_before = $7 \
+         WHERE id = $1",
     )
     .bind(lab.id.as_str())
     .bind(&lab.name)
@@ -195,6 +208,7 @@ async fn update(db: &mut AnyConnection, lab: &Lab) -> Result<(), StoreError> {
     .bind(lab.end_time.map(|end| end.as_millisecond()))
     .bind(lab.topology_id.as_str())
     .bind(i32::from(lab.start_pending))
+    .bind(lab.warned_before.map(i64::from))
     .execute(db)
     .await
     .map_err(|error| write_error(error, || no_topology(lab), || no_topology(lab)))?;
@@ -217,6 +231,12 @@ async fn set_instance(db: &mut AnyConnection, id: &LabId, instance: Option<&Stor
 async fn set_start_pending(db: &mut AnyConnection, id: &LabId, pending: bool) -> Result<(), StoreError> {
     let change = sqlx::query("UPDATE labs SET start_pending = $2 WHERE id = $1");
     let done = change.bind(id.as_str()).bind(i32::from(pending)).execute(db).await?;
+    found(done.rows_affected(), "lab", id.as_str())
+}
+
+async fn set_warned(db: &mut AnyConnection, id: &LabId, before: Option<u32>) -> Result<(), StoreError> {
+    let change = sqlx::query("UPDATE labs SET warned_before = $2 WHERE id = $1");
+    let done = change.bind(id.as_str()).bind(before.map(i64::from)).execute(db).await?;
     found(done.rows_affected(), "lab", id.as_str())
 }
 

@@ -1,6 +1,7 @@
-//! What survives a restart: users, collections, topologies and their files, labs, and which labs have an instance.
+//! What survives a restart: users and their sessions, collections, topologies and their files, labs, and which labs have an
+//! instance.
 //!
-//! `labs` keeps its labs and instances here, `http` its collections and topologies. The store checks what the data need
+//! `labs` keeps its labs and instances here, `http` its collections and topologies, and which logins go on. The store checks what the data need
 //! to hold together (names taken, things in use), and no rule beyond that.
 //!
 //! Everything is kept in one of two databases, SQLite or PostgreSQL ([`config`] says how it is decided which), by the same
@@ -43,6 +44,7 @@ use self::sqlite::Pools;
 use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
 
 pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
+pub use self::sessions::MAX_SESSIONS;
 
 /// How often something is begun that the database is in the way of.
 const TRIES: u32 = 4;
@@ -139,6 +141,8 @@ pub struct Store {
     writes: AnyPool,
     /// Of PostgreSQL.
     remote: Option<Remote>,
+    /// Of a file.
+    lock: Option<Arc<sqlite::Lock>>,
 }
 
 /// What there is to know about a database that isn't a file.
@@ -165,8 +169,8 @@ pub struct Everything {
 
 impl Store {
     /// Opens the database, makes its file if it isn't there, and brings its schema up to date. Only the user that runs the
-    /// server may read a file; no other server may open a PostgreSQL database at the same time. One that can't be reached
-    /// is waited for, as long as its `start_timeout`.
+    /// server may read a file; no other server may open the same database at the same time. One that can't be reached is
+    /// waited for, as long as its `start_timeout`.
     ///
     /// # Errors
     /// [`StoreError::Open`] when it can't be made, read or written, is damaged, belongs to a newer version or to another
@@ -174,10 +178,13 @@ impl Store {
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
         let fail = |reason: String| StoreError::Open { place: location.to_string(), reason };
         match location {
-            Location::Sqlite(path) => Ok(Self::local(sqlite::open(path).await.map_err(fail)?)),
+            Location::Sqlite(path) => {
+                let (pools, lock) = sqlite::open(path).await.map_err(fail)?;
+                Ok(Self { lock: Some(Arc::new(lock)), ..Self::local(pools) })
+            }
             Location::Postgres(postgres) => {
                 let (Pools { reads, writes }, owner, watch) = postgres::open(postgres).await.map_err(fail)?;
-                Ok(Self { reads, writes, remote: Some(Remote { watch, owner: Arc::new(owner) }) })
+                Ok(Self { reads, writes, remote: Some(Remote { watch, owner: Arc::new(owner) }), lock: None })
             }
         }
     }
@@ -200,7 +207,7 @@ impl Store {
     }
 
     fn local(Pools { reads, writes }: Pools) -> Self {
-        Self { reads, writes, remote: None }
+        Self { reads, writes, remote: None, lock: None }
     }
 
     /// Looks at the database without changing anything, and says in a few words what is there.
@@ -211,6 +218,18 @@ impl Store {
         let found = match location {
             Location::Sqlite(path) => sqlite::probe(path).await,
             Location::Postgres(postgres) => postgres::probe(postgres).await,
+        };
+        found.map_err(|reason| StoreError::Open { place: location.to_string(), reason })
+    }
+
+    /// Looks at what can be told of the database without asking another program: its file, or how it is to be reached.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`] where [`Self::open`] would fail whether the other one answers or not.
+    pub async fn examine(location: &Location) -> Result<(), StoreError> {
+        let found = match location {
+            Location::Sqlite(path) => sqlite::probe(path).await.map(drop),
+            Location::Postgres(postgres) => postgres::examine(postgres),
         };
         found.map_err(|reason| StoreError::Open { place: location.to_string(), reason })
     }
@@ -238,12 +257,16 @@ impl Store {
         }
     }
 
-    /// Waits for running queries and closes the database. Handles that are left answer with errors.
+    /// Waits for running queries and closes the database, which another server can open then. Handles that are left answer
+    /// with errors.
     pub async fn close(&self) {
         self.reads.close().await;
         self.writes.close().await;
         if let Some(remote) = &self.remote {
             remote.owner.release().await;
+        }
+        if let Some(lock) = &self.lock {
+            lock.release();
         }
     }
 

@@ -175,6 +175,11 @@ pub(super) async fn probe(postgres: &Postgres) -> Result<String, String> {
     })
 }
 
+/// Whether it could be reached as far as that is up to this side.
+pub(super) fn examine(postgres: &Postgres) -> Result<(), String> {
+    options(postgres).map(drop)
+}
+
 fn options(postgres: &Postgres) -> Result<PgConnectOptions, String> {
     if let Some(path) = &postgres.ssl_root_cert {
         check_certificate(path)?;

@@ -1,10 +1,14 @@
 //! SQLite: a database in one file, which nobody else may read. Opened by [`Store`](super::Store) alone.
+//!
+//! SQLite lets any number of processes share a file, but what a server remembers of its labs would then be wrong. So whoever
+//! opens one for writing holds a lock on a file beside it, [`Lock`]. Not on the database itself: SQLite has locks of its own
+//! there, which a process loses when it closes the file, however it had opened it.
 
 use std::borrow::Cow;
-use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -12,7 +16,7 @@ use sqlx::error::DatabaseError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AnyPool, ConnectOptions, Connection};
 
-use super::{migrations, percent_encoded};
+use super::{migrations, owner, percent_encoded};
 
 /// How long a connection waits for another program that has locked the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,8 +36,53 @@ pub(super) struct Pools {
     pub(super) writes: AnyPool,
 }
 
-/// Opens the file, makes it if it isn't there, and brings its schema up to date.
-pub(super) async fn open(path: &Path) -> Result<Pools, String> {
+/// Keeps other servers out of a database. It is let go with the last handle, or when the process ends, however it does.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// Takes it for the database at `path`, which is its real name: whoever uses another one means the same file.
+    fn take(path: &Path) -> Result<Self, String> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(beside(path));
+        let file = file.map_err(|error| format!("its lock {} can't be made: {error}", beside(path).display()))?;
+        free(&file)?;
+        Ok(Self(file))
+    }
+
+    /// Says so when somebody has it, without taking it.
+    fn look(path: &Path) -> Result<(), String> {
+        // Who can't read it can't tell; whoever opens the database will.
+        File::open(beside(path)).map_or(Ok(()), |file| free(&file))
+    }
+
+    /// Lets the database go, whoever still has a handle. When this returns, another server can have it.
+    pub(super) fn release(&self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of the database is held until the server ends");
+        }
+    }
+}
+
+/// Takes a lock that nobody has.
+fn free(file: &File) -> Result<(), String> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(owner::taken(None)),
+        Err(TryLockError::Error(error)) => Err(format!("it can't be told whether another server uses it: {error}")),
+    }
+}
+
+/// The file whose lock keeps others out. It stays: whoever removed it would let two in, each with a lock of their own.
+fn beside(path: &Path) -> PathBuf {
+    let mut file = path.as_os_str().to_owned();
+    file.push(".lock");
+    file.into()
+}
+
+/// Opens the file, makes it if it isn't there, and brings its schema up to date. It is this process's alone, as long as it
+/// has the lock.
+pub(super) async fn open(path: &Path) -> Result<(Pools, Lock), String> {
     // Before anything is done to it: opening a database changes its file.
     if belongs_to_another_program(path).await? {
         return Err(FOREIGN.to_owned());
@@ -41,6 +90,7 @@ pub(super) async fn open(path: &Path) -> Result<Pools, String> {
     make_private(path).map_err(|error| sentence(&error))?;
     // By its whole name: it becomes part of an address.
     let path = path.canonicalize().map_err(|error| sentence(&error))?;
+    let lock = Lock::take(&path)?;
     // The kind of journal is in the file, too: it is left as it is until the file is known to be this program's.
     let options = SqliteConnectOptions::new().filename(&path).busy_timeout(BUSY_TIMEOUT);
     let mut connection = options.connect().await.map_err(|error| sentence(&error))?;
@@ -50,7 +100,7 @@ pub(super) async fn open(path: &Path) -> Result<Pools, String> {
     closed.map_err(|error| sentence(&error))?;
     let address = format!("sqlite://{}?mode=rw", percent_encoded(path.to_str().ok_or("its path is not UTF-8")?));
     let writes = connect(1, &address).await?;
-    Ok(Pools { reads: connect(READERS, &address).await?, writes })
+    Ok((Pools { reads: connect(READERS, &address).await?, writes }, lock))
 }
 
 async fn connect(connections: u32, address: &str) -> Result<AnyPool, String> {
@@ -164,6 +214,7 @@ pub(super) async fn probe(path: &Path) -> Result<String, String> {
     if !path.exists() {
         return Ok(format!("SQLite in {}, which isn't there yet", path.display()));
     }
+    Lock::look(&path.canonicalize().map_err(|error| sentence(&error))?)?;
     let mut connection = look_into(path).await.map_err(|error| sentence(&error))?;
     let found = async {
         healthy(&mut connection).await?;

@@ -50,7 +50,8 @@ pub(super) async fn ensure(db: &mut AnyConnection, user: &User) -> Result<(), St
     Ok(())
 }
 
-async fn upsert(db: &mut AnyConnection, user: &User) -> Result<(), StoreError> {
+/// Remembers a user, or their new name.
+pub(super) async fn upsert(db: &mut AnyConnection, user: &User) -> Result<(), StoreError> {
     no_null("user", &[user.id.as_str(), &user.name])?;
     sqlx::query("INSERT INTO users (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = excluded.name")
         .bind(user.id.as_str())

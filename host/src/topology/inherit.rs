@@ -256,6 +256,15 @@ fn runs_on_host(stages: &Value) -> bool {
 
 /// A size such as `512mb` or `1.5GiB`. Without a unit, bytes.
 fn bytes(text: &Text, places: &Places<'_>) -> Result<u64, TopologyError> {
+    size(&text.value).ok_or_else(|| {
+        let shown = shown(text.value.trim());
+        places.invalid(text, format!("`{shown}` is not a size; write one such as `512mb` or `1GiB`"))
+    })
+}
+
+/// The bytes of a size such as `512mb` or `1.5GiB`: without a unit, that many. `None`: it is no size, or none that is
+/// possible.
+pub(crate) fn size(text: &str) -> Option<u64> {
     const UNITS: &[(&str, f64)] = &[
         ("", 1.0),
         ("b", 1.0),
@@ -276,15 +285,11 @@ fn bytes(text: &Text, places: &Places<'_>) -> Result<u64, TopologyError> {
         ("tib", 1_099_511_627_776.0),
         ("ti", 1_099_511_627_776.0),
     ];
-    let value = text.value.trim();
+    let value = text.trim();
     let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
     let unit = value[digits..].trim().to_ascii_lowercase();
-    let size = value[..digits].parse::<f64>().ok().zip(UNITS.iter().find(|(name, _)| *name == unit));
-    match size.map(|(number, (_, factor))| number * factor) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 2^53, checked here")]
-        Some(size) if (1.0..9_007_199_254_740_992.0).contains(&size) => Ok(size as u64),
-        _ => {
-            Err(places.invalid(text, format!("`{}` is not a size; write one such as `512mb` or `1GiB`", shown(value))))
-        }
-    }
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    let size = value[..digits].parse::<f64>().ok()? * factor;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 2^53, checked here")]
+    (1.0..9_007_199_254_740_992.0).contains(&size).then_some(size as u64)
 }

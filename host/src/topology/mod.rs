@@ -25,6 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use self::files::{BadPath, FileBind, Named, file_path};
+pub(crate) use self::inherit::size;
 pub use self::place::Place;
 pub(crate) use self::raw::limits;
 

@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::harness::{Server, ServerBuilder, User, within};
+use crate::harness::{Server, ServerBuilder, User, eventually, within};
 
 const OURS: &str = "https://portal.example";
 const FOREIGN: &str = "https://evil.example";
@@ -97,6 +97,25 @@ async fn a_page_of_another_site_gets_no_socket_and_everybody_else_does() {
         assert_eq!(socket(&server, fields).await, Err(StatusCode::FORBIDDEN), "{fields:?}");
     }
     server.admin().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_that_try_again_and_again_do_not_fill_the_log() {
+    let mut server = Server::start().await;
+    let http = antimony_host::client::http();
+    let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
+    for _ in 0..500 {
+        let refused = http.get(&url).header("origin", "https://evil.example").send().await.unwrap();
+        assert_eq!(refused.status(), 403);
+    }
+    assert!(server.terminate().await.success());
+    eventually(async || match server.log().contains("shutting down") {
+        true => Ok(()),
+        false => Err("the log hasn't ended".to_owned()),
+    })
+    .await;
+    let lines = server.log().lines().filter(|line| line.contains("evil.example")).count();
+    assert!((1..40).contains(&lines), "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,18 @@ async fn a_server_with_sqlite_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_ended_in_mid_write_is_taken_over_as_it_was_before_and_left_as_it_is() {
+    let place = Place::new(User::Myself);
+    let (file, left) = (place.data().with_file_name("other.db"), place.data().with_file_name("left behind.db"));
+    other::sqlite(&file).await;
+    other::ended_in_mid_write(&file, &left).await;
+    let files = [left.clone(), left.with_file_name("left behind.db-journal")];
+    let before = files.clone().map(|file| fs::read(file).unwrap());
+    is_taken_over(Arc::clone(&place), left.to_str().unwrap(), "database: {}\n").await;
+    assert!(files.map(|file| fs::read(file).unwrap()) == before, "it was only read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_postgresql_is_taken_over() {
     let Some(postgres) = Postgres::shared() else {
         return leave_out("a_server_with_postgresql_is_taken_over", MISSING);

@@ -106,6 +106,24 @@ pub(super) async fn sqlite(path: &Path) {
     connection.close().await.unwrap();
 }
 
+/// Makes of the database in a file what is left of it, in another one, when its server is ended while it writes: pages of a
+/// change that was never made, and beside it the journal that says what they were.
+pub(super) async fn ended_in_mid_write(path: &Path, left: &Path) {
+    let journal = |path: &Path| PathBuf::from(format!("{}-journal", path.display()));
+    let mut connection: SqliteConnection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    // With so little room, pages are written long before the end.
+    let write = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; PRAGMA cache_size = 5; BEGIN IMMEDIATE; \
+                 UPDATE collections SET name = 'half done'; DELETE FROM labs; CREATE TABLE more (x BLOB); \
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+                 INSERT INTO more SELECT randomblob(1000) FROM n";
+    sqlx::raw_sql(write).execute(&mut connection).await.unwrap();
+    fs::copy(path, left).unwrap();
+    fs::copy(journal(path), journal(left)).unwrap();
+    sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    assert_ne!(fs::read(path).unwrap(), fs::read(left).unwrap(), "nothing was written yet");
+}
+
 /// Makes the folder of topologies in `root`.
 pub(super) fn storage(root: &Path) -> PathBuf {
     let storage = root.join("storage");

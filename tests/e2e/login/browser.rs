@@ -5,83 +5,83 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 /// Where the server is, as its configuration says and the browser shows it; a proxy would pass this on to the server.
-pub(super) const SITE: &str = "http://labs.test";
+pub(crate) const SITE: &str = "http://labs.test";
 
 /// Somebody's browser. It has one jar for all: cookies don't tell ports of a host apart.
 #[derive(Clone)]
-pub(super) struct Browser {
+pub(crate) struct Browser {
     http: reqwest::Client,
     server: String,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
     /// Where it was asked for.
     url: String,
 }
 
 impl Answer {
     /// Where it leads.
-    pub(super) fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         let to = self.headers.get(LOCATION).unwrap_or_else(|| panic!("no redirect: {self:?}"));
         to.to_str().expect("an address")
     }
 
     /// The cookies that it sets, as they are written.
-    pub(super) fn cookies(&self) -> Vec<&str> {
+    pub(crate) fn cookies(&self) -> Vec<&str> {
         self.headers.get_all(SET_COOKIE).iter().map(|cookie| cookie.to_str().expect("text")).collect()
     }
 
     /// The value of a cookie that it sets.
-    pub(super) fn cookie(&self, name: &str) -> &str {
+    pub(crate) fn cookie(&self, name: &str) -> &str {
         let value = self.cookies().into_iter().find_map(|cookie| cookie.strip_prefix(&format!("{name}=")));
         value.unwrap_or_else(|| panic!("no cookie {name}: {self:?}")).split(';').next().unwrap_or_default()
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 impl Browser {
-    pub(super) fn new(server: &str) -> Self {
+    pub(crate) fn new(server: &str) -> Self {
         let http = antimony_host::client::http_builder().cookie_store(true).redirect(reqwest::redirect::Policy::none());
         Self { http: http.build().expect("a client"), server: server.to_owned() }
     }
 
     /// A request for an address, or for a path of the site. What is for the site goes to the server.
-    pub(super) fn request(&self, method: Method, url: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, url: &str) -> RequestBuilder {
         match url.strip_prefix(SITE).or_else(|| url.starts_with('/').then_some(url)) {
             Some(path) => self.http.request(method, format!("{}{path}", self.server)).header("host", "labs.test"),
             None => self.http.request(method, url),
         }
     }
 
-    pub(super) async fn send(&self, request: RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
         let response = request.send().await.expect("an answer");
         let (status, headers, url) = (response.status(), response.headers().clone(), response.url().to_string());
         Answer { status, headers, text: response.text().await.expect("a body"), url }
     }
 
-    pub(super) async fn get(&self, url: &str) -> Answer {
+    pub(crate) async fn get(&self, url: &str) -> Answer {
         self.send(self.request(Method::GET, url)).await
     }
 
     /// As a person who follows a link.
-    pub(super) async fn visit(&self, url: &str) -> Answer {
+    pub(crate) async fn visit(&self, url: &str) -> Answer {
         self.send(self.request(Method::GET, url).header("accept", "text/html,*/*;q=0.8")).await
     }
 
-    pub(super) async fn post(&self, url: &str) -> Answer {
+    pub(crate) async fn post(&self, url: &str) -> Answer {
         self.send(self.request(Method::POST, url)).await
     }
 
     /// Begins a login on a page of the site; answers where the provider is to be met.
-    pub(super) async fn begin(&self) -> String {
+    pub(crate) async fn begin(&self) -> String {
         let begin = self.request(Method::GET, "/api/users/login/openid").header("referer", format!("{SITE}/labs"));
         let answer = self.send(begin).await;
         assert_eq!(answer.status, StatusCode::FOUND, "{answer:?}");
@@ -89,7 +89,7 @@ impl Browser {
     }
 
     /// Goes through the provider's pages, as `name`; answers the address that it sends back to.
-    pub(super) async fn through(&self, provider: &str, name: &str) -> String {
+    pub(crate) async fn through(&self, provider: &str, name: &str) -> String {
         let mut answer = self.get(provider).await;
         for _ in 0..12 {
             if answer.status.is_redirection() {
@@ -112,12 +112,12 @@ impl Browser {
     }
 
     /// The whole way; answers what the server says in the end.
-    pub(super) async fn log_in(&self, name: &str) -> Answer {
+    pub(crate) async fn log_in(&self, name: &str) -> Answer {
         let back = self.through(&self.begin().await, name).await;
         self.get(&back).await
     }
 
-    pub(super) async fn refresh(&self) -> Answer {
+    pub(crate) async fn refresh(&self) -> Answer {
         self.get("/api/users/login/refresh").await
     }
 }
@@ -135,14 +135,14 @@ fn absolute(page: &str, to: &str) -> String {
 }
 
 /// A value of the query of an address.
-pub(super) fn query(url: &str, name: &str) -> String {
+pub(crate) fn query(url: &str, name: &str) -> String {
     let url = reqwest::Url::parse(url).expect("an address");
     let found = url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     found.unwrap_or_else(|| panic!("no {name} in {url}"))
 }
 
 /// The same address with another value.
-pub(super) fn with_query(url: &str, name: &str, value: &str) -> String {
+pub(crate) fn with_query(url: &str, name: &str, value: &str) -> String {
     let mut url = reqwest::Url::parse(url).expect("an address");
     let others: Vec<_> = url.query_pairs().into_owned().filter(|(key, _)| key != name).collect();
     url.query_pairs_mut().clear().extend_pairs(others).append_pair(name, value);

@@ -237,6 +237,21 @@ async fn with_local_users_a_server_may_be_reached_from_elsewhere_and_has_no_know
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_known_password_is_none_any_more_once_a_local_user_is_added_to_a_server_that_runs() {
+    let place = Place::new(User::Myself);
+    let server = ServerBuilder::at(&place).start().await;
+    let api = server.api();
+    let admin = api.log_in("admin", "admin").await.unwrap().refresh_token;
+    api.refresh(&admin).await.unwrap();
+    add(&place, "alice", "correct horse", &["--admin"]);
+    eventually(async || api.log_in("alice", "correct horse").await.map(drop).map_err(|error| error.to_string())).await;
+    // Neither anew, nor by what somebody has of it.
+    assert_eq!(status(api.log_in("admin", "admin").await), 400);
+    assert_eq!(status(api.refresh(&admin).await), 401);
+    assert_eq!(api.get("/users/login/config").await.unwrap()["native"]["enabled"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_may_name_the_file_which_has_to_be_right() {
     let place = Place::new(User::Myself);
     let config = "auth:\n  usersFile: data/team.yml\n";

@@ -1,7 +1,8 @@
 //! How people log in: by an OpenID provider, as local users, and what keeps others from doing so in their name.
 
-mod browser;
+pub(crate) mod browser;
 mod edge;
 mod local_users;
 mod openid;
-mod provider;
+pub(crate) mod provider;
+mod sessions;

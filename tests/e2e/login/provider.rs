@@ -12,23 +12,23 @@ use crate::harness::{Server, ServerBuilder, User, leave_out, within};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/oidc");
 
 /// The secret that server and provider share.
-pub(super) const SECRET: &str = "the secret of both: 100% & more";
+pub(crate) const SECRET: &str = "the secret of both: 100% & more";
 
 /// A provider that runs. It ends when this is dropped.
-pub(super) struct Provider {
-    pub(super) issuer: String,
+pub(crate) struct Provider {
+    pub(crate) issuer: String,
     http: reqwest::Client,
     _child: Child,
 }
 
 impl Provider {
     /// Starts one; `None`: `test` was left out, and why has been said.
-    pub(super) async fn start(test: &str) -> Option<Self> {
+    pub(crate) async fn start(test: &str) -> Option<Self> {
         Self::with(test, json!({})).await
     }
 
     /// The same with other options.
-    pub(super) async fn with(test: &str, mut options: Value) -> Option<Self> {
+    pub(crate) async fn with(test: &str, mut options: Value) -> Option<Self> {
         let version = std::process::Command::new("node").arg("--version").output();
         if !version.is_ok_and(|output| output.status.success()) {
             leave_out(test, "there is no node on this machine");
@@ -58,13 +58,13 @@ impl Provider {
     }
 
     /// Tells it what to do, and answers what it has done; `tests/oidc/provider.mjs` says what there is.
-    pub(super) async fn tell(&self, what: Value) -> Value {
+    pub(crate) async fn tell(&self, what: Value) -> Value {
         let answer = self.http.post(format!("{}/control", self.issuer)).json(&what).send().await;
         answer.expect("the provider answers").json().await.expect("JSON")
     }
 
     /// The configuration of a server that has people log in by it.
-    pub(super) fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         format!(
             "auth:\n  enableNative: false\n  enableOpenId: true\n  openIdIssuer: {}\n  openIdClientId: antimony\n  \
              openIdRedirectHost: http://labs.test/api\n  openIdAdminGroups: [staff]\n",
@@ -73,7 +73,7 @@ impl Provider {
     }
 
     /// A server that has people log in by it.
-    pub(super) async fn server(&self) -> Server {
+    pub(crate) async fn server(&self) -> Server {
         ServerBuilder::new(User::Myself).config(&self.config()).env("SB_OIDC_SECRET", SECRET).start().await
     }
 }

@@ -206,6 +206,7 @@ fn lab() -> LabSnapshot {
             collection_id: "c-1".into(),
             creator: root(),
             start_pending: false,
+            warned_before: None,
             instance: None,
         },
         collection: Collection {

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | `opening-hours` | to deploy a lab outside of the hours, and to have one started by the schedule outside of them |
 //! | `max-running` | to deploy a lab more than one may run at once |
+//! | `max-hours` | to give a lab more time than it may have, also while it runs |
 //! | `no-scheduling` | to have a lab started by the schedule where labs are counted: the schedule counts nothing |
 
 use crate::bindings::antimony::plugin::types::{Circumstances, CommandKind, Identity, Lab, LabState};
-use crate::bindings::exports::antimony::plugin::policy::{Action, Denial};
+use crate::bindings::exports::antimony::plugin::policy::{Action, Denial, LabChange};
 use crate::hours::{Moment, Window};
 use crate::settings::Settings;
+
+const MILLISECONDS_PER_HOUR: u64 = 3_600_000;
 
 /// Decides whether `user` may do `action`.
 pub(crate) fn authorize(
@@ -25,10 +28,21 @@ pub(crate) fn authorize(
         Action::Command(request) if request.kind == CommandKind::Deploy => {
             let (max_running, hours) = settings.limits(&request.lab.collection.name);
             opening_hours(settings, hours, &request.lab, circumstances.now, "It is")?;
-            quota(max_running, user, &request.lab, circumstances.running_labs)
+            quota(max_running, user, &request.lab, circumstances.running_labs)?;
+            // By hand it can be deployed before its start time, or although it was made before there was a limit.
+            max_hours(settings, &request.lab, circumstances.now)
         }
-        Action::CreateLab(lab) => schedule(settings, lab, circumstances.now),
-        Action::UpdateLab(change) => schedule(settings, &change.after, circumstances.now),
+        Action::CreateLab(lab) => {
+            schedule(settings, lab, circumstances.now)?;
+            max_hours(settings, lab, lab.start_time)
+        }
+        Action::UpdateLab(change) => {
+            if change.after.start_time != change.before.start_time || !is_up(&change.before) {
+                schedule(settings, &change.after, circumstances.now)?;
+            }
+            let after = &change.after;
+            if is_longer(change) { max_hours(settings, after, after.start_time) } else { Ok(()) }
+        }
         _ => Ok(()),
     }
 }
@@ -36,12 +50,37 @@ pub(crate) fn authorize(
 fn quota(max_running: Option<u32>, user: &Identity, lab: &Lab, running: u32) -> Result<(), Denial> {
     let Some(most) = max_running else { return Ok(()) };
     // To deploy a lab that is up means to bring it up anew: it is among those that run.
-    let is_up = !matches!(lab.state, LabState::Scheduled | LabState::Inactive);
-    let others = running.saturating_sub(u32::from(is_up && lab.creator == user.id));
+    let others = running.saturating_sub(u32::from(is_up(lab) && lab.creator == user.id));
     if others < most {
         return Ok(());
     }
     Err(deny("max-running", format!("You run {} and may run {most} at once: destroy one first", labs(others))))
+}
+
+fn is_up(lab: &Lab) -> bool {
+    !matches!(lab.state, LabState::Scheduled | LabState::Inactive)
+}
+
+/// Whether a lab would have more time, or would come under another limit. What has too much already may keep it, or be
+/// given less.
+fn is_longer(change: &LabChange) -> bool {
+    let length = |lab: &Lab| lab.end_time.map_or(u64::MAX, |end| end.saturating_sub(lab.start_time));
+    length(&change.after) > length(&change.before) || change.after.collection.id != change.before.collection.id
+}
+
+/// The time of a lab is said when it is created, and moved later on: the end also while it runs.
+fn max_hours(settings: &Settings, lab: &Lab, from: u64) -> Result<(), Denial> {
+    let Some(most) = settings.max_hours(&lab.collection.name) else { return Ok(()) };
+    let last = from.saturating_add(u64::from(most) * MILLISECONDS_PER_HOUR);
+    if lab.end_time.is_some_and(|end| end <= last) {
+        return Ok(());
+    }
+    let hours = if most == 1 { "1 hour".into() } else { format!("{most} hours") };
+    let (last, offset) = (Moment::new(last, settings.utc_offset), settings.utc_offset);
+    let collection = &lab.collection.name;
+    let message =
+        format!("Labs of the collection {collection} last {hours} at most: this one has to end by {last} ({offset})");
+    Err(deny("max-hours", message))
 }
 
 /// The schedule deploys a lab at its start time and asks nobody: what it may do has to be said beforehand.
@@ -83,9 +122,9 @@ fn deny(rule: &str, message: String) -> Denial {
 mod tests {
     use super::*;
     use crate::bindings::antimony::plugin::types::Collection;
-    use crate::bindings::exports::antimony::plugin::policy::{CommandRequest, LabChange};
+    use crate::bindings::exports::antimony::plugin::policy::CommandRequest;
 
-    const HOUR: u64 = 3_600_000;
+    const HOUR: u64 = MILLISECONDS_PER_HOUR;
     /// Monday, 2026-11-23T00:00:00Z.
     const MONDAY: u64 = 1_795_392_000_000;
 
@@ -206,6 +245,49 @@ mod tests {
         assert_eq!(rule(TWO, &user("ada"), &moved, MONDAY, 0).as_deref(), Some("no-scheduling"));
         let trusting = r#"{"allow-scheduling": true, "everywhere": {"max-running": 2}}"#;
         assert_eq!(rule(trusting, &user("ada"), &moved, MONDAY, 0), None);
+    }
+
+    #[test]
+    fn a_lab_lasts_no_longer_than_it_may_however_often_its_end_is_moved() {
+        let four = r#"{"utc-offset": "+01:00", "everywhere": {"max-hours": 4}}"#;
+        let until = |state, hours: Option<u64>| Lab {
+            start_time: MONDAY,
+            end_time: hours.map(|hours| MONDAY + hours * HOUR),
+            ..lab(state)
+        };
+        let create = |hours| rule(four, &user("ada"), &Action::CreateLab(until(LabState::Scheduled, hours)), 0, 0);
+        assert_eq!(create(Some(4)), None);
+        assert_eq!([create(Some(5)), create(None)].map(|rule| rule.unwrap()), ["max-hours", "max-hours"]);
+        let change = |before, after| {
+            let [before, after] = [before, after].map(|hours| until(LabState::Running, hours));
+            rule(four, &user("ada"), &Action::UpdateLab(LabChange { before, after }), MONDAY + 2 * HOUR, 1)
+        };
+        assert_eq!(change(Some(3), Some(4)), None);
+        assert_eq!(
+            [change(Some(4), Some(5)), change(Some(3), None)].map(|rule| rule.unwrap()),
+            ["max-hours", "max-hours"]
+        );
+        let deploy = |now, hours| rule(four, &user("ada"), &deploy(until(LabState::Inactive, hours)), now, 0);
+        assert_eq!(deploy(MONDAY + HOUR, Some(4)), None);
+        assert_eq!(deploy(MONDAY - HOUR, Some(4)).as_deref(), Some("max-hours"), "before its start time");
+        assert_eq!(deploy(MONDAY, None).as_deref(), Some("max-hours"));
+        // From before there was a limit.
+        assert_eq!([change(None, Some(9)), change(Some(9), Some(8)), change(Some(9), Some(9))], [None, None, None]);
+        let settings = Settings::parse(four).unwrap();
+        let denial = max_hours(&settings, &until(LabState::Running, Some(5)), MONDAY).unwrap_err();
+        assert_eq!(
+            denial.message,
+            "Labs of the collection course last 4 hours at most: this one has to end by Mon 05:00 (UTC+01:00)"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_lab_that_is_up_is_no_start() {
+        let settings = r#"{"everywhere": {"max-running": 2, "hours": []}}"#;
+        // Deployed by hand before its start time.
+        let before = Lab { start_time: MONDAY, ..lab(LabState::Running) };
+        let after = Lab { end_time: Some(MONDAY + HOUR), ..before.clone() };
+        assert_eq!(rule(settings, &user("ada"), &Action::UpdateLab(LabChange { before, after }), 0, 1), None);
     }
 
     #[test]

@@ -25,11 +25,13 @@ pub(crate) struct Settings {
 }
 
 /// Limits of a collection. What is left out is not limited.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Limits {
     /// How many labs a person may run at once, counted over all collections.
     pub(crate) max_running: Option<u32>,
+    /// How many hours a lab may last, from its start time to its end time.
+    pub(crate) max_hours: Option<u32>,
     /// When labs may be deployed. An empty list: never.
     pub(crate) hours: Option<Vec<Window>>,
 }
@@ -52,10 +54,10 @@ impl Settings {
     pub(crate) fn parse(json: &str) -> Result<Self, String> {
         let settings: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let mut all = std::iter::once(&settings.everywhere).chain(settings.collections.values());
-        if all.all(|limits| limits.max_running.is_none() && limits.hours.is_none()) {
-            return Err(
-                "nothing is limited: set `max-running` or `hours`, in `everywhere` or in one of `collections`".into()
-            );
+        if all.all(|limits| *limits == Limits::default()) {
+            return Err("nothing is limited: set `max-running`, `max-hours` or `hours`, in `everywhere` or in one of \
+                        `collections`"
+                .into());
         }
         Ok(settings)
     }
@@ -66,6 +68,12 @@ impl Settings {
         let max_running = own.and_then(|own| own.max_running).or(self.everywhere.max_running);
         let hours = own.and_then(|own| own.hours.as_ref()).or(self.everywhere.hours.as_ref());
         (max_running, hours.map(Vec::as_slice))
+    }
+
+    /// How many hours a lab of a collection may last.
+    pub(crate) fn max_hours(&self, collection: &str) -> Option<u32> {
+        let own = self.collections.get(collection);
+        own.and_then(|own| own.max_hours).or(self.everywhere.max_hours)
     }
 }
 
@@ -82,6 +90,12 @@ mod tests {
         assert!(settings.limits("course").1.is_none());
         assert_eq!(settings.limits("exam").0, Some(2));
         assert_eq!(settings.limits("exam").1.unwrap().len(), 0);
+        let json = r#"{"everywhere": {"max-hours": 4}, "collections": {"exam": {"max-hours": 2}, "big": {}}}"#;
+        let hours = Settings::parse(json).unwrap();
+        assert_eq!(
+            [hours.max_hours("exam"), hours.max_hours("big"), hours.max_hours("a")],
+            [Some(2), Some(4), Some(4)]
+        );
         assert_eq!(settings.limits("big").0, Some(9));
     }
 

@@ -48,12 +48,16 @@ use super::config::OpenIdSettings;
 use super::seal::Sealer;
 use super::{Bearer, REFRESH_LIFETIME, SigningKey};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Seldom;
 
 /// How long to wait before a provider that was down when the server started is asked again: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// So often at most the log is told why the provider can't be reached.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// What is said of logins that fail: anybody can begin some, and end them wrongly.
+static LOGINS_FAILED: Seldom = Seldom::new();
 
 /// Why nobody is logged in, or goes on being so.
 #[derive(Debug, thiserror::Error)]
@@ -301,7 +305,9 @@ impl OpenId {
         }
         if let Some(error) = callback.error {
             let words = callback.error_description.unwrap_or_default();
-            tracing::info!(error, description = words, "the OpenID provider did not log somebody in");
+            if let Some(left_out) = LOGINS_FAILED.turn() {
+                tracing::info!(error, description = words, left_out, "the OpenID provider did not log somebody in");
+            }
             return Err(OpenIdError::Refused(short(if words.is_empty() { &error } else { &words })));
         }
         let code = callback.code.ok_or(OpenIdError::NotPending)?;
@@ -313,7 +319,9 @@ impl OpenId {
             if !is_invalid_grant(&error) {
                 return self.unreachable(chain(&error));
             }
-            tracing::warn!(error = chain(&error), "the OpenID provider gives no tokens for a code");
+            if let Some(left_out) = LOGINS_FAILED.turn() {
+                tracing::warn!(error = chain(&error), left_out, "the OpenID provider gives no tokens for a code");
+            }
             OpenIdError::Code
         })?;
         let nonce = Nonce::new(pending.nonce);
@@ -398,8 +406,8 @@ impl OpenId {
     /// Ends a session, here at once, and at the provider as soon as it can be told.
     ///
     /// # Errors
-    /// [`OpenIdError::Store`].
-    pub async fn end(&self, id: &str) -> Result<(), OpenIdError> {
+    /// [`StoreError`]; then it goes on.
+    pub async fn end(&self, id: &str) -> Result<(), StoreError> {
         let sealed = self.0.store.session(id).await?;
         self.0.store.delete_session(id).await?;
         let kept = sealed.and_then(|sealed| self.0.sealer.open(&sealed, id));

@@ -96,6 +96,34 @@ fn a_misspelt_key_that_could_weaken_a_policy_is_an_error() {
 }
 
 #[test]
+fn a_misspelt_key_without_which_more_would_be_open_is_an_error_and_others_beside_it_are_not() {
+    for (text, words) in [
+        ("auth: {enableNativ: false}", ["1:8: auth.enableNativ: ", "`auth.enableNative`"]),
+        ("auth: {enableOpenID: true}", ["1:8: auth.enableOpenID: ", "`auth.enableOpenId`"]),
+        ("auth: {userFile: team.yml}", ["1:8: auth.userFile: ", "`auth.usersFile`"]),
+        ("auth: {openIdGroupClaim: lab}", ["1:8: auth.openIdGroupClaim: ", "`auth.openIdGroupsClaim`"]),
+        ("server: {enableNative: false}", ["1:10: server.enableNative: ", "`auth.enableNative`"]),
+        ("enableOpenId: true", ["1:1: enableOpenId: ", "`auth.enableOpenId`"]),
+        ("Auth: {enableNative: false}", ["1:1: Auth: ", "`auth`"]),
+        ("server: {tsl: {certificate: a, key: b}}", ["1:10: server.tsl: ", "`server.tls`"]),
+        ("database: {host: db, sslmode: verify-full}", ["1:22: database.sslmode: ", "`database.sslMode`"]),
+    ] {
+        let error = parse(text).expect_err(text);
+        assert!(words.iter().all(|word| error.contains(word)) && error.contains("more is open"), "{text}: {error}");
+    }
+    for (text, nearest) in [
+        ("auth: {openIdAdminGroup: [staff]}", "`auth.openIdAdminGroups`"),
+        ("auth: {openIdIsuer: x}", "`auth.openIdIssuer`"),
+        ("auth: {sessionTimeout: 3}", "no effect"),
+        ("database: {hots: x}", "`database.host`"),
+        ("authors: [ada]", "no effect"),
+    ] {
+        let said = warnings(text);
+        assert!(said.len() == 1 && said[0].contains(nearest), "{text}: {said:?}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once_with_place_and_key() {
     let error =
         parse("server:\n  port: many\nshell:\n  timeout: [1]\nplugins:\n  auth-polcy: []\n").expect_err("wrong");
@@ -189,6 +217,9 @@ fn the_schema_takes_what_the_server_takes() {
         "server: { cors: { origins: ['https://a.example'] }, headers: { security: false } }",
         "server: { limits: { bodyBytes: 4096, connectionsPerAddress: 1 } }",
         "ui: { dir: web }",
+        "capacity: { labs: 10, memory: 32GiB, memoryPerNode: 1000000, collections: { a b: { nodes: 0, memory: '5' } } }",
+        "schedule: { warnBefore: [] }",
+        "schedule: { warnBefore: [3600, 60] }",
         "containerlab: { program: /opt/containerlab, stopTimeout: 5, schemaUrl: x }",
         "plugins: { auth-policy: [{ path: a, golden: b, grants: [wasi], instance: warm, on-error: refuse }] }",
         "plugins: { auth-policy: [{ path: a, golden: [b, c], settings: 5, budget: { wall-clock-ms: 7 } }] }",
@@ -202,6 +233,14 @@ fn the_schema_takes_what_the_server_takes() {
         "server: { tls: { certificate: a } }",
         "server: { limits: { headSeconds: 0 } }",
         "runtime: docker",
+        "capacity: { labs: -1 }",
+        "capacity: { memory: much }",
+        "capacity: { memoryPerNode: 0 }",
+        "capacity: { collections: { course: { lab: 1 } } }",
+        "capacity: { collections: [course] }",
+        "schedule: { warnBefore: [0] }",
+        "schedule: { warnBefore: 900 }",
+        "schedule: { warnbefore: [900] }",
         "containerlab: { stopTimeout: 0 }",
         "shell: { timeout: 99999999 }",
         "plugins: { auth-policy: [{ name: a }] }",

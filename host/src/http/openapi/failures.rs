@@ -67,6 +67,8 @@ failures! {
     BadFilePath: 400, 4002, "A bind file can't have this path; the message says why.";
     InUse: 400, 5000, "Something depends on it as it is: what is in it, or a lab that runs.";
     NoInstance: 400, 5003, "The lab has no instance: it is to be deployed first.";
+    NotNow: 400, 5000, "It runs, and nothing but its end can be changed; or what it would take is not free at its time, and the message says what is in the way.";
+    NoRoom: 400, 5000, "What it would take is not free at its time; the message says what is in the way, and what would fit.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LabNotRunning: 400, 5003, "The lab is not running.";
     NodeNotRunning: 400, 5004, "The node is not running.";
@@ -88,6 +90,7 @@ failures! {
     Mistake: 500, 5000, "The server, its database or a plugin failed; the server's log says more.";
     DatabaseGone: 503, 5000, "The server's database can't be reached at the moment, or too many change the same at once, and nothing was done: try again.";
     RuntimeSilent: 503, 5001, "The runtime does not say it at the moment: try again.";
+    StillLoggedIn: 503, 5000, "The server's database can't be reached: the cookies are cleared, but whoever has kept the refresh token can go on with it. Try again with that token.";
     ProviderGone: 503, 5000, "The provider of the login by OpenID Connect does not answer; `Retry-After` says when to try again.";
 }
 

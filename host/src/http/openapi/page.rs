@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderName, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::{Config, serve};
 
@@ -16,6 +16,10 @@ const DOCUMENT: &str = "../openapi.json";
 /// Scripts and requests are for this server alone. Its style sheets have pictures within, and its elements styles.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// For those who don't follow by themselves.
+const MOVED: &str =
+    "<!doctype html>\n<title>The REST API</title>\n<p>It is described at <a href=\"docs/\">docs/</a>.\n";
 
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     // Otherwise it would have a validator in the internet look at the document.
@@ -27,7 +31,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 pub(in crate::http) fn routes() -> Router {
     let page = Router::new()
         // What the page loads is named beside it, so that its address has to end with a slash.
-        .route("/docs", get(|| async { (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "docs/")]) }))
+        .route("/docs", get(|| async { (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "docs/")], Html(MOVED)) }))
         .route("/docs/", get(|| async { file("") }))
         .route("/docs/{*file}", get(|Path(name): Path<String>| async move { file(&name) }));
     Router::new().merge(page.clone()).nest("/api", page)

@@ -91,6 +91,8 @@ impl LabTask {
     }
 
     fn answer_deploy(&mut self, result: Result<(), LabCommandError>) {
+        // From here on it is what the lab is that counts.
+        self.claim = None;
         if let Some(reply) = self.deploy_waiter.take() {
             answer(reply, result);
         }

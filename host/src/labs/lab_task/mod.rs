@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::capacity::{Book, Booking, Claim, Purpose};
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Phase};
 use super::logs::LabLogs;
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) driver: Arc<dyn RuntimeDriver>,
     pub(super) publisher: Publisher,
     pub(super) running: Arc<Running>,
+    /// Who has reserved what.
+    pub(super) book: Arc<Book>,
     /// Each instance gets a folder of its own in here.
     pub(super) run_dir: PathBuf,
     /// Where logs are kept.
@@ -70,6 +73,8 @@ pub(super) enum Command {
     },
     Destroy {
         by: Option<UserId>,
+        /// Only if this is its end time still.
+        end: Option<Timestamp>,
         reply: Reply,
     },
     Node {
@@ -90,8 +95,13 @@ pub(super) enum Command {
     },
     /// The schedule missed the time of this lab altogether.
     Missed,
-    /// The lab's topology or collection may have changed in the store.
-    Reread,
+    /// The lab's topology or collection may have changed in the store. What was claimed for that is dropped with this.
+    Reread(Option<Arc<Claim>>),
+    /// Warn users that the lab ends, if it does so then and they haven't been warned.
+    Warn {
+        end: Timestamp,
+        before: Duration,
+    },
     /// The runtime says that a node is in another state.
     NodeChanged {
         instance: String,
@@ -171,6 +181,8 @@ struct LabTask {
     was_up: bool,
     behind: Behind,
     deploy_waiter: Option<Reply>,
+    /// What the deploy under way takes.
+    claim: Option<Claim>,
     destroy_waiters: Vec<Reply>,
     snapshot: watch::Sender<Arc<LabSnapshot>>,
     logs: Arc<LabLogs>,
@@ -184,6 +196,8 @@ struct Behind {
     instance: bool,
     /// That the schedule has acted isn't stored: another server would act once more.
     start_pending: bool,
+    /// That users have been warned of its end isn't stored.
+    warned: bool,
     /// How the last deploy of this topology ended isn't stored.
     deploy_failed: Option<(TopologyId, bool)>,
     /// What this task knows of the topology or its collection may be old.
@@ -192,7 +206,7 @@ struct Behind {
 
 impl Behind {
     fn is_any(&self) -> bool {
-        self.instance || self.start_pending || self.deploy_failed.is_some() || self.topology
+        self.instance || self.start_pending || self.warned || self.deploy_failed.is_some() || self.topology
     }
 }
 
@@ -225,6 +239,7 @@ pub(super) fn spawn(
     }
     let first = facts.snapshot();
     shared.running.update(&first.lab.creator.id, false, first.instance.is_some());
+    shared.book.note(&first);
     let (sender, receiver) = watch::channel(Arc::new(first));
     let task = LabTask {
         shared,
@@ -239,6 +254,7 @@ pub(super) fn spawn(
         was_up: false,
         behind: Behind::default(),
         deploy_waiter: None,
+        claim: None,
         destroy_waiters: Vec::new(),
         snapshot: sender,
         logs: Arc::clone(&logs),
@@ -301,7 +317,7 @@ impl LabTask {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
-            Command::Destroy { by, reply } => self.destroy(by, reply).await,
+            Command::Destroy { by, end, reply } => self.destroy(by, end, reply).await,
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
             Command::Update { patch, judged, reply } => {
                 let result = self.update(&patch, &judged).await;
@@ -313,9 +329,10 @@ impl LabTask {
                 self.clear_start_pending().await;
                 self.announce(Occurrence::LabMissed, None).await;
             }
-            Command::Reread => {
+            Command::Reread(_claimed) => {
                 self.reread().await;
             }
+            Command::Warn { end, before } => self.warn(end, before).await,
             Command::NodeChanged { instance, node, state } => self.node_changed(&instance, &node, state).await,
             Command::Lost { instance, reason } => {
                 if self.facts.instance_name() == Some(&instance) {
@@ -345,7 +362,10 @@ impl LabTask {
             return answer(reply, Err(LabCommandError::Internal(reason.into())));
         }
         let scheduled = by.is_none();
+        let mut claim = None;
         if scheduled {
+            // Reserved already: it may not be lost to somebody else between one state and the next.
+            claim = Some(self.shared.book.hold(self.to_deploy()));
             // The schedule asks once, whatever comes of it.
             self.clear_start_pending().await;
         }
@@ -358,14 +378,31 @@ impl LabTask {
             }
             return answer(reply, Err(LabCommandError::Refused(reason)));
         }
+        if claim.is_none() {
+            let (book, now) = (&self.shared.book, Timestamp::now());
+            match book.claim(vec![self.to_deploy()], Purpose::Deploy, &self.facts.collection, now) {
+                Ok(claimed) => claim = Some(claimed),
+                Err(no_room) => return answer(reply, Err(LabCommandError::NoRoom(no_room))),
+            }
+        }
         self.clear_start_pending().await;
         self.was_up = self.facts.phase == Phase::Running;
         self.by = by;
         self.deploy_waiter = Some(reply);
+        self.claim = claim;
         self.enter(phase, effects).await;
     }
 
-    async fn destroy(&mut self, by: Option<UserId>, reply: Reply) {
+    /// What the lab takes when it is deployed now.
+    fn to_deploy(&self) -> Booking {
+        self.shared.book.deployed(&Arc::new(self.facts.snapshot()).to_deploy())
+    }
+
+    async fn destroy(&mut self, by: Option<UserId>, end: Option<Timestamp>, reply: Reply) {
+        if end.is_some() && end != self.facts.lab.end_time {
+            // It was extended while the schedule was about to end it.
+            return answer(reply, Ok(()));
+        }
         let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Destroy) {
             Ok(next) => next,
             Err(denial) => return answer(reply, Err(denial.into())),
@@ -425,14 +462,61 @@ impl LabTask {
     }
 
     async fn update(&mut self, patch: &LabPatch, judged: &LabSnapshot) -> Result<Arc<LabSnapshot>, LabError> {
-        let drafted = draft::changed(&self.shared.store, &self.facts.snapshot(), patch).await?;
+        let before = self.facts.snapshot();
+        if before.instance.is_some() {
+            return self.extend(&before, patch, judged).await;
+        }
+        let drafted = draft::changed(&self.shared.store, &before, patch).await?;
         draft::check_judged(&drafted.snapshot, judged)?;
+        let _claim = self.claim_change(&drafted.snapshot, Purpose::Plan)?;
         self.shared.store.update_lab(&drafted.snapshot.lab).await?;
         self.facts.lab = drafted.snapshot.lab;
         self.behind.start_pending = false;
+        self.behind.warned = false;
         self.take_over(drafted.stored, drafted.snapshot.collection);
         self.publish_change().await;
         Ok(self.snapshot.borrow().clone())
+    }
+
+    /// Gives a lab that has an instance another end.
+    async fn extend(
+        &mut self,
+        before: &LabSnapshot,
+        patch: &LabPatch,
+        judged: &LabSnapshot,
+    ) -> Result<Arc<LabSnapshot>, LabError> {
+        let after = draft::extended(before, patch)?;
+        draft::check_judged(&after, judged)?;
+        let _claim = self.claim_change(&after, Purpose::Extend)?;
+        self.shared.store.update_lab(&after.lab).await?;
+        self.facts.lab.end_time = after.lab.end_time;
+        self.facts.lab.warned_before = after.lab.warned_before;
+        self.behind.start_pending = false;
+        self.behind.warned = false;
+        self.publish_change().await;
+        Ok(self.snapshot.borrow().clone())
+    }
+
+    /// Claims what the lab would take after a change.
+    fn claim_change(&self, after: &LabSnapshot, purpose: Purpose) -> Result<Claim, LabError> {
+        let book = &self.shared.book;
+        Ok(book.claim(vec![book.planned(after)], purpose, &after.collection, Timestamp::now())?)
+    }
+
+    /// Warns users that the lab ends, once for each time before that.
+    async fn warn(&mut self, end: Timestamp, before: Duration) {
+        let lab = &self.facts.lab;
+        let seconds = u32::try_from(before.as_secs()).unwrap_or(u32::MAX);
+        let warned = lab.warned_before.is_some_and(|warned| warned <= seconds);
+        if warned || lab.end_time != Some(end) || lab.instance.is_none() || end <= Timestamp::now() {
+            return;
+        }
+        self.facts.lab.warned_before = Some(seconds);
+        self.store_warned().await;
+        let lab = Arc::new(self.facts.snapshot());
+        // No client is shown it, so that none has to be told; the schedule has to know.
+        self.snapshot.send_replace(Arc::clone(&lab));
+        self.shared.publisher.publish(Notice::Ending { at: Timestamp::now(), lab, end }).await;
     }
 
     async fn delete(&mut self) -> Result<Arc<LabSnapshot>, LabError> {
@@ -440,6 +524,7 @@ impl LabTask {
             return Err(LabError::InUse(self.facts.lab.name.clone()));
         }
         self.shared.store.delete_lab(&self.facts.lab.id).await?;
+        self.shared.book.forget(&self.facts.lab.id);
         Ok(Arc::new(self.facts.snapshot()))
     }
 
@@ -449,6 +534,9 @@ impl LabTask {
             return;
         }
         if self.behind.start_pending && !self.store_start_pending().await {
+            return;
+        }
+        if self.behind.warned && !self.store_warned().await {
             return;
         }
         if let Some((topology, failed)) = self.behind.deploy_failed.clone()
@@ -521,6 +609,18 @@ impl LabTask {
         stored.is_ok()
     }
 
+    /// Stores of what users have been warned; whether that worked.
+    async fn store_warned(&mut self) -> bool {
+        let stored = self.shared.store.set_lab_warned(&self.facts.lab.id, self.facts.lab.warned_before).await;
+        if let Err(error) = &stored
+            && !self.behind.warned
+        {
+            tracing::error!(lab = %self.facts.lab.id, %error, "it could not be stored yet that users have been warned");
+        }
+        self.behind.warned = stored.as_ref().is_err_and(may_pass);
+        stored.is_ok()
+    }
+
     async fn set_topology_deploy_failed(&mut self, failed: bool) {
         if self.facts.stored.last_deploy_failed == failed {
             return;
@@ -563,6 +663,7 @@ impl LabTask {
         let before = self.snapshot.send_replace(Arc::clone(&snapshot));
         let (had, has) = (before.instance.is_some(), snapshot.instance.is_some());
         self.shared.running.update(&snapshot.lab.creator.id, had, has);
+        self.shared.book.note(&snapshot);
         self.shared.publisher.publish(Notice::Lab(snapshot)).await;
     }
 

@@ -50,6 +50,9 @@ impl LabTask {
             self.note(&format!("The lab has run on without a server; these nodes of it are gone: {gone}")).await;
         }
         self.follow_nodes().await;
+        if let Some(instance) = self.facts.instance_name() {
+            self.shared.driver.resume(instance);
+        }
         self.announce(Occurrence::LabRecovered, None).await;
     }
 

@@ -236,6 +236,11 @@ impl RuntimeDriver for ContainerlabRuntime {
         self.see_through(what, async move { shared.settle(&instance, &dir).await }).await
     }
 
+    fn resume(&self, instance: &str) {
+        let (shared, instance) = (Arc::clone(&self.shared), instance.to_owned());
+        self.work.spawn(async move { shared.mend_instance(&instance).await });
+    }
+
     async fn inspect(&self, instance: &str) -> Result<Vec<NodeStatus>, RuntimeError> {
         let nodes = self.shared.nodes(instance).await?;
         if nodes.is_empty() { Err(RuntimeError::NoInstance(instance.to_owned())) } else { Ok(nodes) }

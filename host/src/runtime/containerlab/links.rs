@@ -2,7 +2,8 @@
 //!
 //! A link is a pair of interfaces, and goes when the network namespace of either end does: when the process of a node ends by
 //! itself, or when somebody restarts its container without containerlab, or Docker does so by its restart policy. Whatever
-//! started the node again, it then lacks the link, and so does its neighbour.
+//! started the node again, it then lacks the link, and so does its neighbour. That is seen of those whose interfaces are called
+//! in the container as in the topology; of others the log says that it can't be seen.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,20 +33,33 @@ impl Shared {
         let Some(file) = topology_file(container) else { return };
         let Some(topology) = read(file).await else { return };
         let (node, lab) = (&container.node, &container.lab);
-        let (mut made, mut lost) = (Vec::new(), Vec::new());
+        let (mut made, mut lost, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for (link, (near, far)) in topology.links.iter().filter_map(|link| ends(link, node).map(|ends| (link, ends))) {
             // One after the other, since this is looked at first and done afterwards.
             let _linking = life.linking.lock().await;
-            // Where that can't be known, as of kinds with names of their own for their interfaces, nobody would be helped.
-            if !is_own_name(&topology, near) || self.has_interface(container, near).await != Some(false) {
+            let name = format!("{}:{} – {}:{}", near.node, near.interface, far.node, far.interface);
+            if !is_own_name(&topology, near) {
+                unknown.push(name);
                 continue;
             }
-            let name = format!("{}:{} – {}:{}", near.node, near.interface, far.node, far.interface);
+            if self.has_interface(container, near).await != Some(false) {
+                continue;
+            }
             match self.make_link(life, file, &topology, link, (container, near), far).await {
                 Mended::Made => made.push(name),
                 Mended::WithNeighbour => tracing::debug!(lab, node, link = name, "it comes with its other end"),
                 Mended::Lost(why) => lost.push(format!("{name} ({why})")),
             }
+        }
+        if !unknown.is_empty() {
+            let links = unknown.join(", ");
+            tracing::info!(
+                lab,
+                node,
+                links,
+                "whether a node that was started has these of its links can't be seen, since its kind has names of its own for \
+                 interfaces: if one is missing, {DEPLOY_ANEW}"
+            );
         }
         let tell = |text: String, failure: bool| {
             tracing::info!(lab, "{text}");
@@ -129,8 +143,7 @@ impl Shared {
         loop {
             let view = views.borrow_and_update().clone();
             let restarted = seen.restarted(&view, |container| {
-                let ours = container.topology_file.as_ref().is_some_and(|file| file.starts_with(&self.data));
-                ours && !self.watch.is_node_expected(&container.lab, &container.node)
+                self.is_ours(container) && !self.watch.is_node_expected(&container.lab, &container.node)
             });
             if !restarted.is_empty() {
                 let shared = Arc::clone(&self);
@@ -146,6 +159,28 @@ impl Shared {
                 Some(Err(_)) | None => return,
             }
         }
+    }
+
+    /// Sees to the links of an instance of which nobody knows what was restarted: no server ran.
+    pub(super) async fn mend_instance(&self, instance: &str) {
+        let nodes = match self.docker().containers(Some(instance)).await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                tracing::warn!(instance, %error, "nobody knows whether its nodes have all their links");
+                return;
+            }
+        };
+        for node in nodes.iter().filter(|node| node.phase == Phase::Running && self.is_ours(node)) {
+            if self.closing.is_cancelled() {
+                return;
+            }
+            self.mend(instance, &node.node).await;
+        }
+    }
+
+    /// Whether a server with this data folder has deployed it.
+    fn is_ours(&self, container: &Container) -> bool {
+        container.topology_file.as_ref().is_some_and(|file| file.starts_with(&self.data))
     }
 
     async fn mend(&self, instance: &str, node: &str) {

@@ -141,10 +141,12 @@ pub(super) async fn files_belong_to_their_topology_and_go_with_it(bench: &Bench)
     assert_eq!(all.iter().map(|topology| topology.file_paths.len()).collect::<Vec<_>>(), [1, 2]);
 
     let renamed = BindFile { path: "c".to_owned(), content: "new".to_owned(), ..b.clone() };
-    store.update_bind_file(&renamed).await.expect("updates");
-    store.update_bind_file(&renamed).await.expect("its own path is not taken");
+    store.update_bind_file(&b, &renamed).await.expect("updates");
+    store.update_bind_file(&renamed, &renamed).await.expect("its own path is not taken");
+    let overtaken = store.update_bind_file(&b, &BindFile { path: "d".to_owned(), ..b.clone() }).await;
+    assert!(matches!(overtaken, Err(StoreError::Overtaken("file"))), "it is another one meanwhile: {overtaken:?}");
     let moved = BindFile { topology_id: other.id.clone(), path: "d".to_owned(), ..b };
-    let missing = store.update_bind_file(&moved).await.expect_err("not of that topology");
+    let missing = store.update_bind_file(&renamed, &moved).await.expect_err("not of that topology");
     assert!(matches!(missing, StoreError::NotFound { what: "file", .. }), "{missing}");
     store.delete_bind_file(&ring.id, &a.id).await.expect("deletes");
     assert_eq!(store.all_bind_files().await.expect("reads")[&ring.id], [renamed]);
@@ -359,4 +361,36 @@ pub(super) async fn a_session_is_kept_until_it_expires_or_is_deleted(bench: &Ben
     store.delete_session("a").await.expect("deleted");
     store.update_session("a", "again").await.expect("nothing happens");
     assert_eq!(store.session("a").await.expect("asked"), None);
+}
+
+pub(super) async fn a_session_by_password_goes_on_until_it_expires_or_is_ended(bench: &Bench) {
+    let store = bench.open().await;
+    let (ada, later) = (user("ada"), Timestamp::now() + Duration::from_secs(600));
+    store.begin_session(&ada, "gone", Timestamp::now()).await.expect("begun");
+    for id in ["a", "b"] {
+        store.begin_session(&ada, id, later).await.expect("begun");
+    }
+    assert_eq!(store.user(&ada.id).await.expect("reads"), Some(ada.clone()));
+    store.end_session("a").await.expect("ended");
+    store.end_session("a").await.expect("twice is fine");
+    store.close().await;
+    // It is as it was for the next server.
+    let store = bench.open().await;
+    for (id, goes_on) in [("a", false), ("b", true), ("gone", false), ("never", false)] {
+        assert_eq!(store.session_goes_on(id).await.expect("asked"), goes_on, "{id}");
+    }
+}
+
+pub(super) async fn sessions_of_one_user_are_bounded_and_nobody_else_pays_for_them(bench: &Bench) {
+    let store = bench.open().await;
+    let (ada, bob, later) = (user("ada"), user("bob"), Timestamp::now() + Duration::from_secs(600));
+    store.begin_session(&bob, "bob's", Timestamp::now() + Duration::from_secs(60)).await.expect("begun");
+    for index in 0..MAX_SESSIONS + 2 {
+        let ends = later + Duration::from_millis(index.unsigned_abs());
+        store.begin_session(&ada, &index.to_string(), ends).await.expect("begun");
+    }
+    let last = (MAX_SESSIONS + 1).to_string();
+    for (id, goes_on) in [("0", false), ("1", false), ("2", true), (last.as_str(), true), ("bob's", true)] {
+        assert_eq!(store.session_goes_on(id).await.expect("asked"), goes_on, "{id}");
+    }
 }

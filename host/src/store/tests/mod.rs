@@ -64,6 +64,7 @@ fn lab(name: &str, topology: &StoredTopology) -> Lab {
         collection_id: topology.collection_id.clone(),
         creator: user("bob"),
         start_pending: true,
+        warned_before: None,
         instance: None,
     }
 }
@@ -164,6 +165,8 @@ macro_rules! on_both_databases {
 
 on_both_databases!(
     a_session_is_kept_until_it_expires_or_is_deleted,
+    a_session_by_password_goes_on_until_it_expires_or_is_ended,
+    sessions_of_one_user_are_bounded_and_nobody_else_pays_for_them,
     everything_survives_a_reopen,
     names_are_unique_where_they_have_to_be,
     what_is_in_use_is_not_deleted,

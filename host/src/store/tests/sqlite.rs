@@ -114,6 +114,32 @@ async fn a_file_that_cannot_be_looked_at_is_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_file_serves_one_server_by_whatever_name_and_is_free_once_that_has_closed_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("antimony.db");
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).expect("links");
+    let first = Store::open_file(&path).await.expect("opens");
+    first.insert_collection(&collection("c")).await.expect("inserts");
+    for name in [&path, &link, &folder.path().join("./antimony.db")] {
+        let location = Location::Sqlite(name.clone());
+        assert!(open_fails(&location).await.contains("another server uses it: end that one"));
+        assert!(Store::probe(&location).await.expect_err("in use").to_string().contains("another server uses it"));
+    }
+    first.insert_collection(&collection("d")).await.expect("it is as good as before");
+    first.close().await;
+    Store::probe(&Location::Sqlite(link.clone())).await.expect("free");
+    let second = Store::open_file(&link).await.expect("opens, although there is a handle of the first yet");
+    assert_eq!(second.collections().await.expect("reads").len(), 2);
+    assert!(first.collections().await.is_err());
+    drop(first);
+    assert!(open_fails(&Location::Sqlite(path.clone())).await.contains("another server"), "the second has it still");
+    // One that isn't closed lets it go with its last handle.
+    drop(second);
+    Store::open_file(&path).await.expect("opens");
+}
+
+#[tokio::test]
 async fn a_path_may_have_any_characters_and_be_relative() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("50% of? #all &é").join("a b+c.db");
