@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should say where")]
 
 mod backlog;
+mod browser;
 mod captures;
 mod catalogue;
 mod checkpoints;

@@ -118,10 +118,11 @@ pub fn farewell(base_url: &str, username: &str, password: Option<&str>) {
     let mut voice = Voice::new();
     voice.step("Your turn");
     voice.fact(&format!("the server stays up at {base_url} until Ctrl-C; the lab above is running"));
-    match password {
-        Some(password) => voice.fact(&format!("log in as {username} with password {password}")),
-        None => voice.fact(&format!("log in as {username} with the password in {ENV_PASSWORD}")),
-    }
+    let login = match password {
+        Some(password) => format!("as {username} with password {password}"),
+        None => format!("as {username} with the password in {ENV_PASSWORD}"),
+    };
+    voice.fact(&format!("open {base_url} in a browser and log in {login}"));
     voice.text("\nWith npm's socket.io-client installed, in a file with the ending .mjs:\n");
     voice.text(&snippet(base_url, username, password));
 }

@@ -4,6 +4,8 @@
 //! attacker may choose, that can be used to find it out letter by letter (BREACH). So what is under `/users`, where tokens
 //! are given out, is never compressed, nor is anything that sets a cookie. Sockets aren't passed through here at all.
 
+use std::path::Path;
+
 use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
@@ -32,6 +34,15 @@ pub(super) fn layer() -> CompressionLayer<Rule> {
     let rule: fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool = may_be_compressed;
     let rule = SizeAbove::new(WORTHWHILE).and(DefaultPredicate::new()).and(rule);
     CompressionLayer::new().quality(CompressionLevel::Precise(LEVEL)).compress_when(rule)
+}
+
+/// Endings of files that are compressed in themselves.
+const PACKED_FILES: [&str; 7] = ["woff", "woff2", "png", "jpg", "webp", "gz", "br"];
+
+/// Whether a file of so many bytes would be compressed on its way out, by the kind of it that its name tells.
+pub(super) fn is_worthwhile(bytes: usize, path: &Path) -> bool {
+    let is_packed = path.extension().is_some_and(|extension| PACKED_FILES.iter().any(|packed| extension == *packed));
+    bytes as u64 > WORTHWHILE && !is_packed
 }
 
 fn may_be_compressed(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {

@@ -161,7 +161,7 @@ pub struct CorsConfig {
 pub struct HeadersConfig {
     /// Whether answers carry header fields that tell browsers to be careful. A proxy may have its own.
     pub security: bool,
-    /// The Content-Security-Policy of pages, instead of one that fits the web client; empty: none.
+    /// The Content-Security-Policy of pages, instead of one that fits them; empty: none.
     #[serde(deserialize_with = "header_value")]
     pub content_security_policy: Option<String>,
     /// Whose pages may show this site in a frame: exact origins. Nobody's, unless they are named.
@@ -191,7 +191,8 @@ fn header_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UiConfig {
-    /// Folder with the built files of the web client, which are served at `/`. Relative to this file.
+    /// Folder with the built files of a web client, which are served at `/` instead of the server's own page. Relative to
+    /// this file.
     pub dir: Option<PathBuf>,
 }
 

@@ -1,8 +1,9 @@
 //! Header fields that tell browsers to be careful, on every answer.
 //!
-//! The policy for pages is made for the web client as it is built (Vite, React, an editor whose workers come from files or
-//! blobs): its own scripts and workers, styles in place, pictures and fonts in place, and connections to this server alone.
-//! Scripts that a page has in place are let through one by one, by their hash (`site::policy`).
+//! There are two policies for pages. One is made for the web client as it is built (Vite, React, an editor whose workers
+//! come from files or blobs): its own scripts and workers, styles in place, pictures and fonts in place, and connections to
+//! this server alone. Scripts that a page has in place are let through one by one, by their hash (`site::policy`). The other
+//! is for the page that the program carries, and begins with nothing: whatever that page needs is named.
 
 use std::sync::Arc;
 
@@ -18,9 +19,21 @@ const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-p
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// Hashes of scripts that the page of an answer has in place, as sources of a policy. An extension of answers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct InlineScripts(pub(super) Vec<String>);
+/// The policy of the program's own page, up to who may show it in a frame. Its scripts can't make markup out of text, since
+/// no policy for that is allowed. Styles in place are what its terminals need: xterm.js measures the font and then writes
+/// `style` elements for it and for the colours, and `style` attributes for those that a program mixed itself.
+const OWN_PAGE: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; \
+                        font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                        require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// What the page of an answer is, where its policy depends on that. An extension of answers.
+#[derive(Debug, Clone)]
+pub(super) enum Page {
+    /// The one that the program carries.
+    Own,
+    /// A web client's, with the hashes of what scripts it has in place, as sources of a policy.
+    Client { inline_scripts: Vec<String> },
+}
 
 /// What is put on answers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,28 +56,19 @@ impl Headers {
         Self(Arc::new(Inner { config: config.clone(), ancestors, hsts }))
     }
 
-    /// The policy of a page with these scripts in place; `None`: there is none.
-    fn policy(&self, scripts: &InlineScripts) -> Option<String> {
+    /// The policy of a page; `None`: there is none.
+    fn policy(&self, page: Option<&Page>) -> Option<String> {
         match self.0.config.content_security_policy.as_deref() {
             Some("") => return None,
             Some(own) => return Some(own.to_owned()),
             None => {}
         }
-        let mut script = "'self'".to_owned();
-        if !scripts.0.is_empty() {
-            // Without the first of these, hashes don't count for handlers of events, such as `onload="…"`.
-            script.push_str(" 'unsafe-hashes'");
-        }
-        for hash in &scripts.0 {
-            script.push(' ');
-            script.push_str(hash);
-        }
-        Some(format!(
-            "default-src 'self'; script-src {script}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
-             font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; \
-             frame-ancestors {}",
-            self.0.ancestors
-        ))
+        let sources = match page {
+            Some(Page::Own) => OWN_PAGE.to_owned(),
+            Some(Page::Client { inline_scripts }) => client_policy(inline_scripts),
+            None => client_policy(&[]),
+        };
+        Some(format!("{sources}; frame-ancestors {}", self.0.ancestors))
     }
 
     fn put(&self, answer: &mut Response, tls: bool) {
@@ -74,8 +78,8 @@ impl Headers {
         if !self.0.config.security {
             return;
         }
-        let scripts = answer.extensions().get::<InlineScripts>().cloned().unwrap_or_default();
-        let policy = if is_page(answer.headers()) { self.policy(&scripts) } else { None };
+        let page = answer.extensions().get::<Page>();
+        let policy = if is_page(answer.headers()) { self.policy(page) } else { None };
         let headers = answer.headers_mut();
         if let Some(policy) = policy.and_then(|policy| HeaderValue::from_str(&policy).ok()) {
             set(headers, header::CONTENT_SECURITY_POLICY, policy);
@@ -94,6 +98,23 @@ impl Headers {
             set(headers, header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         }
     }
+}
+
+/// The policy of a web client with these scripts in place, up to who may show it in a frame.
+fn client_policy(inline_scripts: &[String]) -> String {
+    let mut script = "'self'".to_owned();
+    if !inline_scripts.is_empty() {
+        // Without the first of these, hashes don't count for handlers of events, such as `onload="…"`.
+        script.push_str(" 'unsafe-hashes'");
+    }
+    for hash in inline_scripts {
+        script.push(' ');
+        script.push_str(hash);
+    }
+    format!(
+        "default-src 'self'; script-src {script}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src \
+         'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+    )
 }
 
 /// What an answer says already is left as it is.
@@ -124,7 +145,7 @@ mod tests {
     fn answer(kind: &'static str, config: &HeadersConfig, tls: bool) -> HeaderMap {
         let mut answer = Response::new(Body::empty());
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        answer.extensions_mut().insert(InlineScripts(vec!["'sha256-x'".to_owned()]));
+        answer.extensions_mut().insert(Page::Client { inline_scripts: vec!["'sha256-x'".to_owned()] });
         Headers::new(config, 5).put(&mut answer, tls);
         answer.headers().clone()
     }

@@ -239,19 +239,82 @@ async fn a_folder_that_cannot_be_served_is_named_when_the_server_starts() {
     }
 }
 
+/// What the program's own page names: its scripts and styles.
+fn named_files(page: &str) -> Vec<String> {
+    page.split("=\"./").skip(1).filter_map(|rest| rest.split('"').next()).map(|path| format!("/{path}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_web_client_the_first_page_says_where_to_go_on() {
+async fn without_a_web_client_browsers_get_the_programs_own_page_and_programs_get_json() {
     let server = Server::start().await;
     let page = get(&server, "/", &[("accept", BROWSER)]).await;
-    assert!(page.status.is_success() && page.body.contains("ui.dir"), "{}", page.body);
-    assert!(page.header("content-security-policy").contains("default-src 'self'"));
+    assert_eq!((page.status, page.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
+    assert_eq!((page.header("cache-control"), page.header("last-modified")), ("no-cache", ""));
+    assert!(page.headers.get_all("vary").iter().any(|vary| vary == "accept"), "{:?}", page.headers);
+    let same = get(&server, "/", &[("accept", BROWSER), ("if-none-match", page.header("etag"))]).await;
+    assert_eq!((same.status, same.body.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    let later = [("accept", BROWSER), ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT")];
+    assert_eq!(get(&server, "/", &later).await.status, StatusCode::OK, "nobody knows when it was changed");
+    assert_eq!(get(&server, "/index.html", &[]).await.body, page.body);
+
+    // Nothing but what it needs; scripts neither in place nor made of text.
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{policy}");
+    assert!(policy.contains("require-trusted-types-for 'script'") && policy.contains("frame-ancestors 'none'"));
+    assert!(!page.body.contains("<script>") && !page.body.contains(" on"), "{}", page.body);
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+
     let json = get(&server, "/", &[]).await;
+    assert!(json.headers.get_all("vary").iter().any(|vary| vary == "accept"), "{:?}", json.headers);
     let about: serde_json::Value = serde_json::from_str(&json.body).expect("JSON");
     assert_eq!(about["payload"]["sockets"], "/socket.io");
-    for path in ["/labs", "/nowhere"] {
+    // Its routes are in the fragment, so that it is at no other path.
+    for path in ["/labs", "/nowhere", "/assets", "/assets/", "/assets/nothing.js", "/../Cargo.toml"] {
         let got = get(&server, path, &[("accept", BROWSER), ("sec-fetch-mode", "navigate")]).await;
         assert!(got.status.is_client_error() && got.body.starts_with("{\"code\":"), "{path}: {}", got.body);
     }
+    let posted = ask(&server, Method::POST, "/", &[("accept", BROWSER)]).await;
+    assert_eq!(posted.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_the_programs_own_page_are_kept_for_ever_and_compressed_once() {
+    let server = Server::start().await;
+    let page = get(&server, "/index.html", &[]).await;
+    let script = named_files(&page.body).into_iter().find(|path| path.ends_with(".js")).expect("it has a script");
+    for path in named_files(&page.body) {
+        let file = get(&server, &path, &[]).await;
+        assert_eq!(file.status, StatusCode::OK, "{path}");
+        assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
+        let kinds =
+            [("js", "text/javascript; charset=utf-8"), ("css", "text/css; charset=utf-8"), ("svg", "image/svg+xml")];
+        let kind = kinds.iter().find(|(ending, _)| path.ends_with(ending)).expect("a known kind").1;
+        assert_eq!(file.header("content-type"), kind, "{path}");
+        let same = get(&server, &path, &[("if-none-match", file.header("etag"))]).await;
+        assert_eq!((same.status, same.body.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    }
+    let plain = get(&server, &script, &[]).await;
+    let mut tags = vec![plain.header("etag").to_owned()];
+    for encoding in ["br", "gzip"] {
+        let packed = get(&server, &script, &[("accept-encoding", encoding)]).await;
+        assert_eq!((packed.status, packed.header("content-encoding")), (StatusCode::OK, encoding));
+        assert_eq!(packed.header("content-type"), "text/javascript; charset=utf-8");
+        assert!(packed.headers.get_all("vary").iter().any(|vary| vary == "accept-encoding"));
+        // Its length is known, so that it was there before it was sent.
+        let length: usize = packed.header("content-length").parse().expect("a length");
+        assert!(length < plain.body.len() / 2, "{length} of {} bytes", plain.body.len());
+        let same =
+            get(&server, &script, &[("accept-encoding", encoding), ("if-none-match", packed.header("etag"))]).await;
+        assert_eq!(same.status, StatusCode::NOT_MODIFIED);
+        let head = ask(&server, Method::HEAD, &script, &[("accept-encoding", encoding)]).await;
+        assert_eq!((head.header("content-length"), head.body.as_str()), (packed.header("content-length"), ""));
+        tags.push(packed.header("etag").to_owned());
+    }
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), 3, "other bytes have other tags: {tags:?}");
+    let part = get(&server, &script, &[("range", "bytes=0-9")]).await;
+    assert_eq!((part.status, part.body.as_str()), (StatusCode::PARTIAL_CONTENT, &plain.body[..10]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

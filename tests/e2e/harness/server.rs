@@ -1,11 +1,11 @@
 //! A real `antimony-host` on a port of its own, with a data folder of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -91,6 +91,23 @@ impl Place {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.root.path().join("data")
+    }
+
+    /// `antimony-host user …` for the users of this place, with this on its standard input.
+    pub(crate) fn user_command(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = Command::new(PROGRAM);
+        command.arg("user").args(arguments).arg("--data").arg(self.data());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start the program");
+        // One that doesn't read it has ended before.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        child.wait_with_output().expect("wait for the program")
+    }
+
+    /// Adds somebody who logs in by name and password. Then nobody does as `admin` with password `admin`.
+    pub(crate) fn add_user(&self, name: &str, password: &str, more: &[&str]) {
+        let output = self.user_command(&[&["add", name, "--password-stdin"], more].concat(), &format!("{password}\n"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// With `ANTIMONY_TEST_PLUGINS=FOLDER`: a configuration with the bundled plugins as they are in that folder, which CI

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_antimony-host");
 
 /// Runs `antimony-host user …` for the data folder of `place`, with this on its standard input.
 fn user(place: &Place, arguments: &[&str], input: &str) -> Output {
-    let mut command = Command::new(PROGRAM);
-    command.arg("user").args(arguments).arg("--data").arg(place.data());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // One that doesn't read it has ended before.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    place.user_command(arguments, input)
 }
 
 fn said(output: &Output) -> String {
@@ -38,7 +32,7 @@ fn done(place: &Place, arguments: &[&str], input: &str) -> String {
 }
 
 fn add(place: &Place, name: &str, password: &str, more: &[&str]) {
-    done(place, &[&["add", name, "--password-stdin"], more].concat(), &format!("{password}\n"));
+    place.add_user(name, password, more);
 }
 
 fn fails(place: &Place, arguments: &[&str], input: &str, part: &str) {

@@ -1,4 +1,4 @@
-//! What browsers get at `/`: the web client, or a page of our own where there is none.
+//! What browsers get at `/`: a web client of others, or the page that the program carries.
 //!
 //! REST and the web client share one space of paths: the client's router has pages such as `/labs/…`, and so has REST,
 //! whose routes answer at `/…` as well as at `/api/…`. Who asks decides:
@@ -13,11 +13,13 @@
 //! | what is left, such as a script that isn't there | 404 |
 //!
 //! So browsers get pages, programs get JSON, and a missing script is never answered with a page. Paths that browsers are
-//! sent to on purpose (`/users/login/…`) and those for operators stay REST's.
+//! sent to on purpose (`/users/login/…`) and those for operators stay REST's. The program's own page has its routes in the
+//! fragment, so that none of this concerns it: it is at `/`, where programs that ask for no HTML are told where things are.
 
 mod cache;
 mod confined;
 mod embedded;
+mod files;
 mod folder;
 mod policy;
 
@@ -29,6 +31,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use self::embedded::Embedded;
 use self::folder::Folder;
 pub use self::folder::UiError;
 use super::config::UiConfig;
@@ -44,8 +47,7 @@ pub struct Site(Arc<Source>);
 #[derive(Debug)]
 enum Source {
     Folder(Folder),
-    /// What the program carries itself.
-    Embedded,
+    Embedded(Embedded),
 }
 
 impl Site {
@@ -56,7 +58,7 @@ impl Site {
     pub fn open(config: &UiConfig, base_dir: &Path) -> Result<Self, UiError> {
         let source = match &config.dir {
             Some(dir) => Source::Folder(Folder::open(base_dir.join(dir))?),
-            None => Source::Embedded,
+            None => Source::Embedded(Embedded::open()),
         };
         Ok(Self(Arc::new(source)))
     }
@@ -73,7 +75,8 @@ impl Site {
                 None if is_navigation(headers) && may_be_a_page(path) => folder.index(method, headers).await,
                 None => None,
             },
-            Source::Embedded => embedded::answer(path, wants_html(headers)),
+            Source::Embedded(_) if path == "/" && !wants_html(headers) => Some(embedded::about()),
+            Source::Embedded(page) => page.file(method, path, headers).await,
         }
     }
 }
