@@ -216,7 +216,10 @@ impl Server {
         let notices = publisher.subscribe();
         let archive = Archive::new(data.join("logs"), config.logs.retention());
         let planning = Planning { capacity: config.capacity.clone(), warn_before: config.schedule.warn_before() };
-        let labs = Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), planning).await?;
+        let checkpoints = (data.join("checkpoints"), config.checkpoints.options());
+        let labs =
+            Labs::open(store.clone(), Arc::clone(&driver), publisher, run, archive.clone(), planning, checkpoints)
+                .await?;
         let shells = Shells::new(Arc::clone(&driver), labs.clone(), config.shell.options());
 
         let stats = Stats::new(labs.clone(), Arc::clone(&driver), config.stats.interval);

@@ -67,7 +67,7 @@ impl Bench {
         let topology = Arc::new(Topology::parse(&definition).unwrap());
         let dir = self.run_dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        InstanceSpec { lab_id: LabId::from("lab"), name: name.to_owned(), topology, definition, dir }
+        InstanceSpec { lab_id: LabId::from("lab"), name: name.to_owned(), topology, definition, dir, saved: None }
     }
 
     async fn deploy(&self, spec: &InstanceSpec) -> Result<Vec<NodeStatus>, RuntimeError> {

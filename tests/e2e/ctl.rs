@@ -126,6 +126,24 @@ async fn a_person_takes_a_lab_from_nothing_to_a_ping_and_back_to_nothing() {
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().any(|line| line["log"].as_str().unwrap().contains("its host name is r2")), "{lines:?}");
 
+    // Checkpoints.
+    person.succeeds(&["shell", "two-routers", "r1"], "echo kept > /root/file\n").await;
+    let saved = person.json(&["save", "two-routers"]).await;
+    assert_eq!(saved["nodes"].as_array().unwrap().iter().filter(|node| node["saved"] == true).count(), 2, "{saved}");
+    let table = person.succeeds(&["save", "two-routers"], "").await;
+    assert!(table.starts_with("NODE") && table.contains("r1    yes"), "{table}");
+    let made = person.succeeds(&["checkpoint", "create", "two-routers", "first"], "").await;
+    assert!(made.starts_with("made first with "), "{made}");
+    assert!(person.fails(&["checkpoint", "create", "two-routers", "first"]).await.contains("already"));
+    let listed = person.succeeds(&["checkpoint", "list", "two-routers"], "").await;
+    assert!(listed.starts_with("CHECKPOINT") && listed.contains("first"), "{listed}");
+    let log = person.succeeds(&["restore", "two-routers", "first"], "").await;
+    assert!(log.contains("Restoring the checkpoint first") && log.ends_with("two-routers is up\n"), "{log}");
+    assert!(person.succeeds(&["shell", "two-routers", "r1"], "cat /root/file\n").await.contains("kept"));
+    assert!(person.fails(&["restore", "two-routers", "second"]).await.contains("ctl checkpoint list"));
+    person.succeeds(&["checkpoint", "remove", "two-routers", "first"], "").await;
+    assert_eq!(person.json(&["checkpoint", "list", "two-routers"]).await, serde_json::json!([]));
+
     // A token that has expired is nothing that a person has to know of.
     let mut kept: Value = serde_json::from_str(&fs::read_to_string(person.session()).unwrap()).unwrap();
     kept["access_token"] = "a.b.c".into();

@@ -9,6 +9,7 @@ mod backlog;
 mod browser;
 mod captures;
 mod catalogue;
+mod checkpoints;
 mod commands;
 mod configuration;
 mod connect;

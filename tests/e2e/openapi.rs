@@ -224,6 +224,9 @@ async fn every_answer_of_the_document_is_really_given() {
     let stats = format!("{lab_path}/stats");
     browser.expect(400, &admin.token, "GET", &stats, None).await;
     browser.expect(400, &admin.token, "GET", &capture_path(&lab, "n1:lo", ""), None).await;
+    let checkpoints = format!("{lab_path}/checkpoints");
+    let save = format!("{lab_path}/save");
+    browser.expect(400, &admin.token, "POST", &save, None).await;
     admin.deploy(&lab).await.unwrap();
     browser.expect(200, &member.token, "GET", &stats, None).await;
     let begun = Capture::begin(&admin, &lab, "n1:lo", "").await;
@@ -244,6 +247,25 @@ async fn every_answer_of_the_document_is_really_given() {
     }
     admin.command(&lab, 2, json!({ "node": "n1" })).await.unwrap();
     browser.expect(400, &admin.token, "GET", &capture_path(&lab, "n1:lo", ""), None).await;
+    browser.expect(200, &admin.token, "POST", &save, None).await;
+    browser.expect(403, &member.token, "POST", &save, None).await;
+    browser.expect(200, &admin.token, "POST", &checkpoints, named("first")).await;
+    browser.expect(400, &admin.token, "POST", &checkpoints, named("first")).await;
+    browser.expect(403, &member.token, "POST", &checkpoints, named("mine")).await;
+    let id = admin.api.get(&checkpoints).await.unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let checkpoint = format!("{checkpoints}/{id}");
+    let (archive, restore) = (format!("{checkpoint}/archive"), format!("{checkpoint}/restore"));
+    browser.expect(200, &admin.token, "GET", &checkpoint, None).await;
+    browser.expect(200, &admin.token, "GET", &archive, None).await;
+    browser.expect(403, &member.token, "POST", &restore, None).await;
+    browser.expect(200, &admin.token, "POST", &restore, None).await;
+    // Somebody has taken the data folder apart.
+    std::fs::remove_file(place.data().join(format!("checkpoints/{lab}/{id}.tar"))).unwrap();
+    for (method, path) in [("GET", &checkpoint), ("GET", &archive), ("POST", &restore)] {
+        browser.expect(400, &admin.token, method, path, None).await;
+    }
+    browser.expect(403, &member.token, "DELETE", &checkpoint, None).await;
+    browser.expect(200, &admin.token, "DELETE", &checkpoint, None).await;
     browser.expect(400, &admin.token, "PATCH", &lab_path, named("tuesday")).await;
     browser.expect(400, &admin.token, "DELETE", &lab_path, None).await;
     admin.destroy(&lab).await.unwrap();
@@ -301,7 +323,8 @@ impl Browser<'_> {
     /// No token, one that is none, an id that there isn't, and bodies that are no good; all as the document says that they
     /// matter to the operation.
     async fn what_every_request_can_meet(&self, operation: &Operation, admin: &str) {
-        let path = operation.path.replace("{id}", "nothing").replace("{file}", "nothing");
+        let named = |part: &str| if part.starts_with('{') { "nothing".to_owned() } else { part.to_owned() };
+        let path = operation.path.split('/').map(named).collect::<Vec<_>>().join("/");
         let method = operation.method.to_uppercase();
         if operation.json.get("security").is_none() {
             for token in [None, Some("x")] {
@@ -319,7 +342,7 @@ impl Browser<'_> {
             }
         }
         if path != operation.path {
-            let body = operation.json.get("requestBody").map(|_| json!({ "filePath": "r1.cfg" }));
+            let body = operation.json.get("requestBody").map(|_| json!({ "filePath": "r1.cfg", "name": "x" }));
             self.send(Some(admin), &method, &path, body).await;
         }
     }

@@ -64,6 +64,7 @@ pub(crate) fn spec(name: &str, topology: Topology) -> InstanceSpec {
         topology: Arc::new(topology),
         definition: String::new(),
         dir: std::env::temp_dir(),
+        saved: None,
     }
 }
 

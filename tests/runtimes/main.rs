@@ -24,6 +24,7 @@ mod machine;
 mod nodes;
 mod proxy;
 mod revive;
+mod saves;
 mod scale;
 mod shells;
 mod stats;
@@ -72,6 +73,8 @@ on_both_runtimes! {
         what_reaches_for_the_host_is_refused_to_members_by_policy_and_nothing_is_begun;
     files:
         files_of_a_topology_are_seen_by_its_nodes_as_they_were_when_it_was_deployed;
+    saves:
+        a_checkpoint_brings_back_definition_and_files_on_every_runtime;
     nodes:
         stop_start_and_restart_of_a_node_close_its_shells_with_an_announcement_and_its_links_work_again,
         stopping_a_node_gives_its_process_the_time_to_end_by_itself,

@@ -40,8 +40,8 @@ pub use self::finding::Finding;
 pub use self::places::Place;
 pub use self::reading::Reading;
 pub use self::sections::{
-    DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT, Provider, ScheduleConfig,
-    ServerConfig, ShellConfig,
+    CheckpointsConfig, DEFAULT_DATA, DeploymentConfig, FileSystemConfig, Folders, LogsConfig, MAX_SHELL_TIMEOUT,
+    Provider, ScheduleConfig, ServerConfig, ShellConfig,
 };
 pub use crate::auth::AuthConfig;
 use crate::captures::CaptureConfig;
@@ -130,6 +130,8 @@ pub struct Config {
     pub capacity: CapacityConfig,
     /// What the schedule tells.
     pub schedule: ScheduleConfig,
+    /// How much is kept of what labs' nodes save.
+    pub checkpoints: CheckpointsConfig,
     /// The policy plugins, per hook.
     pub plugins: PluginsConfig,
     /// What runs labs: `containerlab`, which is the containerlab program with a container engine; `embedded`, which needs

@@ -14,8 +14,11 @@ use crate::edge::config::{CorsConfig, HeadersConfig, LimitsConfig, TlsConfig};
 use crate::history::Retention;
 use crate::http::client_address::TrustedProxies;
 use crate::labs::LOG_RETENTION;
+use crate::labs::checkpoints::CheckpointOptions;
 use crate::runtime::choose::RuntimeChoice;
+use crate::runtime::saved::SaveLimits;
 use crate::shells::{Commands, LoginCommands, ShellOptions};
+use crate::store::CheckpointLimits;
 
 /// Longest idle time of a shell, in seconds: 30 days.
 pub const MAX_SHELL_TIMEOUT: u64 = 30 * 24 * 3600;
@@ -294,4 +297,35 @@ fn warnings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::E
         return Err(de::Error::custom(format!("at most {MOST_WARNINGS} times are possible")));
     }
     Ok(all)
+}
+
+/// `checkpoints:`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CheckpointsConfig {
+    /// How many checkpoints a lab may have.
+    pub per_lab: usize,
+    /// How many bytes all checkpoints of a lab may take, and about as many what was last saved of it.
+    pub lab_bytes: u64,
+    /// How many bytes the files of one node may have that are saved.
+    pub node_bytes: u64,
+    /// How many files, links and folders may be saved of one node.
+    pub node_files: u64,
+}
+
+impl Default for CheckpointsConfig {
+    fn default() -> Self {
+        let CheckpointOptions { node, lab } = CheckpointOptions::default();
+        Self { per_lab: lab.count, lab_bytes: lab.bytes, node_bytes: node.bytes, node_files: node.files }
+    }
+}
+
+impl CheckpointsConfig {
+    /// The same as labs take it.
+    pub fn options(&self) -> CheckpointOptions {
+        CheckpointOptions {
+            node: SaveLimits { bytes: self.node_bytes, files: self.node_files, before: self.lab_bytes },
+            lab: CheckpointLimits { count: self.per_lab, bytes: self.lab_bytes },
+        }
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::CtlError;
 use super::labs::{self, text};
 use super::output::{Output, printable};
 use super::session::Session;
-use crate::client::{Event, Namespace};
+use super::{CtlError, checkpoints};
+use crate::client::{Connection, Event, Namespace};
 
 /// After how long without a line a log counts as read to its end.
 const QUIET: Duration = Duration::from_millis(300);
@@ -20,25 +21,45 @@ const SEVERITIES: [&str; 5] = ["success", "info", "warning", "error", "fatal"];
 /// Deploys a lab, and shows what its log gets meanwhile.
 pub(super) async fn deploy(session: &mut Session, lab: &str, output: &Output) -> Result<(), CtlError> {
     let lab = labs::find(session, lab).await?;
-    let (id, name) = (text(&lab, "id").to_owned(), printable(text(&lab, "name")));
-    let path = format!("/logs/{id}");
     let connection = session.connect().await?;
     let commands = session.join(&connection, "/lab-commands").await?;
-    let mut updates = session.join(&connection, "/lab-updates").await?;
-    let mut log = session.try_join(&connection, &path).await?;
+    let deployed = labs::command(&commands, text(&lab, "id"), labs::DEPLOY, json!({}));
+    with_log(session, &connection, &lab, deployed, output).await
+}
+
+/// Deploys a checkpoint of a lab, and shows the same.
+pub(super) async fn restore(session: &mut Session, lab: &str, name: &str, output: &Output) -> Result<(), CtlError> {
+    let (lab, path) = checkpoints::path_of(session, lab, name).await?;
+    let connection = session.connect().await?;
+    let (mut asking, path) = (session.clone(), format!("{path}/restore"));
+    let restored = asking.request(Method::POST, &path, None);
+    with_log(session, &connection, &lab, restored, output).await
+}
+
+/// Shows what the log of a lab gets while it is deployed, and says when it is up.
+async fn with_log(
+    session: &mut Session,
+    connection: &Connection,
+    lab: &Value,
+    deployed: impl Future<Output = Result<Value, CtlError>>,
+    output: &Output,
+) -> Result<(), CtlError> {
+    let (id, name) = (text(lab, "id"), printable(text(lab, "name")));
+    let path = format!("/logs/{id}");
+    let mut updates = session.join(connection, "/lab-updates").await?;
+    let mut log = session.try_join(connection, &path).await?;
     if let Some(log) = &mut log {
         // What earlier deploys have left there is not of this one.
         log.next_event().await;
     }
-    let deployed = labs::command(&commands, &id, labs::DEPLOY, json!({}));
     tokio::pin!(deployed);
     let outcome = loop {
         tokio::select! {
             biased;
             // The log is there once the lab has an instance, which an update announces.
             update = updates.next_event(), if log.is_none() => match update {
-                Some(update) if update.data()["payload"]["labId"] == id.as_str() => {
-                    log = session.try_join(&connection, &path).await?;
+                Some(update) if update.data()["payload"]["labId"] == id => {
+                    log = session.try_join(connection, &path).await?;
                 }
                 Some(_) => {}
                 None => return Err(CtlError::Ended),
@@ -51,7 +72,7 @@ pub(super) async fn deploy(session: &mut Session, lab: &str, output: &Output) ->
         }
     };
     if log.is_none() {
-        log = session.try_join(&connection, &path).await?;
+        log = session.try_join(connection, &path).await?;
     }
     if let Some(log) = &mut log {
         read_to_the_end(log, output).await?;

@@ -69,6 +69,7 @@ pub(super) async fn find(session: &mut Session, lab: &str) -> Result<Value, CtlE
     }
 }
 
+/// What is in a list.
 pub(super) fn entries(list: &Value) -> &[Value] {
     list.as_array().map(Vec::as_slice).unwrap_or_default()
 }

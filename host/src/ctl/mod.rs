@@ -1,12 +1,13 @@
 //! `antimony-host ctl`: labs from a terminal, for people and scripts.
 //!
 //! A plain client of the public API, as anybody could write one: [`session`] knows the server and who is logged in there,
-//! [`labs`] and [`reservations`] do one thing and end, [`follow`] shows what comes as it comes, [`stats`] what nodes use,
-//! [`terminal`] is a terminal in a node, and [`capture`] brings packets. It knows nothing of the server's modules but
-//! `client`. What was asked for goes to standard output, what is to be known beside it to standard error; with `--json`
-//! each answer is one JSON value, and each thing that comes one line of JSON.
+//! [`labs`], [`checkpoints`] and [`reservations`] do one thing and end, [`follow`] shows what comes as it comes, [`stats`]
+//! what nodes use, [`terminal`] is a terminal in a node, and [`capture`] brings packets. It knows nothing of the server's
+//! modules but `client`. What was asked for goes to standard output, what is to be known beside it to standard error; with
+//! `--json` each answer is one JSON value, and each thing that comes one line of JSON.
 
 mod capture;
+mod checkpoints;
 mod follow;
 mod labs;
 mod output;
@@ -102,6 +103,13 @@ enum Command {
     Extend(reservations::Extend),
     /// Show what labs may take at once, and how much of it is reserved
     Capacity,
+    /// Save what the nodes of a lab have made, for its next checkpoint
+    Save(Lab),
+    /// Make, list or remove checkpoints of a lab
+    #[command(subcommand)]
+    Checkpoint(checkpoints::Command),
+    /// Deploy a lab as it was at a checkpoint, and show its log meanwhile
+    Restore(checkpoints::Named),
     /// Start a node
     Start(Node),
     /// Stop a node
@@ -193,6 +201,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), CtlError> {
         Command::Delete(lab) => labs::delete(&mut session, &lab.lab, &output).await,
         Command::Extend(extend) => reservations::extend(&mut session, &extend, &output).await,
         Command::Capacity => reservations::capacity(&mut session, &output).await,
+        Command::Save(lab) => checkpoints::save(&mut session, &lab.lab, &output).await,
+        Command::Checkpoint(command) => checkpoints::run(&mut session, &command, &output).await,
+        Command::Restore(checkpoint) => {
+            follow::restore(&mut session, &checkpoint.lab.lab, &checkpoint.name, &output).await
+        }
         Command::Stop(node) => labs::node(&mut session, labs::Action::Stop, &node.lab.lab, &node.node, &output).await,
         Command::Start(node) => labs::node(&mut session, labs::Action::Start, &node.lab.lab, &node.node, &output).await,
         Command::Restart(node) => {

@@ -34,6 +34,7 @@ struct Kept {
 }
 
 /// A server, and who asks it. Access tokens last half an hour, and are got anew as they are refused.
+#[derive(Clone)]
 pub(super) struct Session {
     server: String,
     api: Api,

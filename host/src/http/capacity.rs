@@ -146,7 +146,8 @@ pub(super) async fn worded(api: &Api, caller: &Caller, error: LabError) -> ApiEr
     }
 }
 
-async fn sentence(api: &Api, caller: &Caller, no_room: &NoRoom) -> String {
+/// The refusal, with what is in the way named as far as the caller may see it.
+pub(super) async fn sentence(api: &Api, caller: &Caller, no_room: &NoRoom) -> String {
     let mut seen = HashSet::new();
     for id in no_room.labs() {
         // One that a plugin can't decide about isn't named.

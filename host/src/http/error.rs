@@ -12,7 +12,7 @@ use super::openapi::FailureJson;
 use crate::auth::{LoginError, OpenIdError, TokenError, seconds};
 use crate::captures::CaptureError;
 use crate::edge::TooSlow;
-use crate::labs::LabError;
+use crate::labs::{LabCommandError, LabError};
 use crate::plugins::ReloadFailure;
 use crate::plugins::decision::Refusal;
 use crate::plugins::reload::RollbackError;
@@ -137,6 +137,9 @@ pub(super) enum ApiError {
     /// Somebody has logged out, but their session couldn't be ended.
     #[error("a session could not be ended: {0}")]
     StillLoggedIn(StoreError),
+    /// It can't be done with what runs of a lab, or has failed there.
+    #[error(transparent)]
+    LabCommand(LabCommandError),
     /// The store refused or failed.
     #[error(transparent)]
     Store(StoreError),
@@ -177,6 +180,15 @@ impl From<LabError> for ApiError {
     }
 }
 
+impl From<LabCommandError> for ApiError {
+    fn from(error: LabCommandError) -> Self {
+        match error {
+            LabCommandError::NotFound(id) => Self::NotFound("lab", id.to_string()),
+            error => Self::LabCommand(error),
+        }
+    }
+}
+
 impl ApiError {
     /// HTTP status and error code.
     fn codes(&self) -> (u16, u16) {
@@ -209,7 +221,8 @@ impl ApiError {
             Self::Path(_) | Self::Store(StoreError::PathInUse { .. }) => (400, 4002),
             Self::Store(StoreError::PathTaken(_)) => (400, 4001),
             Self::Store(StoreError::TooMuch(_)) => (422, 5422),
-            Self::NoRoom(_) | Self::Lab(_) => (400, 5000),
+            Self::LabCommand(LabCommandError::Internal(_)) => (500, 5000),
+            Self::NoRoom(_) | Self::Lab(_) | Self::LabCommand(_) => (400, 5000),
             Self::Stats(StatsError::NoInstance) => (400, 5003),
             Self::Stats(StatsError::Runtime(_)) => (503, 5001),
             Self::Capture(error) => of_capture(error),
@@ -355,6 +368,9 @@ mod tests {
             (LabError::OnlyItsEnd("x".to_owned()).into(), (400, 5000)),
             (LabError::BeingDestroyed("x".to_owned()).into(), (400, 5000)),
             (ApiError::NoRoom("it doesn't fit".to_owned()), (400, 5000)),
+            (LabCommandError::NotFound("x".into()).into(), (404, 5005)),
+            (LabCommandError::Runtime(String::new()).into(), (400, 5000)),
+            (LabCommandError::Internal(String::new()).into(), (500, 5000)),
             (ApiError::Invalid(String::new()), (422, 5422)),
             (ApiError::NotJson, (415, 5422)),
             (ApiError::TooSlow(TooSlow(std::time::Duration::from_secs(1))), (408, 5422)),

@@ -10,6 +10,7 @@
 mod access;
 mod capacity;
 pub(crate) mod capture;
+mod checkpoints;
 pub mod client_address;
 mod collections;
 mod cookies;
@@ -168,6 +169,11 @@ fn usual_routes() -> OpenApiRouter<Api> {
         .routes(routes!(labs::show, labs::update, labs::delete))
         .routes(routes!(stats::show))
         .routes(routes!(capture::capture))
+        .routes(routes!(checkpoints::save))
+        .routes(routes!(checkpoints::list, checkpoints::create))
+        .routes(routes!(checkpoints::show, checkpoints::delete))
+        .routes(routes!(checkpoints::download))
+        .routes(routes!(checkpoints::restore))
 }
 
 /// The routes, and everything around them. Bodies may have `max_body` bytes; the largest that is sent, but for files, is the

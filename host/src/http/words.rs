@@ -21,7 +21,8 @@ pub(super) fn problem(path: &str, error: &serde_json::Error) -> String {
     let (field, what) = match text.split_once('`').and_then(|(kind, rest)| Some((kind, rest.split_once('`')?))) {
         Some(("missing field ", (name, _))) => (child(name), "it is missing".to_owned()),
         Some(("duplicate field ", (name, _))) => (child(name), "it is there more than once".to_owned()),
-        Some(("unknown field ", (name, known))) => (child(name), format!("there is no such field; {}", choice(known))),
+        // The path leads to it, unlike to one that is missing.
+        Some(("unknown field ", (_, known))) => (path.to_owned(), format!("there is no such field; {}", choice(known))),
         Some(("unknown variant ", (name, known))) => {
             (path.to_owned(), format!("{name} is not possible; {}", choice(known)))
         }

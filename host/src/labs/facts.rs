@@ -61,7 +61,7 @@ impl Facts {
             _ => None,
         };
         let state = instance.as_ref().map(|instance| instance.state);
-        let current = self.running.as_ref().unwrap_or(&self.next);
+        let current = self.current();
         LabSnapshot {
             state: LabState::derive(state, self.lab.start_time, Timestamp::now()),
             definition: current.text.clone(),
@@ -71,6 +71,11 @@ impl Facts {
             instance,
             next: (**current != *self.next).then(|| Arc::clone(&self.next)),
         }
+    }
+
+    /// The definition that counts: what runs, or else what would be deployed.
+    pub(super) fn current(&self) -> &Arc<Definition> {
+        self.running.as_ref().unwrap_or(&self.next)
     }
 
     /// Goes to another phase.
@@ -98,8 +103,9 @@ impl Facts {
         self.collection = collection;
     }
 
-    /// Gives the lab an instance on this runtime, of what is stored at present.
-    pub(super) fn begin_instance(&mut self, runtime: &str) {
+    /// Gives the lab an instance on this runtime, of this definition, or of what is stored at present.
+    pub(super) fn begin_instance(&mut self, runtime: &str, of: Option<&Arc<Definition>>) {
+        let definition = Arc::clone(of.unwrap_or(&self.next));
         // Each instance has a name of its own: the lab has one at a time, and the end of its id tells it from those of
         // other labs of the same topology.
         let id = self.lab.id.as_str();
@@ -108,12 +114,12 @@ impl Facts {
         self.lab.instance = Some(StoredInstance {
             name: format!("{}-{}-{tail}", self.stored.name, now.strftime("%Y%m%d%H%M%S%3f")),
             runtime: runtime.to_owned(),
-            definition: self.next.text.clone(),
+            definition: definition.text.clone(),
             deployed: now,
             state: InstanceState::Deploying,
             since: self.since,
         });
-        self.running = Some(Arc::clone(&self.next));
+        self.running = Some(definition);
         self.nodes.clear();
         self.recovered = false;
     }
@@ -145,7 +151,7 @@ impl Facts {
 
     /// Takes over what the runtime says of the nodes, in the order of the definition; whether that is news.
     pub(super) fn set_nodes(&mut self, mut nodes: Vec<NodeStatus>) -> bool {
-        let defined = &self.running.as_ref().unwrap_or(&self.next).topology.nodes;
+        let defined = &self.current().topology.nodes;
         nodes.sort_by_key(|node| defined.iter().position(|defined| defined.name == node.name).unwrap_or(usize::MAX));
         let news = nodes != self.nodes;
         self.nodes = nodes;

@@ -14,11 +14,19 @@
 //!                                          └── destroy ── Replacing, Running, Failed
 //! ```
 //!
+//! ```text
+//!   Running ── save ──▶ Saving ── ended ──▶ Running
+//!                         └── destroy, lost ──▶ as from Running; the save is cancelled
+//! ```
+//!
 //! Two ways are left out above: Replacing goes back to where it came from when the runtime could not be reached, and Failed
 //! becomes Running when an instance that nobody could ask about is found to be up.
 //!
 //! A deploy of a lab that has an instance replaces it: the old instance is known and named until it is gone, so that
 //! nothing is lost sight of when that fails, and only then does the new one begin.
+//!
+//! A lab that is being saved is up for everybody else: clients see it running, and its nodes can be started and stopped. It
+//! can't be deployed anew, which would throw away what is just being saved; a destroy doesn't wait.
 //!
 //! [`super::lab_task`] feeds events in and performs the effects that come out.
 
@@ -37,6 +45,8 @@ pub enum Phase {
     Cancelling,
     /// Its instance is up.
     Running,
+    /// Its instance is up, and the configurations of its nodes are being saved.
+    Saving,
     /// Its instance is being taken down.
     Stopping,
     /// The last attempt to bring it up or down failed, or it was lost.
@@ -49,10 +59,15 @@ impl Phase {
         match self {
             Self::Idle => None,
             Self::Replacing | Self::Deploying => Some(InstanceState::Deploying),
-            Self::Running => Some(InstanceState::Running),
+            Self::Running | Self::Saving => Some(InstanceState::Running),
             Self::Cancelling | Self::Stopping => Some(InstanceState::Stopping),
             Self::Failed => Some(InstanceState::Failed),
         }
+    }
+
+    /// Whether its instance is up, and is to stay so as far as anybody knows.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Saving)
     }
 }
 
@@ -63,6 +78,12 @@ pub enum Event {
     Deploy,
     /// Somebody, or the schedule, asks to destroy it.
     Destroy,
+    /// Somebody asks to save the configurations of its nodes.
+    Save,
+    /// Somebody asks for a checkpoint of it, which begins with a save if it is up.
+    Keep,
+    /// The save is done, or has failed.
+    SaveEnded,
     /// The runtime is done with bringing it up.
     DeployEnded {
         /// Whether it is up.
@@ -93,6 +114,12 @@ pub enum Effect {
     CancelDeploy,
     /// Start to take the instance down.
     BeginDestroy,
+    /// Start to save the configurations of its nodes.
+    BeginSave,
+    /// Make a checkpoint of the lab as it is, without any instance.
+    BeginKeep,
+    /// Tell the save that is under way to stop. Whoever asked for it is answered when it has.
+    CancelSave,
     /// Answer whoever asked for the deploy: it is up.
     AnswerDeployed,
     /// Answer whoever asked for the deploy: it failed.
@@ -123,15 +150,18 @@ pub enum Denial {
     /// The lab has no instance.
     #[error("the lab is not running")]
     NotRunning,
+    /// A save is under way, or a checkpoint is being made.
+    #[error("the lab is being saved: try again when that has ended")]
+    BeingSaved,
 }
 
 /// The phase after `event`, and what has to be done.
 ///
 /// # Errors
-/// A [`Denial`] leaves everything as it is. Only `Deploy` and `Destroy` can be denied.
+/// A [`Denial`] leaves everything as it is. Only `Deploy`, `Destroy`, `Save` and `Keep` can be denied.
 pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), Denial> {
     use Effect as E;
-    use Event::{Deploy, DeployEnded, Destroy, DestroyEnded, Found, Lost, Untouched};
+    use Event::{Deploy, DeployEnded, Destroy, DestroyEnded, Found, Keep, Lost, Save, SaveEnded, Untouched};
     use Phase as P;
 
     Ok(match (phase, event) {
@@ -139,12 +169,24 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), De
         (P::Running | P::Failed, Deploy) => (P::Replacing, &[E::BeginDestroy]),
         (P::Replacing | P::Deploying, Deploy) => return Err(Denial::AlreadyDeploying),
         (P::Cancelling | P::Stopping, Deploy) => return Err(Denial::BeingDestroyed),
+        (P::Saving, Deploy) => return Err(Denial::BeingSaved),
+
+        (P::Running, Save | Keep) => (P::Saving, &[E::BeginSave]),
+        (P::Idle | P::Failed, Keep) => (phase, &[E::BeginKeep]),
+        (P::Idle | P::Failed, Save) => return Err(Denial::NotRunning),
+        (P::Saving, Save | Keep) => return Err(Denial::BeingSaved),
+        (P::Replacing | P::Deploying, Save | Keep) => return Err(Denial::AlreadyDeploying),
+        (P::Cancelling | P::Stopping, Save | Keep) => return Err(Denial::BeingDestroyed),
+        (P::Saving, SaveEnded) => (P::Running, &[]),
+        // The lab has gone on without it.
+        (_, SaveEnded) => (phase, &[]),
 
         (P::Idle, Destroy) => return Err(Denial::NotRunning),
         // The destroy is under way already; there will be no deploy after it.
         (P::Replacing, Destroy) => (P::Stopping, &[E::AnswerDeployCancelled]),
         (P::Deploying, Destroy) => (P::Cancelling, &[E::CancelDeploy]),
         (P::Running | P::Failed, Destroy) => (P::Stopping, &[E::BeginDestroy]),
+        (P::Saving, Destroy) => (P::Stopping, &[E::CancelSave, E::BeginDestroy]),
         // Whoever asks again gets the result of the destroy that is under way.
         (P::Cancelling | P::Stopping, Destroy) => (phase, &[]),
 
@@ -163,6 +205,7 @@ pub fn step(phase: Phase, event: Event) -> Result<(Phase, &'static [Effect]), De
         (P::Replacing, Untouched { up: false }) => (P::Failed, &[E::AnswerDeployRefused]),
 
         (P::Running, Lost) => (P::Failed, &[E::AnnounceLost]),
+        (P::Saving, Lost) => (P::Failed, &[E::CancelSave, E::AnnounceLost]),
         // While something is under way, its own end tells what became of the instance.
         (_, Lost) => (phase, &[]),
         (P::Failed, Found) => (P::Running, &[E::AnnounceRecovered]),
@@ -227,10 +270,38 @@ mod tests {
         assert_eq!((phase, effects), (Phase::Stopping, &[Effect::AnswerDeployCancelled][..]));
     }
 
+    #[test]
+    fn a_lab_that_is_being_saved_is_up_and_can_be_destroyed_at_once_but_not_deployed_anew() {
+        let (phase, effects) = step(Phase::Running, Event::Save).expect("it runs");
+        assert_eq!((phase, effects), (Phase::Saving, &[Effect::BeginSave][..]));
+        assert_eq!(phase.instance_state(), Some(InstanceState::Running));
+        assert_eq!(step(phase, Event::Deploy), Err(Denial::BeingSaved));
+        assert_eq!(step(phase, Event::Keep), Err(Denial::BeingSaved));
+        let destroyed = step(phase, Event::Destroy);
+        assert_eq!(destroyed, Ok((Phase::Stopping, &[Effect::CancelSave, Effect::BeginDestroy][..])));
+        assert_eq!(step(Phase::Stopping, Event::SaveEnded), Ok((Phase::Stopping, &[][..])));
+        assert_eq!(step(phase, Event::SaveEnded), Ok((Phase::Running, &[][..])));
+    }
+
+    #[test]
+    fn a_checkpoint_is_made_of_a_lab_that_rests_and_a_save_only_of_one_that_runs() {
+        for phase in [Phase::Idle, Phase::Failed] {
+            assert_eq!(step(phase, Event::Keep), Ok((phase, &[Effect::BeginKeep][..])));
+            assert_eq!(step(phase, Event::Save), Err(Denial::NotRunning));
+        }
+        for event in [Event::Save, Event::Keep] {
+            assert_eq!(step(Phase::Replacing, event), Err(Denial::AlreadyDeploying));
+            assert_eq!(step(Phase::Cancelling, event), Err(Denial::BeingDestroyed));
+        }
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(Event::Deploy),
             Just(Event::Destroy),
+            Just(Event::Save),
+            Just(Event::Keep),
+            Just(Event::SaveEnded),
             any::<bool>().prop_map(|up| Event::DeployEnded { up }),
             any::<bool>().prop_map(|gone| Event::DestroyEnded { gone }),
             any::<bool>().prop_map(|up| Event::Untouched { up }),
@@ -245,18 +316,20 @@ mod tests {
         #[test]
         fn there_is_at_most_one_job_and_every_request_is_answered(events in prop::collection::vec(any_event(), 0..200)) {
             let mut phase = Phase::Idle;
-            let (mut deploying, mut destroying) = (false, false);
+            let (mut deploying, mut destroying, mut saving) = (false, false, false);
             let (mut deploys_waiting, mut destroys_waiting) = (0, 0);
             for event in events {
                 match event {
                     Event::DeployEnded { .. } if !deploying => continue,
                     Event::DestroyEnded { .. } | Event::Untouched { .. } if !destroying => continue,
+                    Event::SaveEnded if !saving => continue,
                     Event::DeployEnded { .. } => deploying = false,
                     Event::DestroyEnded { .. } | Event::Untouched { .. } => destroying = false,
-                    Event::Deploy | Event::Destroy | Event::Lost | Event::Found => {}
+                    Event::SaveEnded => saving = false,
+                    Event::Deploy | Event::Destroy | Event::Save | Event::Keep | Event::Lost | Event::Found => {}
                 }
                 let Ok((next, effects)) = step(phase, event) else {
-                    prop_assert!(matches!(event, Event::Deploy | Event::Destroy));
+                    prop_assert!(matches!(event, Event::Deploy | Event::Destroy | Event::Save | Event::Keep));
                     continue;
                 };
                 match event {
@@ -275,6 +348,16 @@ mod tests {
                             destroying = true;
                         }
                         Effect::CancelDeploy => prop_assert!(deploying),
+                        Effect::BeginSave => {
+                            prop_assert!(!saving && !deploying && !destroying);
+                            saving = true;
+                        }
+                        Effect::BeginKeep => prop_assert!(!saving && !deploying && !destroying),
+                        // It ends by itself from then on, and nobody waits for that.
+                        Effect::CancelSave => {
+                            prop_assert!(saving);
+                            saving = false;
+                        }
                         Effect::AnswerDeployed
                         | Effect::AnswerDeployFailed
                         | Effect::AnswerDeployRefused
@@ -290,6 +373,7 @@ mod tests {
                     }
                 }
                 phase = next;
+                prop_assert_eq!(saving, phase == Phase::Saving);
                 prop_assert_eq!(deploying, matches!(phase, Phase::Deploying | Phase::Cancelling));
                 prop_assert_eq!(destroying, matches!(phase, Phase::Replacing | Phase::Stopping));
                 prop_assert_eq!(deploys_waiting > 0, deploying || phase == Phase::Replacing);

@@ -6,6 +6,7 @@
 //! the [`publisher`], which the edges subscribe to; nothing in here knows a socket or a wire format.
 
 pub mod capacity;
+pub mod checkpoints;
 mod draft;
 mod facts;
 mod lab_task;
@@ -33,16 +34,19 @@ use tokio_util::sync::CancellationToken;
 
 use self::capacity::config::CapacityConfig;
 use self::capacity::{Book, Claim, NoRoom, Purpose, Reserved, Span};
+use self::checkpoints::{CheckpointOptions, Contents, Kept, Shelf};
 use self::draft::Draft;
-use self::lab_task::{Command, LabHandle, Shared};
+use self::lab_task::{Command, LabHandle, SaveRequest, Shared};
 use self::lifecycle::Denial;
 pub use self::logs::{LabLog, RETENTION as LOG_RETENTION};
 use self::model::{
-    Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId, User, UserId,
+    Checkpoint, CheckpointId, Collection, CollectionId, Lab, LabId, LabSnapshot, LabState, StoredTopology, TopologyId,
+    User, UserId,
 };
 use self::publisher::{Notice, Publisher};
 use self::revive::{Revival, TRIES_FOR_ONE};
 use crate::history::archive::Archive;
+use crate::runtime::saved::{NodeSaved, SavedFiles};
 use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
 use crate::topology::Topology;
@@ -111,6 +115,9 @@ pub enum LabError {
     /// There is not enough left of what it would take at its time.
     #[error(transparent)]
     NoRoom(#[from] Box<NoRoom>),
+    /// A checkpoint of it is being made.
+    #[error("a checkpoint of lab {0} is being made: try again when that has ended")]
+    BeingSaved(String),
     /// What was judged is no longer what would be.
     #[error("the topology has been changed this very moment: try again")]
     Overtaken,
@@ -140,6 +147,9 @@ pub enum LabCommandError {
     /// The node isn't running.
     #[error("node {0} is not running")]
     NodeNotRunning(String),
+    /// A destroy, or the loss of the instance, cancelled the save.
+    #[error("the save was cancelled: the lab is no longer running")]
+    SaveCancelled,
     /// A destroy cancelled the deploy.
     #[error("the deploy was cancelled by a destroy")]
     Cancelled,
@@ -188,7 +198,7 @@ pub struct Labs {
 
 impl Labs {
     /// Takes up all stored labs, and what still runs of them, and starts the schedule. `run_dir` is where each instance
-    /// gets a folder of its own, `archive` where logs are kept.
+    /// gets a folder of its own, `archive` where logs are kept, `checkpoints` where saves and checkpoints are.
     ///
     /// # Errors
     /// [`StoreError`] when the stored labs can't be read.
@@ -199,9 +209,11 @@ impl Labs {
         run_dir: PathBuf,
         archive: Archive,
         planning: Planning,
+        (checkpoints, options): (PathBuf, CheckpointOptions),
     ) -> Result<Self, StoreError> {
         let labs = Self {
             shared: Shared {
+                shelf: Shelf::new(checkpoints, store.clone(), options),
                 store,
                 driver,
                 publisher,
@@ -233,6 +245,7 @@ impl Labs {
                 self.shared.archive.remove(&[&id]).await;
             }
         }
+        self.shared.shelf.tidy(&stored).await?;
         // All at once: a query for each lab would be thousands.
         let (topologies, collections) = (self.shared.store.topologies().await?, self.shared.store.collections().await?);
         let topologies: HashMap<_, _> = topologies.into_iter().map(|one| (one.id.clone(), one)).collect();
@@ -465,7 +478,7 @@ impl Labs {
         by: Option<UserId>,
         judged: Option<Arc<LabSnapshot>>,
     ) -> Result<(), LabCommandError> {
-        let result = self.order(id, |reply| Command::Deploy { by, judged, reply }).await;
+        let result = self.order(id, |reply| Command::Deploy { by, judged, kept: None, reply }).await;
         self.reschedule.notify_one();
         result
     }
@@ -516,7 +529,92 @@ impl Labs {
         self.shared.closing.cancel();
     }
 
-    async fn order(&self, id: &LabId, command: impl FnOnce(lab_task::Reply) -> Command) -> Result<(), LabCommandError> {
+    /// Saves the configurations of all nodes of a running lab, for the next checkpoint. Answers what was saved of each.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn save(&self, id: &LabId) -> Result<Vec<NodeSaved>, LabCommandError> {
+        self.order(id, |reply| Command::Save(SaveRequest::Save(reply))).await
+    }
+
+    /// Makes a checkpoint: of a lab that runs, after having saved its nodes; of any other, with what was last saved of them.
+    ///
+    /// # Errors
+    /// [`LabCommandError`]; nothing is left then.
+    pub async fn make_checkpoint(
+        &self,
+        id: &LabId,
+        name: String,
+        creator: User,
+    ) -> Result<Checkpoint, LabCommandError> {
+        self.order(id, |reply| Command::Save(SaveRequest::Checkpoint { name, creator, reply })).await
+    }
+
+    /// The checkpoints of a lab, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn checkpoints(&self, id: &LabId) -> Result<Vec<Checkpoint>, StoreError> {
+        self.shared.store.checkpoints(id).await
+    }
+
+    /// What is in a checkpoint.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn contents(&self, checkpoint: &Checkpoint) -> Result<Contents, LabCommandError> {
+        let archive = self.archive_of(checkpoint).await?;
+        let read = tokio::task::spawn_blocking(move || Contents::read(&archive)).await.map_err(std::io::Error::other);
+        Ok(read.flatten().map_err(checkpoints::ShelfError::from)?)
+    }
+
+    /// The archive of a checkpoint.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn archive_of(&self, checkpoint: &Checkpoint) -> Result<SavedFiles, LabCommandError> {
+        Ok(self.shared.shelf.open_whole(checkpoint).await?)
+    }
+
+    /// Removes a checkpoint of a lab.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and others.
+    pub async fn remove_checkpoint(&self, lab: &LabId, id: &CheckpointId) -> Result<(), StoreError> {
+        self.shared.shelf.remove(lab, id).await
+    }
+
+    /// Reads all that [`Self::restore`] needs of a checkpoint.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn open_checkpoint(&self, checkpoint: Checkpoint) -> Result<Arc<Kept>, LabCommandError> {
+        Ok(Arc::new(self.shared.shelf.open(checkpoint).await?))
+    }
+
+    /// Deploys a checkpoint of a lab, in place of what runs. Done when it is up. `judged` is the lab with the checkpoint's
+    /// definition, which somebody was found to be allowed to deploy.
+    ///
+    /// # Errors
+    /// [`LabCommandError`].
+    pub async fn restore(
+        &self,
+        id: &LabId,
+        by: Option<UserId>,
+        judged: Arc<LabSnapshot>,
+        kept: Arc<Kept>,
+    ) -> Result<(), LabCommandError> {
+        let (judged, kept) = (Some(judged), Some(kept));
+        let result = self.order(id, |reply| Command::Deploy { by, judged, kept, reply }).await;
+        self.reschedule.notify_one();
+        result
+    }
+
+    async fn order<T>(
+        &self,
+        id: &LabId,
+        command: impl FnOnce(oneshot::Sender<Result<T, LabCommandError>>) -> Command,
+    ) -> Result<T, LabCommandError> {
         let gone = || LabCommandError::NotFound(id.clone());
         let or_ending = |error| if self.shared.closing.is_cancelled() { LabCommandError::ShuttingDown } else { error };
         let handle = self.handle(id).ok_or_else(gone)?;

@@ -71,6 +71,10 @@ id!(
     LabId
 );
 id!(
+    /// Identifies a checkpoint of a lab.
+    CheckpointId
+);
+id!(
     /// Identifies a shell session.
     ShellId
 );
@@ -178,6 +182,30 @@ pub struct StoredInstance {
     pub state: InstanceState,
     /// When that state began.
     pub since: Timestamp,
+}
+
+/// A lab as it was at some moment, to which it can be brought back. Its bind files, and those that its nodes had changed or
+/// made, are in an archive that is kept with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// The lab.
+    pub lab_id: LabId,
+    /// Name, unique within the lab.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Who made it.
+    pub creator: User,
+    /// The definition at that moment: the instance's, or the topology's where there was no instance.
+    pub definition: String,
+    /// Name of the runtime that files of nodes were saved on, which alone can do something with them; `None`: it has none.
+    pub runtime: Option<String>,
+    /// How many files, links and folders its archive has.
+    pub files: u64,
+    /// Bytes that its archive takes.
+    pub bytes: u64,
 }
 
 /// State of an instance. The discriminant is the number on the wire.

@@ -17,6 +17,7 @@ use crate::history::archive::Archive;
 use crate::history::lines::Line;
 use crate::plugins::decision::Occurrence;
 use crate::runtime::capture::{Capture, CaptureOptions};
+use crate::runtime::saved::SaveLimits;
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{InstanceSpec, LogChunk, LogPosition, LogSink, Pty, PtyRequest};
 use crate::topology::Topology;
@@ -27,6 +28,10 @@ struct Scripted {
     deploys: Semaphore,
     /// One permit lets one destroy end.
     destroys: Semaphore,
+    /// One permit lets one save end.
+    saves: Semaphore,
+    /// Told when a save has begun.
+    saving: Notify,
     destroy_fails: Mutex<bool>,
     /// The next look at an instance fails.
     inspect_fails: Mutex<bool>,
@@ -50,6 +55,8 @@ impl Scripted {
         Arc::new(Self {
             deploys: Semaphore::new(0),
             destroys: Semaphore::new(0),
+            saves: Semaphore::new(0),
+            saving: Notify::new(),
             destroy_fails: Mutex::new(false),
             inspect_fails: Mutex::new(false),
             instances: Mutex::default(),
@@ -125,6 +132,25 @@ impl RuntimeDriver for Scripted {
         Err(RuntimeError::NoInstance(instance.into()))
     }
 
+    /// Saves nothing, for as long as the test wants.
+    async fn save(
+        &self,
+        _: &str,
+        _: &Path,
+        archive: std::fs::File,
+        _: SaveLimits,
+        _: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError> {
+        self.saving.notify_one();
+        tokio::select! {
+            permit = self.saves.acquire() => permit.unwrap().forget(),
+            () = cancel.cancelled() => return Err(RuntimeError::Cancelled),
+        }
+        tar::Builder::new(archive).into_inner().unwrap();
+        Ok(Vec::new())
+    }
+
     /// Positions are numbers of bytes, one for each line but those that say that they are nowhere.
     async fn follow_log(
         &self,
@@ -191,6 +217,10 @@ fn archive(dir: &std::path::Path) -> Archive {
     Archive::new(dir.join("logs"), LOG_RETENTION)
 }
 
+fn shelf(dir: &std::path::Path) -> (PathBuf, CheckpointOptions) {
+    (dir.join("checkpoints"), CheckpointOptions::default())
+}
+
 const TWO_NODES: &str = "name: t\ntopology:\n  nodes:\n    r1: {kind: linux}\n    r2: {kind: linux}\n";
 
 impl Fixture {
@@ -244,9 +274,9 @@ impl Fixture {
         let publisher = Publisher::default();
         let notices = publisher.subscribe();
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
-        let labs = Labs::open(store.clone(), runtime, publisher, dir.path().join("run"), archive(dir.path()), planning)
-            .await
-            .unwrap();
+        let (run, shelf) = (dir.path().join("run"), shelf(dir.path()));
+        let labs =
+            Labs::open(store.clone(), runtime, publisher, run, archive(dir.path()), planning, shelf).await.unwrap();
         Self { labs, driver, notices, store, topology: topology.id, _dir: dir }
     }
 
@@ -566,6 +596,7 @@ async fn the_log_of_a_node_is_gone_on_with_after_a_restart_without_a_line_lost_o
         dir.path().to_owned(),
         archive(kept),
         Planning::default(),
+        shelf(kept),
     )
     .await;
     let again = again.unwrap();
@@ -651,9 +682,8 @@ async fn of_a_log_that_was_replaced_while_no_server_was_there_no_line_is_taken_f
         *driver.replaced.lock().unwrap() = replaced;
         let runtime: Arc<dyn RuntimeDriver> = driver.clone();
         let (store, kept) = (f.store.clone(), archive(f._dir.path()));
-        labs = Labs::open(store, runtime, Publisher::default(), dir.path().to_owned(), kept, Planning::default())
-            .await
-            .unwrap();
+        let (run, shelf) = (dir.path().to_owned(), shelf(f._dir.path()));
+        labs = Labs::open(store, runtime, Publisher::default(), run, kept, Planning::default(), shelf).await.unwrap();
         assert_eq!(lines(&labs, expected.len()).await, expected);
     }
 }
@@ -679,6 +709,7 @@ async fn the_log_of_a_node_that_somebody_removed_survives_a_restart() {
         dir.path().to_owned(),
         archive(f._dir.path()),
         Planning::default(),
+        shelf(f._dir.path()),
     )
     .await;
     f.wait_for(|what| matches!(what, Occurrence::LabRecovered)).await;
@@ -896,4 +927,43 @@ async fn a_run_folder_that_cannot_be_made_fails_the_lab_and_names_the_reason() {
     let error = f.labs.deploy(&id, None, None).await.expect_err("no folder");
     assert!(matches!(&error, LabCommandError::Internal(why) if why.contains("run folder")), "{error}");
     assert_eq!(state(&f.labs, &id), LabState::Instance(InstanceState::Failed));
+}
+
+#[tokio::test]
+async fn a_destroy_cancels_a_save_and_a_deploy_or_another_save_is_refused_meanwhile() {
+    let f = Fixture::new().await;
+    let id = f.lab().await;
+    let deploying = f.deploy(&id);
+    f.driver.deploys.add_permits(1);
+    deploying.await.unwrap().unwrap();
+    let save = || {
+        let (labs, id) = (f.labs.clone(), id.clone());
+        tokio::spawn(async move { labs.save(&id).await })
+    };
+    let saving = save();
+    f.driver.saving.notified().await;
+    assert_eq!(f.labs.get(&id).unwrap().instance.as_ref().unwrap().state, InstanceState::Running);
+    assert!(matches!(f.deploy(&id).await.unwrap(), Err(LabCommandError::Denied(Denial::BeingSaved))));
+    assert!(matches!(save().await.unwrap(), Err(LabCommandError::Denied(Denial::BeingSaved))));
+    f.driver.saves.add_permits(1);
+    assert!(saving.await.unwrap().unwrap().is_empty());
+    // It can be saved again, and is up as before.
+    let saving = save();
+    f.driver.saving.notified().await;
+    let destroying = f.destroy(&id);
+    assert!(matches!(saving.await.unwrap(), Err(LabCommandError::SaveCancelled)));
+    f.driver.destroys.add_permits(1);
+    destroying.await.unwrap().unwrap();
+    assert!(matches!(save().await.unwrap(), Err(LabCommandError::Denied(Denial::NotRunning))));
+    // What was saved stays for a checkpoint, and nothing unfinished does.
+    let folder = f._dir.path().join("checkpoints").join(id.as_str());
+    let names = || std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(names(), ["saved-scripted.tar"]);
+    let made = f.labs.make_checkpoint(&id, "rests".into(), user()).await.unwrap();
+    assert_eq!((made.runtime, made.files), (None, 0), "there is nothing of nodes in it");
+    assert_eq!(names().len(), 2);
+    f.labs.delete(&id).await.unwrap();
+    while folder.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

@@ -106,7 +106,7 @@ pub enum Action<'a> {
     ViewLab(&'a LabSnapshot),
     /// Create a lab; its id is empty.
     CreateLab(&'a LabSnapshot),
-    /// Change a lab, from the first to the second.
+    /// Change a lab, from the first to the second; the same twice where it is saved, or its checkpoints are changed.
     UpdateLab(&'a LabSnapshot, &'a LabSnapshot),
     /// Delete a lab.
     DeleteLab(&'a LabSnapshot),

@@ -9,6 +9,7 @@ pub mod containerlab;
 pub mod docker;
 pub mod embedded;
 mod interfaces;
+pub mod saved;
 mod sessions;
 pub mod stats;
 mod sys;
@@ -25,6 +26,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::capture::{Capture, CaptureOptions};
+use self::saved::{NodeSaved, SaveLimits, SavedFiles};
 use self::stats::NodeStats;
 use crate::labs::model::{LabId, NodeState, NodeStatus};
 use crate::topology::Topology;
@@ -63,6 +65,8 @@ pub struct InstanceSpec {
     pub definition: String,
     /// A folder of its own, which exists, for whatever the runtime has to keep on disk. Removed after a destroy.
     pub dir: PathBuf,
+    /// What its nodes begin with besides what any has: what [`RuntimeDriver::save`] had written of an earlier instance.
+    pub saved: Option<SavedFiles>,
 }
 
 /// Something that changed without having been asked for through the trait.
@@ -299,6 +303,24 @@ pub trait RuntimeDriver: Send + Sync {
     /// # Errors
     /// [`RuntimeError::NoInstance`], [`RuntimeError::NoNode`], [`RuntimeError::Failed`].
     async fn node(&self, instance: &str, node: &str, action: NodeAction) -> Result<NodeStatus, RuntimeError>;
+
+    /// Writes the configurations of all nodes of an instance into `archive`, a new file, as [`saved`] says, no more than
+    /// `limits` of each. Lines for the user go to `log` while it works. Answers what was saved of each node, in the order of the
+    /// topology; of one that failed nothing is in the archive. A node that has been stopped is saved as well, where its files
+    /// are still there.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoInstance`]; [`RuntimeError::Cancelled`] soon after `cancel` has been triggered;
+    /// [`RuntimeError::Failed`] when the archive can't be written. What is in the file then is of no use.
+    async fn save(
+        &self,
+        instance: &str,
+        dir: &Path,
+        archive: std::fs::File,
+        limits: SaveLimits,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError>;
 
     /// Follows what a node writes to its standard output and error, as raw chunks: from its start, or from behind the chunk
     /// that came with the position `after`. Goes on over restarts of the node, and ends with the instance. Dropping the

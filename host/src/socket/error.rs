@@ -52,8 +52,9 @@ impl From<LabCommandError> for WireError {
             LabCommandError::NotFound(_) => LAB_NOT_FOUND,
             LabCommandError::Denied(Denial::AlreadyDeploying) => DEPLOYING,
             LabCommandError::Denied(Denial::NotRunning) => LAB_NOT_RUNNING,
-            LabCommandError::Denied(Denial::BeingDestroyed)
+            LabCommandError::Denied(Denial::BeingDestroyed | Denial::BeingSaved)
             | LabCommandError::Cancelled
+            | LabCommandError::SaveCancelled
             | LabCommandError::Refused(_)
             | LabCommandError::NoRoom(_)
             | LabCommandError::ShuttingDown

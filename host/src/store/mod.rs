@@ -12,6 +12,7 @@
 //! Queries go through [`Store::read`], changes through [`Store::write`], which knows what to do when the database is away or
 //! something is in the way: what it answers with an error has not been done, not even half of it.
 
+mod checkpoints;
 mod collections;
 pub mod config;
 mod files;
@@ -43,6 +44,7 @@ use self::owner::{Owner, State, Watch};
 use self::sqlite::Pools;
 use crate::labs::model::{BindFile, Collection, Lab, StoredTopology, User};
 
+pub use self::checkpoints::CheckpointLimits;
 pub use self::files::{MAX_COUNT, MAX_FILE, MAX_FILES};
 pub use self::sessions::MAX_SESSIONS;
 
@@ -72,7 +74,7 @@ pub enum StoreError {
     /// Something of that kind has this name already.
     #[error("there is a {what} named `{name}` already")]
     NameTaken {
-        /// `collection` or `topology`.
+        /// `collection`, `topology` or `checkpoint`.
         what: &'static str,
         /// The name.
         name: String,
@@ -107,7 +109,7 @@ pub enum StoreError {
         /// That of another file of the topology.
         other: String,
     },
-    /// A topology would have more files, or larger ones, than it may; says what and how many.
+    /// A topology or lab would have more of something, or larger ones, than it may; says what and how many.
     #[error("{0}")]
     TooMuch(String),
     /// Something in the database makes no sense.

@@ -69,6 +69,7 @@ failures! {
     NoInstance: 400, 5003, "The lab has no instance: it is to be deployed first.";
     NotNow: 400, 5000, "It runs, and nothing but its end can be changed; or what it would take is not free at its time, and the message says what is in the way.";
     NoRoom: 400, 5000, "What it would take is not free at its time; the message says what is in the way, and what would fit.";
+    NotDone: 400, 5000, "It can't be done as things stand, or has failed; the message says why.";
     NotReloaded: 400, 5000, "The plugins can't be put in force; those before stay. The message says why.";
     LabNotRunning: 400, 5003, "The lab is not running.";
     NodeNotRunning: 400, 5004, "The node is not running.";

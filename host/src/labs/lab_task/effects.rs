@@ -15,7 +15,9 @@ impl LabTask {
         let before = self.facts.phase;
         self.facts.enter(phase);
         if effects.contains(&Effect::BeginDeploy) {
-            self.facts.begin_instance(&self.shared.driver.place());
+            self.kept = self.kept_next.take();
+            let definition = self.kept.as_ref().map(|kept| &kept.definition);
+            self.facts.begin_instance(&self.shared.driver.place(), definition);
         }
         if phase == Phase::Stopping || effects.contains(&Effect::BeginDeploy) {
             // Whatever it was, it is not wanted any more.
@@ -23,10 +25,13 @@ impl LabTask {
         }
         if phase == Phase::Idle {
             self.facts.end_instance();
+            self.kept = None;
             self.logs.remove_nodes().await;
         }
-        let stored = if phase == before { true } else { self.store_instance().await };
-        if phase != before {
+        // That it is being saved is nobody else's affair.
+        let same = phase == before || (phase.is_up() && before.is_up());
+        let stored = if same { true } else { self.store_instance().await };
+        if !same {
             self.publish_change().await;
             // A cancelled deploy has announced it already.
             let destroying = matches!(phase, Phase::Stopping | Phase::Cancelling) && before != Phase::Cancelling;
@@ -47,13 +52,16 @@ impl LabTask {
             }
             Effect::CancelDeploy => self.cancel.cancel(),
             Effect::BeginDestroy => self.begin_destroy(),
+            Effect::BeginSave => self.begin_save(true),
+            Effect::BeginKeep => self.begin_save(false),
+            Effect::CancelSave => self.save_cancel.cancel(),
             Effect::AnswerDeployed => {
-                self.set_topology_deploy_failed(false).await;
+                self.note_outcome(false).await;
                 self.announce(Occurrence::LabDeployed, self.by.clone()).await;
                 self.answer_deploy(Ok(()));
             }
             Effect::AnswerDeployFailed => {
-                self.set_topology_deploy_failed(true).await;
+                self.note_outcome(true).await;
                 let error = self.take_failure();
                 let (reason, detail) = self.failure_texts(&error).await;
                 self.announce(Occurrence::LabDeployFailed { reason, detail }, self.by.clone()).await;
@@ -87,6 +95,13 @@ impl LabTask {
                 self.announce(Occurrence::LabLost { reason, detail }, None).await;
             }
             Effect::AnnounceRecovered => self.goes_on().await,
+        }
+    }
+
+    /// How a deploy of a checkpoint ends says nothing of the topology.
+    async fn note_outcome(&mut self, failed: bool) {
+        if self.kept.is_none() {
+            self.set_topology_deploy_failed(failed).await;
         }
     }
 

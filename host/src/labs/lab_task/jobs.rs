@@ -7,9 +7,10 @@ use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use super::{JobEnd, LabCommandError, LabTask, Phase};
-use crate::labs::model::StoredInstance;
+use crate::labs::model::{BindFile, StoredInstance, TopologyId};
 use crate::labs::{lifecycle, run_folder};
 use crate::runtime::{InstanceSpec, RuntimeError};
+use crate::store::Store;
 use crate::topology::Topology;
 
 impl LabTask {
@@ -21,22 +22,23 @@ impl LabTask {
         let instance = self.facts.lab.instance.clone().expect("the instance was made with the phase");
         let lab_id = self.facts.lab.id.clone();
         let (topology_id, paths) = (self.facts.stored.id.clone(), self.facts.stored.file_paths.clone());
+        let kept = self.kept.clone();
+        let definition = kept.as_ref().map_or(&self.facts.next, |kept| &kept.definition);
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
-        let topology = Arc::new(Topology { name: instance.name.clone(), ..(*self.facts.next.topology).clone() });
+        let topology = Arc::new(Topology { name: instance.name.clone(), ..(*definition.topology).clone() });
         let job = async move {
             if !stored {
                 // What isn't stored would be forgotten by a restart, and run on without anybody knowing.
                 return Err(LabCommandError::Internal("the instance could not be stored: see the server's log".into()));
             }
-            let files = shared.store.bind_files(&topology_id).await;
-            let files = files.map_err(|error| {
-                tracing::error!(%error, topology = %topology_id, "its files could not be read");
-                LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
-            })?;
-            if !files.iter().map(|file| &file.path).eq(&paths) {
-                let problem = "the files of the topology have been changed this very moment: try again";
-                return Err(LabCommandError::Refused(problem.into()));
-            }
+            let log = logs.sink().await;
+            let files = match &kept {
+                Some(kept) => {
+                    log.line(&format!("Restoring the checkpoint {}", kept.checkpoint.name));
+                    kept.files.clone()
+                }
+                None => present_files(&shared.store, &topology_id, &paths).await?,
+            };
             let dir = shared.run_dir.join(&instance.name);
             let made = task::spawn_blocking({
                 let dir = dir.clone();
@@ -45,8 +47,10 @@ impl LabTask {
             made.await.map_err(io::Error::other).flatten().map_err(|error| {
                 LabCommandError::Internal(format!("the run folder {} can't be made: {error}", dir.display()))
             })?;
-            let spec = InstanceSpec { lab_id, name: instance.name, topology, definition: instance.definition, dir };
-            Ok(shared.driver.deploy(&spec, logs.sink().await, cancel).await?)
+            let (name, definition) = (instance.name, instance.definition);
+            let saved = kept.and_then(|kept| kept.saved.clone());
+            let spec = InstanceSpec { lab_id, name, topology, definition, dir, saved };
+            Ok(shared.driver.deploy(&spec, log, cancel).await?)
         };
         self.main_job = Some(self.jobs.spawn(async move { JobEnd::Deploy(job.await) }).id());
     }
@@ -95,6 +99,10 @@ impl LabTask {
                 self.event(event).await;
             }
             JobEnd::Revival { instance, revival } => self.found(&instance, revival).await,
+            JobEnd::Save(answer) => {
+                self.event(lifecycle::Event::SaveEnded).await;
+                answer();
+            }
             JobEnd::Node(job, result) => self.node_action_ended(job, result).await,
             JobEnd::Inspect { instance, early: true, result } => self.inspected_early(&instance, result).await,
             JobEnd::Inspect { instance, early: false, result } => self.inspected(&instance, result).await,
@@ -105,6 +113,10 @@ impl LabTask {
     pub(super) async fn job_broke(&mut self, error: &task::JoinError) {
         tracing::error!(lab = %self.facts.lab.id, %error, "a job of the lab broke");
         self.looking = false;
+        if self.save_job == Some(error.id()) {
+            self.save_job = None;
+            self.event(lifecycle::Event::SaveEnded).await;
+        }
         if self.main_job != Some(error.id()) {
             return;
         }
@@ -116,4 +128,21 @@ impl LabTask {
         };
         self.event(event).await;
     }
+}
+
+/// The files of the topology, if they are those that the deploy was found to be possible with.
+async fn present_files(
+    store: &Store,
+    topology: &TopologyId,
+    paths: &[String],
+) -> Result<Vec<BindFile>, LabCommandError> {
+    let files = store.bind_files(topology).await.map_err(|error| {
+        tracing::error!(%error, %topology, "its files could not be read");
+        LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
+    })?;
+    if !files.iter().map(|file| &file.path).eq(paths) {
+        let problem = "the files of the topology have been changed this very moment: try again";
+        return Err(LabCommandError::Refused(problem.into()));
+    }
+    Ok(files)
 }

@@ -10,11 +10,13 @@
 //! | [`effects`] | performs what follows from a step of the lifecycle |
 //! | [`jobs`] | begins what takes long, and takes over what came of it |
 //! | [`nodes`] | the nodes of the instance |
+//! | [`saves`] | saves and checkpoints |
 //! | [`taking_up`] | what an earlier server has left |
 
 mod effects;
 mod jobs;
 mod nodes;
+mod saves;
 mod taking_up;
 
 use std::path::PathBuf;
@@ -26,7 +28,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::saves::SaveRequest;
 use super::capacity::{Book, Booking, Claim, Purpose};
+use super::checkpoints::{Kept, Shelf};
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Phase};
 use super::logs::LabLogs;
@@ -59,16 +63,19 @@ pub(super) struct Shared {
     pub(super) run_dir: PathBuf,
     /// Where logs are kept.
     pub(super) archive: Archive,
+    /// Where saves and checkpoints are kept.
+    pub(super) shelf: Shelf,
     /// Cancelled when the server ends.
     pub(super) closing: CancellationToken,
 }
 
 /// What can be asked of a lab task.
 pub(super) enum Command {
-    /// Deploys the lab. `judged` is what was found to be allowed, if anybody was asked.
+    /// Deploys the lab, or a checkpoint of it. `judged` is what was found to be allowed, if anybody was asked.
     Deploy {
         by: Option<UserId>,
         judged: Option<Arc<LabSnapshot>>,
+        kept: Option<Arc<Kept>>,
         reply: Reply,
     },
     Destroy {
@@ -83,6 +90,8 @@ pub(super) enum Command {
         by: Option<UserId>,
         reply: Reply,
     },
+    /// Saves its nodes, or makes a checkpoint.
+    Save(SaveRequest),
     /// Changes the definition to what was judged; refused while there is an instance.
     Update {
         patch: LabPatch,
@@ -140,6 +149,8 @@ enum JobEnd {
     Deploy(Result<Vec<NodeStatus>, LabCommandError>),
     Destroy(Result<(), RuntimeError>),
     Node(NodeJob, Result<NodeStatus, RuntimeError>),
+    /// With what answers whoever asked for it.
+    Save(Box<dyn FnOnce() + Send>),
     Inspect {
         instance: String,
         /// The lab was being deployed when this began.
@@ -173,6 +184,15 @@ struct LabTask {
     jobs: JoinSet<JobEnd>,
     /// The job that deploys or destroys.
     main_job: Option<task::Id>,
+    /// The checkpoint that the instance was deployed from by this server, if it was.
+    kept: Option<Arc<Kept>>,
+    /// The same of the instance that is about to be deployed.
+    kept_next: Option<Arc<Kept>>,
+    /// What is to be saved, until that begins.
+    save_request: Option<SaveRequest>,
+    /// The job that saves.
+    save_job: Option<task::Id>,
+    save_cancel: CancellationToken,
     /// The runtime is being asked about a lab that is being deployed, or about one in doubt.
     looking: bool,
     /// Nobody could say so far what became of the instance that an earlier server has left.
@@ -249,6 +269,11 @@ pub(super) fn spawn(
         cancel: CancellationToken::new(),
         jobs: JoinSet::new(),
         main_job: None,
+        kept: None,
+        kept_next: None,
+        save_request: None,
+        save_job: None,
+        save_cancel: CancellationToken::new(),
         looking: false,
         in_doubt: matches!(revival, Revival::Unknown(_)),
         was_up: false,
@@ -280,8 +305,8 @@ impl LabTask {
                 () = closing.cancelled() => return,
                 Some(end) = self.jobs.join_next_with_id() => match end {
                     Ok((id, end)) => {
-                        if self.main_job == Some(id) {
-                            self.main_job = None;
+                        for job in [&mut self.main_job, &mut self.save_job] {
+                            job.take_if(|job| *job == id);
                         }
                         self.job_ended(end).await;
                     }
@@ -296,6 +321,7 @@ impl LabTask {
                         let _ = reply.send(result);
                         if deleted {
                             self.logs.remove().await;
+                            self.shared.shelf.remove_lab(&self.facts.lab.id).await;
                             return;
                         }
                     }
@@ -316,9 +342,10 @@ impl LabTask {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Deploy { by, judged, reply } => self.deploy(by, judged, reply).await,
+            Command::Deploy { by, judged, kept, reply } => self.deploy(by, judged, kept, reply).await,
             Command::Destroy { by, end, reply } => self.destroy(by, end, reply).await,
             Command::Node { node, action, by, reply } => self.node_action(node, action, by, reply),
+            Command::Save(request) => self.save(request).await,
             Command::Update { patch, judged, reply } => {
                 let result = self.update(&patch, &judged).await;
                 // Whoever asked may have gone; the change stays.
@@ -345,7 +372,13 @@ impl LabTask {
         }
     }
 
-    async fn deploy(&mut self, by: Option<UserId>, judged: Option<Arc<LabSnapshot>>, reply: Reply) {
+    async fn deploy(
+        &mut self,
+        by: Option<UserId>,
+        judged: Option<Arc<LabSnapshot>>,
+        kept: Option<Arc<Kept>>,
+        reply: Reply,
+    ) {
         let (phase, effects) = match lifecycle::step(self.facts.phase, lifecycle::Event::Deploy) {
             Ok(next) => next,
             Err(denial) => return answer(reply, Err(denial.into())),
@@ -365,12 +398,12 @@ impl LabTask {
         let mut claim = None;
         if scheduled {
             // Reserved already: it may not be lost to somebody else between one state and the next.
-            claim = Some(self.shared.book.hold(self.to_deploy()));
+            claim = Some(self.shared.book.hold(self.to_deploy(None)));
             // The schedule asks once, whatever comes of it.
             self.clear_start_pending().await;
         }
         // What can't run here is refused before anything has begun, so that nothing half made is left.
-        if let Err(reason) = self.deployable(judged.as_deref()) {
+        if let Err(reason) = self.deployable(judged.as_deref(), kept.as_deref()) {
             if scheduled {
                 // Nobody waits for the answer: this is how users hear of it.
                 let detail = String::new();
@@ -380,22 +413,29 @@ impl LabTask {
         }
         if claim.is_none() {
             let (book, now) = (&self.shared.book, Timestamp::now());
-            match book.claim(vec![self.to_deploy()], Purpose::Deploy, &self.facts.collection, now) {
+            match book.claim(vec![self.to_deploy(kept.as_deref())], Purpose::Deploy, &self.facts.collection, now) {
                 Ok(claimed) => claim = Some(claimed),
                 Err(no_room) => return answer(reply, Err(LabCommandError::NoRoom(no_room))),
             }
         }
         self.clear_start_pending().await;
-        self.was_up = self.facts.phase == Phase::Running;
+        self.was_up = self.facts.phase.is_up();
         self.by = by;
+        self.kept_next = kept;
         self.deploy_waiter = Some(reply);
         self.claim = claim;
         self.enter(phase, effects).await;
     }
 
-    /// What the lab takes when it is deployed now.
-    fn to_deploy(&self) -> Booking {
-        self.shared.book.deployed(&Arc::new(self.facts.snapshot()).to_deploy())
+    /// What the lab takes when it is deployed now, as it was at a checkpoint if there is one.
+    fn to_deploy(&self, kept: Option<&Kept>) -> Booking {
+        let snapshot = self.facts.snapshot();
+        match kept {
+            Some(Kept { definition, .. }) => {
+                self.shared.book.deployed(&LabSnapshot { topology: Arc::clone(&definition.topology), ..snapshot })
+            }
+            None => self.shared.book.deployed(&Arc::new(snapshot).to_deploy()),
+        }
     }
 
     async fn destroy(&mut self, by: Option<UserId>, end: Option<Timestamp>, reply: Reply) {
@@ -437,15 +477,26 @@ impl LabTask {
     }
 
     /// Whether what a deploy would build can be built, and is what was judged.
-    fn deployable(&self, judged: Option<&LabSnapshot>) -> Result<(), String> {
-        let next = &self.facts.next;
+    fn deployable(&self, judged: Option<&LabSnapshot>, kept: Option<&Kept>) -> Result<(), String> {
+        let next = kept.map_or(&self.facts.next, |kept| &kept.definition);
         if judged.is_some_and(|judged| judged.definition != next.text || judged.topology != next.topology) {
             return Err("the lab's topology has been changed this very moment: try again".into());
         }
         if let Some(end) = self.facts.lab.end_time.filter(|end| *end <= Timestamp::now()) {
             return Err(format!("the lab's time ended at {end}: give it another end time first"));
         }
-        Topology::parse_beside(&next.text, &self.facts.stored.file_paths)
+        let runtime = self.shared.driver.name();
+        if let Some(other) = kept.and_then(|kept| kept.checkpoint.runtime.as_deref()).filter(|other| *other != runtime)
+        {
+            return Err(format!(
+                "the files of the checkpoint's nodes were saved on the runtime {other}, and mean nothing on {runtime}"
+            ));
+        }
+        let paths = match kept {
+            Some(kept) => kept.files.iter().map(|file| file.path.clone()).collect(),
+            None => self.facts.stored.file_paths.clone(),
+        };
+        Topology::parse_beside(&next.text, &paths)
             .map_err(|error| error.to_string())
             .and_then(|topology| self.shared.driver.check(&topology).map_err(|error| error.to_string()))
     }
@@ -522,6 +573,9 @@ impl LabTask {
     async fn delete(&mut self) -> Result<Arc<LabSnapshot>, LabError> {
         if self.facts.phase != Phase::Idle {
             return Err(LabError::InUse(self.facts.lab.name.clone()));
+        }
+        if self.save_job.is_some() {
+            return Err(LabError::BeingSaved(self.facts.lab.name.clone()));
         }
         self.shared.store.delete_lab(&self.facts.lab.id).await?;
         self.shared.book.forget(&self.facts.lab.id);

@@ -11,7 +11,7 @@ use crate::runtime::{NodeAction, RuntimeError};
 impl LabTask {
     pub(super) fn node_action(&mut self, node: String, action: NodeAction, by: Option<UserId>, reply: Reply) {
         match self.facts.phase {
-            Phase::Running => {}
+            Phase::Running | Phase::Saving => {}
             Phase::Replacing | Phase::Deploying => return answer(reply, Err(Denial::AlreadyDeploying.into())),
             Phase::Idle | Phase::Cancelling | Phase::Stopping | Phase::Failed => {
                 return answer(reply, Err(Denial::NotRunning.into()));
@@ -95,7 +95,7 @@ impl LabTask {
         known.state = state;
         let status = known.clone();
         self.publish_change().await;
-        if state == NodeState::Exited && self.facts.phase == Phase::Running {
+        if state == NodeState::Exited && self.facts.phase.is_up() {
             self.announce(Occurrence::NodeExited(status), None).await;
         }
     }
@@ -115,7 +115,7 @@ impl LabTask {
     pub(super) fn inspect(&mut self) {
         let Some(instance) = self.facts.instance_name().map(str::to_owned) else { return };
         let early = match self.facts.phase {
-            Phase::Running => false,
+            Phase::Running | Phase::Saving => false,
             // One at a time: an engine that is busy is not to be asked more and more.
             Phase::Deploying if !self.looking => true,
             _ => return,
@@ -144,7 +144,7 @@ impl LabTask {
     }
 
     pub(super) async fn inspected(&mut self, instance: &str, result: Result<Vec<NodeStatus>, RuntimeError>) {
-        if self.facts.phase != Phase::Running || self.facts.instance_name() != Some(instance) {
+        if !self.facts.phase.is_up() || self.facts.instance_name() != Some(instance) {
             return;
         }
         match result {

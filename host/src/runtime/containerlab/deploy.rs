@@ -48,6 +48,8 @@ impl Shared {
             .await
             .map_err(|error| RuntimeError::Failed(format!("the topology file can't be written: {error}")))?;
 
+        self.lay_out_saved(spec, &dir, log).await?;
+
         let expected = self.watch.expect(&spec.name);
         let begun = Instant::now();
         let arguments =

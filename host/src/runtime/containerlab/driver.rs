@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -28,6 +29,7 @@ use super::version::{Found, Missing};
 use crate::labs::model::NodeStatus;
 use crate::runtime::capture::{Capture, CaptureOptions};
 use crate::runtime::docker::{Docker, Watch};
+use crate::runtime::saved::{NodeSaved, SaveLimits};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{
     InstanceSpec, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
@@ -266,6 +268,24 @@ impl RuntimeDriver for ContainerlabRuntime {
         let (instance, node) = (instance.to_owned(), node.to_owned());
         let what = format!("{action:?} of node {node} of {instance}");
         self.see_through(what, async move { shared.node(&instance, &node, action).await }).await
+    }
+
+    async fn save(
+        &self,
+        instance: &str,
+        dir: &Path,
+        archive: File,
+        limits: SaveLimits,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError> {
+        let (shared, instance, dir) = (Arc::clone(&self.shared), instance.to_owned(), dir.to_owned());
+        let what = format!("saving {instance}");
+        // Whoever has gone wants it no more.
+        let cancel = cancel.child_token();
+        let _gone = cancel.clone().drop_guard();
+        let work = async move { shared.save(&instance, &dir, archive, limits, &log, &cancel).await };
+        self.see_through(what, work).await
     }
 
     async fn follow_log(

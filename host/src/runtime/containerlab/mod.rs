@@ -8,6 +8,7 @@
 //! | [`nodes`], [`links`] | starts and stops single nodes; makes links again that were lost |
 //! | [`stats`] | what nodes use |
 //! | [`capture`] | the way into a node's network, for captures of packets |
+//! | [`save`] | saves configurations, and lays them out for the next deploy |
 //! | [`life`] | who may do something to an instance at the moment |
 //! | [`version`] | finds the program and the engine, and says what is missing |
 //! | [`management`] | whether the network that labs share gets in the way of this machine's |
@@ -40,6 +41,7 @@ mod output;
 mod program;
 mod reasons;
 mod runs;
+mod save;
 mod stats;
 mod version;
 

@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::instance::Instance;
 use super::preflight::{self, Unavailable};
 use super::protocol::{FilePlan, LabPlan, Op, Refusal};
-use super::{EmbeddedOptions, cgroup, plan, terminal};
+use super::{EmbeddedOptions, cgroup, files, plan, terminal};
 use crate::labs::model::{NodeState, NodeStatus};
 use crate::runtime::capture::{Capture, CaptureOptions};
+use crate::runtime::saved::{NodeSaved, SaveLimits};
 use crate::runtime::stats::NodeStats;
 use crate::runtime::{
     InstanceSpec, LineSink, LogChunk, LogPosition, LogSink, NodeAction, Pty, PtyRequest, RuntimeDriver, RuntimeError,
@@ -167,7 +168,7 @@ impl RuntimeDriver for EmbeddedRuntime {
         }
         let topology = &*spec.topology;
         let mut lab = self.plan(spec)?;
-        lab.files = files(spec).await?;
+        lab.files = bind_files(spec).await?;
         let reservation = self.reserve(&spec.name)?;
         log.line(&format!(
             "Deploying {} on the embedded runtime: {}, {}",
@@ -182,7 +183,7 @@ impl RuntimeDriver for EmbeddedRuntime {
             biased;
             () = cancel.cancelled() => Err(RuntimeError::Cancelled),
             () = self.closing.cancelled() => Err(RuntimeError::Cancelled),
-            result = bring_up(&instance, topology, &nodes, &log) => result,
+            result = bring_up(&instance, spec, &nodes, &log) => result,
         };
         if let Err(error) = result {
             instance.kill().await.map_err(RuntimeError::Failed)?;
@@ -262,6 +263,32 @@ impl RuntimeDriver for EmbeddedRuntime {
         Ok(deployed.status().swap_remove(index))
     }
 
+    async fn save(
+        &self,
+        instance: &str,
+        _dir: &Path,
+        archive: fs::File,
+        limits: SaveLimits,
+        log: LogSink,
+        cancel: CancellationToken,
+    ) -> Result<Vec<NodeSaved>, RuntimeError> {
+        let deployed = self.find(instance)?;
+        let mut archive = tar::Builder::new(archive);
+        let mut all = Vec::new();
+        for (index, node) in deployed.nodes.iter().enumerate() {
+            let (outcome, given_back) =
+                files::save(&deployed.instance, (index, &node.name), archive, limits, &cancel).await?;
+            archive = given_back;
+            let saved = NodeSaved { node: node.name.clone(), outcome };
+            log.line(&saved.in_words());
+            all.push(saved);
+        }
+        let finish = tokio::task::spawn_blocking(move || archive.into_inner().map(drop));
+        let finished = finish.await.map_err(io::Error::other).flatten();
+        finished.map_err(|error| RuntimeError::Failed(format!("the archive can't be written: {error}")))?;
+        Ok(all)
+    }
+
     /// Positions are neither given nor taken: nobody is left to follow what doesn't outlive the server.
     async fn follow_log(
         &self,
@@ -316,7 +343,7 @@ impl RuntimeDriver for EmbeddedRuntime {
 }
 
 /// What the nodes of an instance see of the files beside its topology.
-async fn files(spec: &InstanceSpec) -> Result<Vec<FilePlan>, RuntimeError> {
+async fn bind_files(spec: &InstanceSpec) -> Result<Vec<FilePlan>, RuntimeError> {
     let binds = spec.topology.nodes.iter().flat_map(|node| &node.binds);
     let sources: Vec<PathBuf> = binds.map(|bind| PathBuf::from(&bind.source)).collect();
     if sources.is_empty() {
@@ -350,10 +377,11 @@ fn gather(dir: &Path, path: PathBuf, files: &mut BTreeMap<String, Vec<u8>>) -> i
 /// Builds nodes and links, starts the nodes, and runs their `exec`.
 async fn bring_up(
     instance: &Instance,
-    topology: &Topology,
+    spec: &InstanceSpec,
     nodes: &[NodeStatus],
     log: &LogSink,
 ) -> Result<(), RuntimeError> {
+    let topology = &*spec.topology;
     if let Some(note) = instance.ready().await.map_err(RuntimeError::Failed)? {
         log.line(&format!("Note: {note}"));
     }
@@ -364,6 +392,12 @@ async fn bring_up(
         log.line(&format!("Created node {} ({}, id {})", node.name, status.container_name, status.container_id));
         if let Some(image) = &node.image {
             log.line(&format!("Node {}: image {image} is not used, nodes see the programs of this machine", node.name));
+        }
+    }
+    if let Some(saved) = &spec.saved {
+        for (index, node) in topology.nodes.iter().enumerate() {
+            files::restore(instance, (index, &node.name), saved).await?;
+            log.line(&format!("Node {} has its saved files again", node.name));
         }
     }
     for (index, link) in plan.links.iter().enumerate() {

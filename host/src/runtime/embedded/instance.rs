@@ -216,6 +216,15 @@ impl Instance {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner)[node].clone()
     }
 
+    /// Asks for something that a descriptor goes along with. Answers the id of the request at once, and the reply.
+    pub(super) async fn begin_with(
+        &self,
+        op: Op,
+        descriptor: OwnedFd,
+    ) -> Result<(u64, oneshot::Receiver<Result<Answer, Refusal>>), Refusal> {
+        self.begin(op, Some(descriptor), None, None).await
+    }
+
     async fn begin(
         &self,
         op: Op,
@@ -234,7 +243,8 @@ impl Instance {
         }
     }
 
-    fn lost(&self) -> Result<Answer, Refusal> {
+    /// What whoever waits for a reply that never comes is told.
+    pub(super) fn lost(&self) -> Result<Answer, Refusal> {
         let reason = self.gone.borrow().clone().unwrap_or_else(|| "the lab has ended".to_owned());
         Err(Refusal::Failed(reason))
     }

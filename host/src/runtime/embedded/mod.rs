@@ -10,6 +10,7 @@
 //! | [`driver`] | the trait's methods, and which instances there are |
 //! | `instance` | the server's end of one lab's socket |
 //! | `terminal`, `logs` | open terminals; what nodes printed |
+//! | `files` | saving the files of nodes, and bringing them back |
 //! | `plan` | what of a topology this runtime can do, and how it does it |
 //! | `preflight` | whether this machine allows it, and if not, what to switch on |
 //! | `protocol` | what goes over the socket |
@@ -20,6 +21,7 @@
 
 mod cgroup;
 pub mod driver;
+mod files;
 mod helper;
 mod instance;
 mod logs;

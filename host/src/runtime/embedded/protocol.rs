@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::runtime::saved::SaveLimits;
 use crate::runtime::stats::Usage;
 
 /// Longest frame that is accepted: a plan with very many nodes stays far below.
@@ -209,6 +210,18 @@ pub(super) enum Op {
     OpenCapture(usize),
     /// Hang up and kill the session that the request with this id opened. An unknown id is no error.
     EndTerminal(u64),
+    /// Write what a node has changed or made into the pipe that comes with this request, as an archive. The node needn't run.
+    Save {
+        /// Which.
+        node: usize,
+        /// How much may be written.
+        limits: SaveLimits,
+    },
+    /// Put what the archive in the pipe that comes with this request has of a node into its file system. To be done before it is
+    /// started.
+    Restore(usize),
+    /// End what this request has begun, a [`Op::Save`]. An unknown id is no error.
+    EndSave(u64),
     /// So many bytes of what a node has printed were passed on. It gets no reply.
     NodePassed(usize, usize),
     /// The same for an `Exec`, by the id of its request. An unknown id is no error.

@@ -394,3 +394,52 @@ pub(super) async fn sessions_of_one_user_are_bounded_and_nobody_else_pays_for_th
         assert_eq!(store.session_goes_on(id).await.expect("asked"), goes_on, "{id}");
     }
 }
+
+pub(super) async fn checkpoints_belong_to_their_lab_are_bounded_and_go_with_it(bench: &Bench) {
+    let (store, _, topology, lab) = bench.filled().await;
+    let limits = CheckpointLimits { count: 3, bytes: 1000 };
+    let checkpoint = |name: &str, created: i64, bytes: u64| Checkpoint {
+        id: CheckpointId::generate(),
+        lab_id: lab.id.clone(),
+        name: name.to_owned(),
+        created: at(created),
+        creator: user("carol"),
+        definition: "name: ring\n".to_owned(),
+        runtime: (bytes > 100).then(|| "embedded".to_owned()),
+        files: 3,
+        bytes,
+    };
+    let (late, early) = (checkpoint("é late", 2000, 100), checkpoint("early", 1000, 200));
+    for one in [&late, &early] {
+        store.insert_checkpoint(one, limits).await.expect("inserts");
+    }
+    assert_eq!(store.checkpoints(&lab.id).await.expect("reads"), [early.clone(), late.clone()]);
+    let taken = store.insert_checkpoint(&checkpoint("early", 3000, 1), limits).await.expect_err("taken");
+    assert_eq!(taken.to_string(), "there is a checkpoint named `early` already");
+    let large = store.insert_checkpoint(&checkpoint("large", 3000, 701), limits).await.expect_err("too large");
+    assert!(
+        matches!(&large, StoreError::TooMuch(why) if why.contains("1000 bytes") && why.contains("1001")),
+        "{large}"
+    );
+    store.insert_checkpoint(&checkpoint("fits", 3000, 700), limits).await.expect("inserts");
+    let many = store.insert_checkpoint(&checkpoint("fourth", 4000, 0), limits).await.expect_err("too many");
+    assert!(matches!(&many, StoreError::TooMuch(why) if why.contains("3 checkpoints")), "{many}");
+    let null = store.insert_checkpoint(&checkpoint("a\0b", 4000, 0), limits).await.expect_err("no text");
+    assert!(matches!(null, StoreError::Null("checkpoint")));
+
+    // Two that are made at once don't fit both.
+    store.delete_checkpoint(&lab.id, &late.id).await.expect("deletes");
+    let (one, other) = (checkpoint("one", 5000, 90), checkpoint("other", 5000, 90));
+    let both = tokio::join!(store.insert_checkpoint(&one, limits), store.insert_checkpoint(&other, limits));
+    assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
+
+    let elsewhere = self::lab("tuesday", &topology);
+    let missing = store.delete_checkpoint(&elsewhere.id, &early.id).await.expect_err("of another lab");
+    assert!(matches!(missing, StoreError::NotFound { what: "checkpoint", .. }));
+    let nowhere = Checkpoint { lab_id: elsewhere.id.clone(), ..checkpoint("nowhere", 1, 1) };
+    let missing = store.insert_checkpoint(&nowhere, limits).await.expect_err("no lab");
+    assert!(matches!(missing, StoreError::NotFound { what: "lab", .. }));
+    assert_eq!(store.checkpoint_ids().await.expect("reads").len(), 3);
+    store.delete_lab(&lab.id).await.expect("deletes");
+    assert!(store.checkpoint_ids().await.expect("reads").is_empty());
+}

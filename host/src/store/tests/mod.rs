@@ -19,8 +19,8 @@ use tempfile::TempDir;
 use super::config::{Postgres, SslMode};
 use super::*;
 use crate::labs::model::{
-    BindFile, BindFileId, Collection, CollectionId, InstanceState, Lab, LabId, StoredInstance, StoredTopology,
-    TopologyId, User,
+    BindFile, BindFileId, Checkpoint, CheckpointId, Collection, CollectionId, InstanceState, Lab, LabId,
+    StoredInstance, StoredTopology, TopologyId, User,
 };
 
 fn user(name: &str) -> User {
@@ -176,6 +176,7 @@ on_both_databases!(
     a_topology_changes_its_collection_only_while_no_lab_is_made_from_it,
     files_belong_to_their_topology_and_go_with_it,
     no_two_files_of_a_topology_are_in_each_others_way_and_their_size_is_bounded,
+    checkpoints_belong_to_their_lab_are_bounded_and_go_with_it,
     two_labs_never_have_instances_of_one_name,
     a_user_who_returns_under_another_name_is_shown_under_that,
     many_writers_at_once_all_succeed,

@@ -38,6 +38,8 @@ use crate::runtime::sys::SingleThreaded;
 
 /// How long making a node's namespaces, or starting a process in one, may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long working on the files of a node may take.
+const FILES_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes waiting for the driver above which nodes' output is left in its pipes.
 const BACKLOG: usize = 512 << 10;
 const CHUNK: usize = 64 << 10;
@@ -72,6 +74,8 @@ enum Role {
     Init(usize),
     Exec(u64),
     Terminal(u64),
+    /// Works on a node's files, and ends.
+    Files(u64),
 }
 
 /// A process that has been asked for and doesn't run its program yet.
@@ -292,8 +296,15 @@ impl<'a> Lab<'a> {
     }
 
     fn handle(&mut self, id: u64, op: Op) {
-        let always = matches!(op, Op::EndTerminal(_) | Op::Destroy { .. } | Op::NodePassed(..) | Op::ExecPassed(..));
+        let always = matches!(
+            op,
+            Op::EndTerminal(_) | Op::EndSave(_) | Op::Destroy { .. } | Op::NodePassed(..) | Op::ExecPassed(..)
+        );
         if !self.destroying.is_empty() && !always {
+            if matches!(op, Op::OpenTerminal { .. } | Op::Save { .. } | Op::Restore(_)) {
+                // What came with it is not to be taken for what comes with another.
+                self.received.pop_front();
+            }
             self.reply(id, Err(Refusal::Failed("the instance is being destroyed".to_owned())));
             return;
         }
@@ -349,6 +360,14 @@ impl<'a> Lab<'a> {
                 self.end_terminal(terminal);
                 self.reply(id, Ok(Answer::Done));
             }
+            Op::Save { node, limits } => self.work_on_files(id, node, |context, namespaces, pipe, channel| {
+                spawn::save_node(context, namespaces, limits, pipe, channel)
+            }),
+            Op::Restore(node) => self.work_on_files(id, node, spawn::restore_node),
+            Op::EndSave(save) => {
+                self.end_work_on_files(|id| id == save);
+                self.reply(id, Ok(Answer::Done));
+            }
             Op::NodePassed(node, bytes) => {
                 let unpassed = &mut self.nodes[node].unpassed;
                 *unpassed = unpassed.saturating_sub(bytes);
@@ -364,6 +383,7 @@ impl<'a> Lab<'a> {
             }
             Op::Destroy { grace } => {
                 self.destroying.push(id);
+                self.end_work_on_files(|_| true);
                 for node in 0..self.nodes.len() {
                     self.stop(node, Duration::from_millis(grace));
                 }
@@ -435,16 +455,17 @@ impl<'a> Lab<'a> {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let (Note::Namespaces, mut descriptors) = built? else { return Err(io::Error::other("no namespaces")) };
-        if descriptors.len() != spawn::NAMESPACES.len() + 1 {
+        if descriptors.len() != spawn::NAMESPACES.len() + 2 {
             return Err(io::Error::other("some namespaces are missing"));
         }
         let user = descriptors.remove(0);
         let null = descriptors.pop().expect("counted above");
+        let baseline = descriptors.pop().expect("counted above");
         let network = File::from(descriptors[0].try_clone()?);
         let network = Network::open(network, self.home.as_fd())
             .map_err(|error| io::Error::other(format!("opening the node's network: {error}")))?;
         self.nodes[node].network = Some(network);
-        self.nodes[node].namespaces = Some(Namespaces { user, null, others: descriptors });
+        self.nodes[node].namespaces = Some(Namespaces { user, null, baseline, others: descriptors });
         Ok(())
     }
 
@@ -524,6 +545,46 @@ impl<'a> Lab<'a> {
         self.watch(id, node, role, started);
     }
 
+    /// Makes a process that works on the files of a node and on the pipe that came with the request. It is answered when that
+    /// process has ended.
+    fn work_on_files(
+        &mut self,
+        id: u64,
+        node: usize,
+        work: impl FnOnce(Context<'_>, &Namespaces, &OwnedFd, &Channel) -> i32,
+    ) {
+        let Some(pipe) = self.received.pop_front() else {
+            self.reply(id, Err(Refusal::Failed("no pipe came with the request".to_owned())));
+            return;
+        };
+        let started = (|| {
+            let namespaces =
+                self.nodes[node].namespaces.as_ref().ok_or_else(|| io::Error::other("the node was not created"))?;
+            let (ours, theirs) = Channel::pair()?;
+            let pid = self.single.fork(0, || work(self.context(node), namespaces, &pipe, &theirs))?;
+            Ok::<_, io::Error>((ours, pid))
+        })();
+        let (channel, pid) = match started {
+            Ok((channel, pid)) => (Ok(channel), Some(pid)),
+            Err(error) => (Err(error), None),
+        };
+        self.watch(id, node, Role::Files(id), channel);
+        if let Some(each) = self.starting.iter_mut().find(|each| each.role == Role::Files(id)) {
+            each.pid = pid;
+            each.deadline = Instant::now() + FILES_PATIENCE;
+        }
+    }
+
+    fn end_work_on_files(&mut self, which: impl Fn(u64) -> bool) {
+        for each in &self.starting {
+            if let (Role::Files(id), Some(pid)) = (each.role, each.pid)
+                && which(id)
+            {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+    }
+
     fn watch(&mut self, request: u64, node: usize, role: Role, started: io::Result<Channel>) {
         match started {
             Ok(channel) => self.starting.push(Starting {
@@ -598,7 +659,7 @@ impl<'a> Lab<'a> {
             // No process can be made in a node that is about to end; what the kernel calls that says nothing to anybody.
             let node = &self.nodes[node];
             let ending = !node.waiting.is_empty() || node.kill_at.is_some() || !self.destroying.is_empty();
-            let ends = !matches!(role, Role::Init(_)) && (node.init.is_none() || ending);
+            let ends = matches!(role, Role::Exec(_) | Role::Terminal(_)) && (node.init.is_none() || ending);
             self.reply(request, Err(if ends { Refusal::NotRunning } else { Refusal::Failed(error) }));
             return;
         }
@@ -606,6 +667,12 @@ impl<'a> Lab<'a> {
             // Answered when it has ended.
             Role::Exec(_) => {}
             Role::Init(_) | Role::Terminal(_) => self.reply(request, Ok(Answer::Done)),
+            // How it ended says whether it has done all of it.
+            Role::Files(_) => {
+                if let Some(pid) = pid {
+                    self.roles.insert(pid, role);
+                }
+            }
         }
         if let (Role::Terminal(id), true) = (role, unwanted) {
             self.end_terminal(id);
@@ -666,6 +733,10 @@ impl<'a> Lab<'a> {
                 self.outputs.remove(&id);
                 self.reply(id, Ok(Answer::Exited(how)));
             }
+            Role::Files(id) => {
+                let done = if how == "exit status 0" { Ok(Answer::Done) } else { Err(Refusal::Failed(how)) };
+                self.reply(id, done);
+            }
             Role::Terminal(id) => {
                 // What is left of a session that was hung up has lost its terminal: no reason to wait any longer.
                 if let Some(index) = self.hung_up.iter().position(|(session, _)| *session == pid) {
@@ -724,7 +795,10 @@ impl<'a> Lab<'a> {
             if let Some(pid) = late.pid {
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            late.failed = Some(format!("it did not start within {PATIENCE:?}"));
+            late.failed = Some(match late.role {
+                Role::Files(_) => format!("its files were not done with within {FILES_PATIENCE:?}"),
+                _ => format!("it did not start within {PATIENCE:?}"),
+            });
             self.started(late);
         }
     }

@@ -5,15 +5,18 @@
 //! `/usr`, the folders that belong to it, some harmless device nodes, and a list of files of `/etc`.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{chdir, pivot_root};
+use tar::Builder;
 
 use crate::runtime::embedded::protocol::{FilePlan, LabPlan, NodePlan, TOOLS};
+use crate::runtime::saved::{Baseline, SaveLimits, Wanted, collect, unpack};
 use crate::runtime::sys;
 
 /// Where the helper keeps what it needs itself: a tmpfs over a folder that every machine has, in its own view only.
@@ -56,6 +59,8 @@ const ETC: [&str; 28] = [
     "shells",
     "terminfo",
 ];
+/// Folders of the root whose content doesn't outlive a node.
+const PASSING: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "usr"];
 /// What files are hidden with, while the root still is the host's.
 const NULL: &str = "/dev/null";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -220,6 +225,42 @@ pub(super) fn build(plan: &LabPlan, node: &NodePlan) -> io::Result<()> {
     umount2(".", MntFlags::MNT_DETACH).at("leaving the host's root")?;
     chdir("/")?;
     attach_binds(node, &mounts)
+}
+
+/// What of a node's root file system is never saved: what is the host's or is made anew at every start. All that is mounted in
+/// there is left out anyway.
+fn is_passing(path: &Path) -> bool {
+    let first = path.components().next().and_then(|first| first.as_os_str().to_str());
+    first.is_some_and(|first| PASSING.contains(&first) || PROGRAMS.contains(&first))
+}
+
+/// What the caller's root, which is a node's that was just built, has in it: in a file in memory.
+pub(super) fn baseline() -> io::Result<fs::File> {
+    let baseline = Baseline::of(fs::File::open("/")?.into(), &is_passing).map_err(io::Error::other)?;
+    let file = fs::File::from(memfd_create(c"baseline", MFdFlags::MFD_CLOEXEC)?);
+    baseline.write(io::BufWriter::new(&file))?;
+    Ok(file)
+}
+
+/// Writes what differs from that into a pipe. The root is that of the node.
+pub(super) fn save(node: &str, baseline: &fs::File, limits: SaveLimits, pipe: fs::File) -> io::Result<()> {
+    // From its beginning: others have read the same file before.
+    let mut known = vec![0; usize::try_from(baseline.metadata()?.len()).map_err(io::Error::other)?];
+    baseline.read_exact_at(&mut known, 0)?;
+    let baseline = Baseline::read(&known[..])?;
+    let root = fs::File::open("/")?;
+    let mut archive = Builder::new(io::BufWriter::with_capacity(64 << 10, pipe));
+    let wanted = Wanted { leave_out: &is_passing, links: true, baseline: &baseline, limits };
+    collect(root.into(), node, &wanted, &mut archive).map_err(io::Error::other)?;
+    archive.into_inner()?.flush()
+}
+
+/// Puts what is in an archive into the root, which is that of the node.
+pub(super) fn restore(node: &str, pipe: fs::File) -> io::Result<()> {
+    let mut pipe = io::BufReader::with_capacity(64 << 10, pipe);
+    unpack(fs::File::open("/")?.into(), node, true, &mut pipe)?;
+    // Whoever writes it is not to be left with a broken pipe.
+    io::copy(&mut pipe, &mut io::sink()).map(drop)
 }
 
 /// Gives the node's `/proc` to the caller's PID namespace, and makes its dangerous parts unusable.

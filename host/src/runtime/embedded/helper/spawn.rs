@@ -25,6 +25,7 @@ use super::confine::{Confinement, limit};
 use super::{node_init, rootfs};
 use crate::runtime::embedded::cgroup::LabCgroups;
 use crate::runtime::embedded::protocol::{IdMap, LabPlan, NodePlan, PATH};
+use crate::runtime::saved::SaveLimits;
 use crate::runtime::sys::{self, SingleThreaded};
 
 /// The namespaces of a node that outlive its processes.
@@ -33,6 +34,8 @@ pub(super) struct Namespaces {
     pub(super) user: OwnedFd,
     /// The node's `/dev/null`, opened before anything of the node ran: by now another file may have that name.
     pub(super) null: OwnedFd,
+    /// What the node's root file system had before anything of the node ran: a [`Baseline`] in a file in memory.
+    pub(super) baseline: OwnedFd,
     pub(super) others: Vec<OwnedFd>,
 }
 
@@ -118,7 +121,7 @@ fn build_node(context: Context<'_>, channel: &Channel) -> io::Result<()> {
     sethostname(&context.node().name)?;
     rootfs::build(context.plan, context.node())?;
     let files = NAMESPACES.map(|name| File::open(format!("/proc/self/ns/{name}")));
-    let files = files.into_iter().chain([File::open("/dev/null")]);
+    let files = files.into_iter().chain([rootfs::baseline(), File::open("/dev/null")]);
     let files: Vec<File> = files.collect::<io::Result<_>>()?;
     let descriptors: Vec<i32> = files.iter().map(AsRawFd::as_raw_fd).collect();
     channel.send(&Note::Namespaces, &descriptors)
@@ -178,6 +181,43 @@ pub(super) fn run_program(
         })?;
         channel.send(&Note::Pid(pid.as_raw()), &[])
     })
+}
+
+/// Writes what a node has changed or made into `pipe`. No process of the node can see this one, or hold it up.
+pub(super) fn save_node(
+    context: Context<'_>,
+    namespaces: &Namespaces,
+    limits: SaveLimits,
+    pipe: &OwnedFd,
+    channel: &Channel,
+) -> i32 {
+    report(channel, || {
+        let (baseline, pipe) = (File::from(namespaces.baseline.try_clone()?), File::from(pipe.try_clone()?));
+        enter_files(context, namespaces, &pipe, &baseline, channel)?;
+        rootfs::save(&context.node().name, &baseline, limits, pipe)
+    })
+}
+
+/// Puts what is in the archive in `pipe` into a node that has not been started.
+pub(super) fn restore_node(context: Context<'_>, namespaces: &Namespaces, pipe: &OwnedFd, channel: &Channel) -> i32 {
+    report(channel, || {
+        let pipe = File::from(pipe.try_clone()?);
+        enter_files(context, namespaces, &pipe, &pipe, channel)?;
+        rootfs::restore(&context.node().name, pipe)
+    })
+}
+
+/// Joins a node for the sake of its files, and closes everything else: those are whatever the node makes of them.
+fn enter_files(
+    context: Context<'_>,
+    namespaces: &Namespaces,
+    pipe: &File,
+    other: &File,
+    channel: &Channel,
+) -> io::Result<()> {
+    enter(context, namespaces, None)?;
+    chdir("/")?;
+    sys::close_from(3, &[channel.as_raw_fd(), pipe.as_raw_fd(), other.as_raw_fd()])
 }
 
 /// Joins a node as its root. From here on, children are in its PID namespace too, if there is one.
@@ -274,6 +314,8 @@ pub(super) fn fail(channel: &Channel, error: &io::Error) -> i32 {
     // Joining a cgroup and making a process answer this.
     let full = error.raw_os_error() == Some(libc::EAGAIN);
     let text = if full { "the node has as many processes as it may".to_owned() } else { error.to_string() };
+    // A message has room for so much.
+    let text = text.chars().take(500).collect();
     let _ = channel.send(&Note::Failed(text), &[]);
     127
 }
