@@ -81,15 +81,17 @@ export const screen = (page, text) => {
 };
 // Types a line into the terminal that is shown.
 export const type = async (page, line) => {
-  await page.locator(".terminal-slot:not([hidden]) .xterm-screen").click();
-  await page.keyboard.type(line);
+  await page.locator(".terminal-slot:not([hidden]) .xterm-helper-textarea").pressSequentially(line);
   await page.keyboard.press("Enter");
 };
+// Opens another terminal, behind those that are there.
 export const openTerminal = async (page, node) => {
+  const slots = page.locator(".terminal-slot");
+  const before = await slots.count();
   await panel(page, "Nodes");
   await button(nodeRow(page, node), "Terminal").click();
   // Its prompt.
-  await screen(page, /[#$] ?/).waitFor();
+  await slots.nth(before).and(page.locator(":not([hidden])")).locator(".xterm-rows").filter({ hasText: /[#$]/ }).waitFor();
 };
 
 // Presses Tab until the focus is where this says.
