@@ -28,7 +28,7 @@ await act("capacity", async (browser) => {
   const free = page.getByRole("region", { name: "On this server now" });
   await free.getByText("2 free of 3").waitFor();
   await button(page, "A new one").click();
-  await fillIn(page, { example: "Two routers", collection: null, name: "one too many" });
+  await fillIn(page, { collection: null, name: "one too many" });
   await page.getByRole("region", { name: "In course now" }).getByText("0 free of 1").waitFor();
   await look("new-capacity");
   await page.getByLabel("Deploy", { exact: true }).selectOption({ label: "at…" });

@@ -21,7 +21,7 @@ await act("life", async (browser) => {
 
   // A collection, the topology of the example, and a lab of it.
   await page.getByRole("link", { name: "Create your first lab" }).click();
-  await fillIn(page, { example: "Two routers", collection: "course", name: "first lab" });
+  await fillIn(page, { collection: "course", name: "first lab" });
   await look("new");
   await button(page, "Create").click();
   await heading(page, "first lab").waitFor();

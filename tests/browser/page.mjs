@@ -44,13 +44,13 @@ export const makeLab = async (page, { collection, definition, name }) => {
   return ask("POST", "/labs", { name, topologyId: topology.id, startTime: new Date(Date.now() - 60_000) });
 };
 
-// Fills in the form of a new lab, from one of the examples that it offers; in a new collection, or in the one that is there.
-export const fillIn = async (page, { example, collection, name }) => {
-  await button(page, example).click();
+// Fills in the form of a new lab, from the example of two routers; in a new collection, or in the one that is there.
+export const fillIn = async (page, { collection, name }) => {
+  await button(page, "Two routers").click();
   if (collection !== null) await page.getByLabel("Name of the new collection").fill(collection);
   await page.getByLabel("Name", { exact: true }).fill(name);
   await page.getByLabel("Deploy", { exact: true }).selectOption({ label: "when I say so" });
-  await page.getByRole("img", { name: "Drawing of the topology" }).waitFor();
+  await page.getByText("2 nodes, 1 link").waitFor();
 };
 
 // A lab that is gone is told of, and then asked for: the answer to that is that it is gone.
@@ -81,15 +81,17 @@ export const screen = (page, text) => {
 };
 // Types a line into the terminal that is shown.
 export const type = async (page, line) => {
-  await page.locator(".terminal-slot:not([hidden]) .xterm-screen").click();
-  await page.keyboard.type(line);
+  await page.locator(".terminal-slot:not([hidden]) .xterm-helper-textarea").pressSequentially(line);
   await page.keyboard.press("Enter");
 };
+// Opens another terminal, behind those that are there.
 export const openTerminal = async (page, node) => {
+  const slots = page.locator(".terminal-slot");
+  const before = await slots.count();
   await panel(page, "Nodes");
   await button(nodeRow(page, node), "Terminal").click();
   // Its prompt.
-  await screen(page, /[#$] ?/).waitFor();
+  await slots.nth(before).and(page.locator(":not([hidden])")).locator(".xterm-rows").filter({ hasText: /[#$]/ }).waitFor();
 };
 
 // Presses Tab until the focus is where this says.

@@ -35,7 +35,15 @@ const Amounts = ({ title, amounts }: { title: string; amounts: readonly Amount[]
             <span>
               <strong>{show(Math.max(0, limit - reserved))}</strong> free of {show(limit)}
             </span>
-            <meter min={0} max={limit} value={Math.min(reserved, limit)} aria-label={`${what} reserved, ${title}`} />
+            <meter
+              min={0}
+              max={limit}
+              low={limit * 0.8}
+              high={limit * 0.95}
+              optimum={0}
+              value={Math.min(reserved, limit)}
+              aria-label={`${what} reserved, ${title}`}
+            />
           </dd>
         </div>
       ))}
