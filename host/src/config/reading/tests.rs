@@ -105,6 +105,8 @@ fn a_misspelt_key_without_which_more_would_be_open_is_an_error_and_others_beside
         ("server: {enableNative: false}", ["1:10: server.enableNative: ", "`auth.enableNative`"]),
         ("enableOpenId: true", ["1:1: enableOpenId: ", "`auth.enableOpenId`"]),
         ("Auth: {enableNative: false}", ["1:1: Auth: ", "`auth`"]),
+        ("capture: {enable: false}", ["1:11: capture.enable: ", "`capture.enabled`"]),
+        ("capture: {excludeInterfaces: [lo]}", ["capture.excludeInterfaces: ", "`capture.excludedInterfaces`"]),
         ("server: {tsl: {certificate: a, key: b}}", ["1:10: server.tsl: ", "`server.tls`"]),
         ("database: {host: db, sslmode: verify-full}", ["1:22: database.sslmode: ", "`database.sslMode`"]),
     ] {
