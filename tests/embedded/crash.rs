@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use antimony_host::runtime::RuntimeDriver;
 
 use crate::harness::{
-    Lines, Outsider, PATIENCE, SHOW_NAMESPACES, Shell, alive, cgroups_of, deploy, destroy, helpers_of, left_out,
-    namespaces_in, processes_in, runtime, two_routers, until,
+    Lines, Outsider, PATIENCE, SHOW_NAMESPACES, Shell, alive, cgroups_of, deploy, destroy, helpers_of, inhabitants_of,
+    left_of, left_out, namespaces_in, runtime, two_routers, until,
 };
 
 /// Set in the process that a test kills: the name of the instance that it shall deploy.
@@ -54,7 +54,8 @@ async fn a_server_that_is_killed_leaves_no_process_namespace_mount_or_cgroup() {
         })
         .collect();
     assert_eq!(keepers.len(), 1);
-    assert!(processes_in(&namespaces).len() >= 5, "{:?}", processes_in(&namespaces));
+    let inhabitants = inhabitants_of(&namespaces);
+    assert!(inhabitants.len() >= 5, "{inhabitants:?}");
     if nix::unistd::geteuid().is_root() && cgroups_of(keepers[0]).is_empty() {
         left_out("that cgroups go away with a killed server: not even root can make any here");
     }
@@ -62,7 +63,7 @@ async fn a_server_that_is_killed_leaves_no_process_namespace_mount_or_cgroup() {
     drop(victim);
     until("the keeper ends", || !alive(keepers[0])).await;
     // It is the last one: when it has ended, everything else has.
-    assert_eq!(processes_in(&namespaces), Vec::<i32>::new());
+    assert_eq!(left_of(&inhabitants), Vec::<i32>::new());
     assert_eq!(cgroups_of(keepers[0]), Vec::<PathBuf>::new());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("nr_inodes=65536"), "{mounts}");
@@ -76,14 +77,14 @@ async fn a_killed_helper_is_a_lost_instance_and_its_cgroups_are_swept() {
     topology.nodes[0].exec = vec![SHOW_NAMESPACES.to_owned()];
     let lines = deploy(&runtime, "lost", topology).await.text();
     let namespaces = namespaces_in(&lines);
-    let inside = processes_in(&namespaces);
+    let inhabitants = inhabitants_of(&namespaces);
     // From a process of a node up to the child of this process: init of the node, the lab, the keeper.
     let parent = |pid: i32| -> i32 {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let me = i32::try_from(std::process::id()).unwrap();
-    let Some(mut keeper) = inside.first().copied() else {
+    let Some(mut keeper) = inhabitants.first().map(|(pid, _)| *pid) else {
         // An idle node's only process may not be looked at by an ordinary user.
         return destroy(&runtime, "lost").await;
     };
@@ -93,7 +94,7 @@ async fn a_killed_helper_is_a_lost_instance_and_its_cgroups_are_swept() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGKILL).unwrap();
     let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap();
     assert!(matches!(event, antimony_host::runtime::RuntimeEvent::InstanceLost { instance, .. } if instance == "lost"));
-    until("everything of the lab ends", || processes_in(&namespaces).is_empty()).await;
+    until("everything of the lab ends", || left_of(&inhabitants).is_empty()).await;
     until("its cgroups are swept", || cgroups_of(keeper).is_empty()).await;
     // Whoever watches may hear of it before the driver itself has forgotten it.
     let forgotten = async {

@@ -204,6 +204,23 @@ pub(crate) fn processes_in(namespaces: &BTreeSet<String>) -> Vec<i32> {
     .collect()
 }
 
+/// The same, each with the time at which it was started: the numbers of processes and of namespaces are given out again, also
+/// to the labs of other tests.
+pub(crate) fn inhabitants_of(namespaces: &BTreeSet<String>) -> Vec<(i32, u64)> {
+    processes_in(namespaces).into_iter().filter_map(|pid| Some((pid, started(pid)?))).collect()
+}
+
+/// Those of `inhabitants` that are still there.
+pub(crate) fn left_of(inhabitants: &[(i32, u64)]) -> Vec<i32> {
+    let left = inhabitants.iter().filter(|(pid, start)| started(*pid) == Some(*start) && alive(*pid));
+    left.map(|(pid, _)| *pid).collect()
+}
+
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// What `readlink /proc/self/ns/…` printed in a node.
 pub(crate) fn namespaces_in(text: &str) -> BTreeSet<String> {
     let found = text.split_whitespace().filter(|word| word.ends_with(']') && word.contains(":["));

@@ -112,13 +112,18 @@ impl Session {
             self.writer.header(&mut bytes);
             return Some(bytes.freeze());
         }
-        if self.ended.is_some() {
-            return None;
+        // A piece of the kernel's may hold nothing.
+        while bytes.is_empty() && self.ended.is_none() {
+            self.read(&mut bytes).await;
         }
+        if bytes.is_empty() { None } else { Some(bytes.freeze()) }
+    }
+
+    async fn read(&mut self, bytes: &mut BytesMut) {
         let Self { capture, writer, left, ends, written, .. } = self;
         let mut take = |packet: Packet<'_>| {
             if *left != Some(0) {
-                writer.packet(&packet, &mut bytes);
+                writer.packet(&packet, bytes);
                 *written += 1;
                 *left = left.map(|left| left - 1);
             }
@@ -137,7 +142,6 @@ impl Session {
             self.ended = end;
             self.dropped = self.capture.dropped();
         }
-        if bytes.is_empty() { None } else { Some(bytes.freeze()) }
     }
 
     /// Why it has ended; `None`: it hasn't.

@@ -5,7 +5,6 @@
 //! loses packets and is told how many, and dropping a [`Capture`] ends it.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -27,6 +26,8 @@ pub const MAX_SNAPLEN: u32 = 262_144;
 const PATIENCE: u32 = 25;
 /// How often it is looked whether an interface that is down is still there, which nothing tells.
 const LOOK: Duration = Duration::from_millis(250);
+/// Interfaces of a node that are looked at. Its user may make any number.
+const MOST_INTERFACES: usize = 4096;
 /// Names of interfaces that are told to somebody who has asked for another one.
 const NAMES: usize = 64;
 
@@ -125,11 +126,15 @@ impl Capture {
         let failed = |error: io::Error| RuntimeError::Failed(format!("capturing at {interface}: {error}"));
         let snaplen = options.snaplen.clamp(1, MAX_SNAPLEN);
         let ring = PacketRing::new(&socket, options.buffer, PATIENCE, snaplen).map_err(failed)?;
-        let hardware = match packet_ring::bind(&socket, interface, options.promiscuous) {
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+        let index = interfaces.iter().find(|(name, _)| name == interface).map(|(_, index)| *index);
+        let hardware = match index.map(|index| packet_ring::bind(&socket, index, options.promiscuous)) {
+            Some(Err(error)) if error.raw_os_error() != Some(libc::ENODEV) => return Err(failed(error)),
+            Some(Ok(hardware)) => hardware,
+            // There is none of the name, or it has gone meanwhile.
+            _ => {
+                let interfaces = interfaces.into_iter().map(|(name, _)| name).take(NAMES).collect();
                 return Err(RuntimeError::NoInterface { interface: interface.to_owned(), interfaces });
             }
-            bound => bound.map_err(failed)?,
         };
         let link_type = LinkType::of(hardware).ok_or_else(|| {
             RuntimeError::Unsupported(format!(
@@ -209,20 +214,20 @@ impl fmt::Debug for Capture {
 pub(super) struct Opened {
     /// A packet socket, which takes nothing yet.
     pub(super) socket: OwnedFd,
-    /// Names of the interfaces that there are.
-    pub(super) interfaces: Vec<String>,
+    /// Names of the interfaces that there are, and the numbers by which the kernel knows them.
+    pub(super) interfaces: Vec<(String, u32)>,
 }
 
-/// Opens a socket in the network namespace that this thread is in, whose `/proc` has to be mounted.
+/// Opens a socket in the network namespace that this thread is in, and looks up its interfaces.
+///
+/// They are listed, and no name that a client sends ever gets to the kernel: asked for the number of a name that it doesn't
+/// know, it would load a module of that name, for the server's root, and it takes `eth1:x` and other names for `eth1`.
 pub(super) fn open_here() -> io::Result<Opened> {
     let socket = packet_ring::open()?;
-    let devices = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    Ok(Opened { socket, interfaces: interfaces(&devices).take(NAMES).map(str::to_owned).collect() })
-}
-
-/// The names in `/proc/…/net/dev`.
-pub(super) fn interfaces(devices: &str) -> impl Iterator<Item = &str> {
-    devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()))
+    let listed = nix::net::if_::if_nameindex()?;
+    let interfaces = listed.iter().take(MOST_INTERFACES);
+    let interfaces = interfaces.filter_map(|one| Some((one.name().to_str().ok()?.to_owned(), one.index())));
+    Ok(Opened { socket, interfaces: interfaces.collect() })
 }
 
 #[cfg(test)]
@@ -230,10 +235,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interfaces_are_read_from_what_the_kernel_lists() {
-        let devices = "Inter-|   Receive                |  Transmit\n face |bytes    packets |bytes packets\n    lo:       0       0\n  \
-            eth0:     306       3\neth1.10:1 2\n";
-        assert_eq!(interfaces(devices).collect::<Vec<_>>(), ["lo", "eth0", "eth1.10"]);
+    fn interfaces_are_found_by_their_whole_name_alone() {
+        // In a network without anybody else's interfaces, if this may make one.
+        let opened = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).ok()?;
+            open_here().ok()
+        });
+        let Some(opened) = opened.join().unwrap() else { return };
+        assert_eq!(opened.interfaces, [("lo".to_owned(), 1)]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let options = CaptureOptions { snaplen: 96, buffer: 1 << 20, promiscuous: false };
+        let begun = Capture::begin(opened, "lo:x", &options, std::future::pending());
+        assert!(matches!(begun.err(), Some(RuntimeError::NoInterface { interfaces, .. }) if interfaces == ["lo"]));
     }
 
     #[test]

@@ -67,6 +67,11 @@ fn of_container_here(pid: i32, id: &str) -> io::Result<Vec<Interface>> {
     }))
 }
 
+/// The names in `/proc/…/net/dev`.
+pub(super) fn names(devices: &str) -> impl Iterator<Item = &str> {
+    devices.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim()))
+}
+
 fn ask(mut socket: Socket) -> io::Result<Vec<Interface>> {
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -179,6 +184,13 @@ pub(super) fn parse_proc(text: &str) -> Vec<Interface> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_read_from_what_the_kernel_lists() {
+        let devices = "Inter-|   Receive                |  Transmit\n face |bytes    packets |bytes packets\n    lo:       0       0\n  \
+            eth0:     306       3\neth1.10:1 2\n";
+        assert_eq!(names(devices).collect::<Vec<_>>(), ["lo", "eth0", "eth1.10"]);
+    }
 
     #[test]
     fn counters_are_read_from_what_the_kernel_lists() {

@@ -15,8 +15,8 @@ use super::check::is_made;
 use super::driver::{Shared, words};
 use super::life::Life;
 use super::nodes::{LIMIT, topology_file};
-use crate::runtime::capture::interfaces;
 use crate::runtime::docker::{Container, Phase, View};
+use crate::runtime::interfaces;
 use crate::runtime::{RuntimeError, RuntimeEvent};
 use crate::topology::{Endpoint, Link, Topology};
 
@@ -121,7 +121,7 @@ impl Shared {
     async fn has_interface(&self, container: &Container, end: &Endpoint) -> Option<bool> {
         let pid = self.docker().details(&container.id).await.ok()?.pid?;
         let devices = tokio::fs::read_to_string(format!("/proc/{pid}/net/dev")).await.ok()?;
-        Some(interfaces(&devices).any(|name| name == end.interface))
+        Some(interfaces::names(&devices).any(|name| name == end.interface))
     }
 
     async fn repeat_exec(&self, life: &Life, container: &Container, file: &Path, topology: &Topology, end: &Endpoint) {

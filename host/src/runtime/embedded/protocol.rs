@@ -277,8 +277,8 @@ pub(super) enum Answer {
     Exited(String),
     /// What each node uses, by its index; `None`: it doesn't run.
     Stats(Vec<Option<Usage>>),
-    /// These are the interfaces of a node.
-    Interfaces(Vec<String>),
+    /// These are the interfaces of a node, with their numbers.
+    Interfaces(Vec<(String, u32)>),
 }
 
 /// Why a request was not done.

@@ -5,7 +5,7 @@
 //! [`open`], which is called where the packets are.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,8 +15,6 @@ use super::{check, descriptor};
 const BLOCK: usize = 512 << 10;
 /// Asked of a packet socket: all protocols, in the order of the network.
 const ALL_PROTOCOLS: u16 = 0x0003_u16.to_be();
-/// Says the index of an interface of the namespace that a socket belongs to.
-const SIOCGIFINDEX: libc::Ioctl = 0x8933;
 /// A filter's instruction: the packet is taken, up to so many bytes.
 const TAKE: u16 = 0x06;
 /// The tag's own type where the kernel doesn't tell another.
@@ -146,8 +144,8 @@ pub(in crate::runtime) fn take_up_to(socket: &OwnedFd, bytes: u32) -> io::Result
 
 /// Binds a socket to an interface of its namespace: from now on packets come. Answers what kind of hardware it is, as the
 /// kernel numbers them (`ARPHRD_…`).
-pub(in crate::runtime) fn bind(socket: &OwnedFd, interface: &str, promiscuous: bool) -> io::Result<u16> {
-    let index = index_of(socket.as_fd(), interface)?;
+pub(in crate::runtime) fn bind(socket: &OwnedFd, index: u32, promiscuous: bool) -> io::Result<u16> {
+    let index = libc::c_int::try_from(index).map_err(io::Error::other)?;
     let mut address = link_address();
     address.sll_protocol = ALL_PROTOCOLS;
     address.sll_ifindex = index;
@@ -199,25 +197,6 @@ fn link_address() -> libc::sockaddr_ll {
         sll_halen: 0,
         sll_addr: [0; 8],
     }
-}
-
-fn index_of(socket: BorrowedFd<'_>, interface: &str) -> io::Result<libc::c_int> {
-    // The kernel's own request: a name, and room for what is asked, which is larger than the index.
-    #[repr(C)]
-    struct Request {
-        name: [u8; libc::IFNAMSIZ],
-        index: libc::c_int,
-        rest: [u8; 20],
-    }
-    let mut request = Request { name: [0; libc::IFNAMSIZ], index: 0, rest: [0; 20] };
-    let name = interface.as_bytes();
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(&0) {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    request.name[..name.len()].copy_from_slice(name);
-    // SAFETY: the structure is as large as the kernel's, and lives over the call.
-    check(i64::from(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGIFINDEX, &raw mut request) }))?;
-    Ok(request.index)
 }
 
 /// How many packets found no room since this was asked last.

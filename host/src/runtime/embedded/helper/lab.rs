@@ -301,7 +301,7 @@ impl<'a> Lab<'a> {
             Op::EndTerminal(_) | Op::EndSave(_) | Op::Destroy { .. } | Op::NodePassed(..) | Op::ExecPassed(..)
         );
         if !self.destroying.is_empty() && !always {
-            if matches!(op, Op::OpenTerminal { .. } | Op::Save { .. } | Op::Restore(_)) {
+            if matches!(op, Op::OpenTerminal { .. } | Op::OpenCapture(_) | Op::Save { .. } | Op::Restore(_)) {
                 // What came with it is not to be taken for what comes with another.
                 self.received.pop_front();
             }
@@ -489,7 +489,7 @@ impl<'a> Lab<'a> {
 
     /// Sends a packet socket of a node over the socket that came with the request. It is the server's alone: the node sees
     /// nothing of it, and none of its processes gets it.
-    fn open_capture(&mut self, node: usize) -> Result<Vec<String>, Refusal> {
+    fn open_capture(&mut self, node: usize) -> Result<Vec<(String, u32)>, Refusal> {
         let failed = |error: io::Error| Refusal::Failed(error.to_string());
         let back =
             self.received.pop_front().ok_or_else(|| Refusal::Failed("no socket came with the request".into()))?;
