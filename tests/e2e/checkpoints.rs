@@ -180,6 +180,41 @@ async fn a_checkpoint_of_a_lab_that_rests_has_what_was_last_saved_and_the_defini
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_a_running_lab_has_the_files_that_it_was_deployed_with() {
+    if !User::Myself.can_run_labs("checkpoints with bind files") {
+        return;
+    }
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let definition = ONE_NODE.replace("kind: linux", "kind: linux\n      binds: [conf/a.txt:/root/a.txt:ro]");
+    let lab = admin.create_lab("course", ONE_NODE).await;
+    let topology = admin.api.lab(&lab).await.unwrap()["topologyId"].as_str().unwrap().to_owned();
+    let path = format!("/topologies/{topology}");
+    let file = json!({ "filePath": "conf/a.txt", "content": "one" });
+    let file = admin.api.request(Method::POST, &format!("{path}/files"), Some(&file)).await.unwrap();
+    let file = format!("{path}/files/{}", file["id"].as_str().or(file.as_str()).unwrap());
+    admin.api.request(Method::PATCH, &path, Some(&json!({ "definition": definition }))).await.unwrap();
+    admin.deploy(&lab).await.unwrap();
+
+    let checkpoints = Checkpoints::of(&admin, &lab);
+    admin.api.request(Method::PATCH, &file, Some(&json!({ "content": "two" }))).await.unwrap();
+    checkpoints.make("changed since").await.unwrap();
+    // Neither the topology nor the file are there any more as they were.
+    admin.api.request(Method::PATCH, &path, Some(&json!({ "definition": ONE_NODE }))).await.unwrap();
+    admin.api.request(Method::DELETE, &file, None).await.unwrap();
+    checkpoints.make("gone since").await.unwrap();
+    for name in ["changed since", "gone since"] {
+        checkpoints.restore(name).await.unwrap();
+        let mut shell = Shell::open(&admin, &lab, "n1").await;
+        assert_eq!(shell.succeeds("cat /root/a.txt").await, "one", "{name}");
+        // Of an instance that was restored, too.
+        checkpoints.make(&format!("{name} and restored")).await.unwrap();
+    }
+    checkpoints.restore("gone since and restored").await.unwrap();
+    admin.destroy(&lab).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_makes_nobody_read_or_write_anything_but_its_own_files_whatever_it_puts_in_the_way() {
     if !User::Myself.can_run_labs("checkpoints of a hostile node") {
         return;

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::capacity::config::CapacityConfig;
@@ -51,6 +51,8 @@ use crate::runtime::{NodeAction, RuntimeDriver, RuntimeError, RuntimeEvent};
 use crate::store::{Store, StoreError};
 use crate::topology::Topology;
 
+/// How long a change of a topology or collection waits for the labs to know of it.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 /// How many labs are taken up at once at the start of the server.
 const AT_ONCE: usize = 16;
 
@@ -365,7 +367,7 @@ impl Labs {
         self.shared.store.insert_lab(&lab).await?;
         let snapshot = self.start(lab, collection, stored, Revival::None);
         // Its topology may have been changed before its task could be told.
-        self.tell(&snapshot.lab.id, Command::Reread(None)).await;
+        self.tell(&snapshot.lab.id, Command::Reread { claimed: None, done: None }).await;
         self.shared.publisher.publish(Notice::Lab(Arc::clone(&snapshot))).await;
         self.reschedule.notify_one();
         Ok(snapshot)
@@ -438,14 +440,20 @@ impl Labs {
         self.tell_all(|lab| lab.collection.id == *id, None).await;
     }
 
+    /// Done when the labs know, so that whoever has made a change can go on with them.
     async fn tell_all(&self, concerns: impl Fn(&LabSnapshot) -> bool, claimed: Option<Arc<Claim>>) {
+        let (done, mut all_done) = mpsc::channel(1);
         for handle in self.handles() {
             let concerned = concerns(&handle.snapshot.borrow());
             if concerned {
                 // A lab that is being deleted has no use for it.
-                let _ = handle.commands.send(Command::Reread(claimed.clone())).await;
+                let (claimed, done) = (claimed.clone(), Some(done.clone()));
+                let _ = handle.commands.send(Command::Reread { claimed, done }).await;
             }
         }
+        drop((claimed, done));
+        // Nothing is ever sent: it ends with the last of the senders. A lab that waits for the database is not waited for.
+        let _ = tokio::time::timeout(KNOWN_WITHIN, all_done.recv()).await;
     }
 
     /// What labs may take at once.

@@ -2,11 +2,14 @@
 //! removed after it has ended. Called by the lab's task; it knows nothing of runtimes.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::model::BindFile;
+
+/// Bytes of a file that are read back: a node may have written to it. None that the API takes is larger.
+const MOST_BYTES: u64 = crate::store::MAX_FILE as u64;
 
 /// Makes the folder with the files in it, all of it or nothing: it gets its name when everything is there. Blocks.
 ///
@@ -43,6 +46,33 @@ fn fill(dir: &Path, files: &[BindFile]) -> io::Result<()> {
         target.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
+}
+
+/// The same files as they are in the folder of an instance; those that aren't there are left out. Links are not followed.
+/// Blocks.
+///
+/// # Errors
+/// As the file system reports them, also of a file that is no text.
+pub(super) fn read(dir: &Path, files: Vec<BindFile>) -> io::Result<Vec<BindFile>> {
+    let mut found = Vec::new();
+    for file in files {
+        let opened =
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(dir.join(&file.path));
+        let opened = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        if !opened.metadata()?.is_file() {
+            return Err(io::Error::other(format!("{} is no file any more", file.path)));
+        }
+        let mut content = String::new();
+        opened.take(MOST_BYTES + 1).read_to_string(&mut content)?;
+        if content.len() as u64 > MOST_BYTES {
+            return Err(io::Error::other(format!("{} has grown", file.path)));
+        }
+        found.push(BindFile { content, ..file });
+    }
+    Ok(found)
 }
 
 /// Makes the folders below `dir` that lead to a file.
@@ -121,6 +151,18 @@ mod tests {
         fs::create_dir(unfinished(&dir)).unwrap();
         remove(&dir).await;
         assert!(names(&place.path().join("run")).is_empty());
+    }
+
+    #[test]
+    fn files_are_read_back_as_they_are_there_and_links_are_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("lab-1");
+        make(&dir, &[file("conf/a", "one"), file("b", "two")]).unwrap();
+        let read_back = read(&dir, vec![file("conf/a", "changed since"), file("new", "new")]).unwrap();
+        assert_eq!(read_back, [file("conf/a", "one")]);
+        fs::remove_file(dir.join("b")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.join("b")).unwrap();
+        read(&dir, vec![file("b", "two")]).unwrap_err();
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What follows from a step of the lifecycle: the store is told, then everybody, then whatever has to be done is begun.
 
+use std::sync::Arc;
+
 use super::{LabCommandError, LabTask, Phase, answer};
 use crate::history::lines::Line;
 use crate::labs::lifecycle::Effect;
@@ -26,6 +28,7 @@ impl LabTask {
         if phase == Phase::Idle {
             self.facts.end_instance();
             self.kept = None;
+            self.files = Arc::default();
             self.logs.remove_nodes().await;
         }
         // That it is being saved is nobody else's affair.

@@ -23,6 +23,8 @@ impl LabTask {
         let lab_id = self.facts.lab.id.clone();
         let (topology_id, paths) = (self.facts.stored.id.clone(), self.facts.stored.file_paths.clone());
         let kept = self.kept.clone();
+        self.files = Arc::default();
+        let deployed = Arc::clone(&self.files);
         let definition = kept.as_ref().map_or(&self.facts.next, |kept| &kept.definition);
         // The runtime knows the instance by its own name, so that two labs of one topology don't meet.
         let topology = Arc::new(Topology { name: instance.name.clone(), ..(*definition.topology).clone() });
@@ -39,6 +41,9 @@ impl LabTask {
                 }
                 None => present_files(&shared.store, &topology_id, &paths).await?,
             };
+            // Nobody else sets it: it was made for this deploy. What is in the files is in the folder.
+            let without_content = |file: &BindFile| BindFile { content: String::new(), ..file.clone() };
+            let _ = deployed.set(files.iter().map(without_content).collect());
             let dir = shared.run_dir.join(&instance.name);
             let made = task::spawn_blocking({
                 let dir = dir.clone();

@@ -20,7 +20,7 @@ mod saves;
 mod taking_up;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,7 +34,7 @@ use super::checkpoints::{Kept, Shelf};
 use super::facts::Facts;
 use super::lifecycle::{self, Denial, Phase};
 use super::logs::LabLogs;
-use super::model::{Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, TopologyId, UserId};
+use super::model::{BindFile, Collection, Lab, LabSnapshot, NodeState, NodeStatus, StoredTopology, TopologyId, UserId};
 use super::publisher::{Notice, Publisher};
 use super::revive::{self, Revival};
 use super::running::Running;
@@ -104,8 +104,12 @@ pub(super) enum Command {
     },
     /// The schedule missed the time of this lab altogether.
     Missed,
-    /// The lab's topology or collection may have changed in the store. What was claimed for that is dropped with this.
-    Reread(Option<Arc<Claim>>),
+    /// The lab's topology or collection may have changed in the store. What was claimed for that, and the sender by which
+    /// somebody waits for it, are dropped when that is known here.
+    Reread {
+        claimed: Option<Arc<Claim>>,
+        done: Option<mpsc::Sender<()>>,
+    },
     /// Warn users that the lab ends, if it does so then and they haven't been warned.
     Warn {
         end: Timestamp,
@@ -186,7 +190,10 @@ struct LabTask {
     main_job: Option<task::Id>,
     /// The checkpoint that the instance was deployed from by this server, if it was.
     kept: Option<Arc<Kept>>,
-    /// The same of the instance that is about to be deployed.
+    /// The bind files that the instance was deployed with by this server, once they have been read; without what is in them,
+    /// which is in its folder.
+    files: Arc<OnceLock<Vec<BindFile>>>,
+    /// The checkpoint of the instance that is about to be deployed.
     kept_next: Option<Arc<Kept>>,
     /// What is to be saved, until that begins.
     save_request: Option<SaveRequest>,
@@ -270,6 +277,7 @@ pub(super) fn spawn(
         jobs: JoinSet::new(),
         main_job: None,
         kept: None,
+        files: Arc::default(),
         kept_next: None,
         save_request: None,
         save_job: None,
@@ -356,8 +364,9 @@ impl LabTask {
                 self.clear_start_pending().await;
                 self.announce(Occurrence::LabMissed, None).await;
             }
-            Command::Reread(_claimed) => {
+            Command::Reread { claimed, done } => {
                 self.reread().await;
+                drop((claimed, done));
             }
             Command::Warn { end, before } => self.warn(end, before).await,
             Command::NodeChanged { instance, node, state } => self.node_changed(&instance, &node, state).await,

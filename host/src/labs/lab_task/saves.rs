@@ -1,5 +1,7 @@
 //! Saves and checkpoints: what a lab's nodes have made is written away beside its task, and no more than one at a time.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::{JobEnd, LabCommandError, LabTask};
 use crate::labs::checkpoints::ToKeep;
 use crate::labs::lifecycle::{self, Denial};
-use crate::labs::model::{Checkpoint, CheckpointId, User};
+use crate::labs::model::{BindFile, Checkpoint, CheckpointId, TopologyId, User};
+use crate::labs::run_folder;
 use crate::runtime::saved::{NodeSaved, SaveOutcome};
+use crate::store::Store;
+use crate::topology::Topology;
 
 /// What somebody asked for, and where the answer goes.
 pub(in crate::labs) enum SaveRequest {
@@ -56,8 +61,13 @@ impl LabTask {
         let lab = self.facts.lab.id.clone();
         let instance = self.facts.instance_name().filter(|_| from_nodes).map(str::to_owned);
         let definition = Arc::clone(self.facts.current());
-        let kept = self.kept.clone().filter(|_| from_nodes);
         let topology = self.facts.stored.id.clone();
+        let source = match self.facts.instance_name() {
+            None => Source::Topology(topology),
+            Some(instance) => {
+                Source::Instance { dir: self.shared.run_dir.join(instance), files: self.files.get().cloned(), topology }
+            }
+        };
         let job = async move {
             let runtime = shared.driver.name();
             let log = logs.sink().await;
@@ -92,14 +102,15 @@ impl LabTask {
                         if cancel.is_cancelled() {
                             return Err(LabCommandError::SaveCancelled);
                         }
-                        let files = match &kept {
-                            Some(kept) => kept.files.clone(),
-                            None => shared.store.bind_files(&topology).await.map_err(|error| {
-                                tracing::error!(%error, %topology, "its files could not be read");
-                                let reason = "the files of the topology could not be read: see the server's log";
-                                LabCommandError::Internal(reason.into())
-                            })?,
-                        };
+                        let files = source.read(&shared.store).await?;
+                        // One that can't be restored is of no use to anybody.
+                        let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+                        Topology::parse_beside(&definition.text, &paths).map_err(|error| {
+                            LabCommandError::Refused(format!(
+                                "the lab can't be restored as it is, since its files have been changed: {error}; deploy it \
+                                 anew first"
+                            ))
+                        })?;
                         let checkpoint = Checkpoint {
                             id: CheckpointId::generate(),
                             lab_id: lab,
@@ -128,6 +139,37 @@ impl LabTask {
             }
         };
         self.save_job = Some(self.jobs.spawn(async move { JobEnd::Save(job.await) }).id());
+    }
+}
+
+/// Where the bind files are that belong to the definition of a checkpoint. Those of the topology may be others by now than
+/// those that an instance was deployed with.
+enum Source {
+    /// There is no instance: those of the topology.
+    Topology(TopologyId),
+    /// Those in the folder of an instance. Which they are is not known if another server has deployed it: then they are those
+    /// of the topology that are there.
+    Instance { dir: PathBuf, files: Option<Vec<BindFile>>, topology: TopologyId },
+}
+
+impl Source {
+    async fn read(self, store: &Store) -> Result<Vec<BindFile>, LabCommandError> {
+        let unreadable = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "the files of a lab could not be read");
+            LabCommandError::Internal("the files of the topology could not be read: see the server's log".into())
+        };
+        let stored = async |topology| store.bind_files(&topology).await.map_err(|error| unreadable(&error));
+        match self {
+            Self::Topology(topology) => stored(topology).await,
+            Self::Instance { dir, files, topology } => {
+                let files = match files {
+                    Some(files) => files,
+                    None => stored(topology).await?,
+                };
+                let read = tokio::task::spawn_blocking(move || run_folder::read(&dir, files)).await;
+                read.map_err(io::Error::other).flatten().map_err(|error| unreadable(&error))
+            }
+        }
     }
 }
 
