@@ -37,7 +37,7 @@ impl Default for CaptureConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            limit_per_user: 8,
+            limit_per_user: 4,
             limit: 64,
             buffer_bytes: 4 << 20,
             excluded_interfaces: Vec::new(),

@@ -62,7 +62,8 @@ export const ask = async <T>(path: string, options: Options = {}): Promise<T> =>
   let response = await send(path, options);
   if (!options.anonymous && session) {
     if (response.status === 498 && (await session.refresh())) response = await send(path, options);
-    if (response.status === 498 || response.status === 401) session.ended();
+    // A refresh that had no answer, or one that says "later", ends nothing; one that is refused has ended it itself.
+    if (response.status === 401) session.ended();
   }
   return (await read(response)) as T;
 };

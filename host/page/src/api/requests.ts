@@ -68,9 +68,9 @@ export const restoreCheckpoint = (lab: string, id: string): Promise<unknown> =>
   ask(`/labs/${at(lab)}/checkpoints/${at(id)}/restore`, { method: "POST" });
 
 /** What a capture is limited to, so that it ends by itself and can be opened. */
-export type CaptureEnd = { seconds: number } | { packets: number };
+export type CaptureEnd = { seconds: number; packets?: number };
 /** Where packets at an interface can be downloaded as they come; the browser sends the token as a cookie. */
 export const captureAddress = (lab: string, node: string, name: string, end: CaptureEnd): string => {
-  const [[key, value]] = Object.entries(end) as [[string, number]];
-  return `${address(`/labs/${at(lab)}/nodes/${at(node)}/interfaces/${at(name)}/capture`)}?${key}=${value}`;
+  const query = Object.entries(end).map(([key, value]) => `${key}=${value}`);
+  return `${address(`/labs/${at(lab)}/nodes/${at(node)}/interfaces/${at(name)}/capture`)}?${query.join("&")}`;
 };

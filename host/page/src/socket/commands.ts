@@ -31,8 +31,29 @@ interface Answer {
   message?: string;
 }
 
+/** How long a command waits for the first connection, in milliseconds. */
+const PATIENCE = 5000;
+
+/** Whether there is a connection, or is within a moment. What was sent without one would be carried out at any time later. */
+const isThere = ({ socket }: Membership): Promise<boolean> =>
+  socket.connected
+    ? Promise.resolve(true)
+    : new Promise((resolve) => {
+        const there = (): void => {
+          clearTimeout(timer);
+          resolve(true);
+        };
+        const timer = setTimeout(() => {
+          socket.off("connect", there);
+          resolve(false);
+        }, PATIENCE);
+        socket.once("connect", there);
+      });
+
 const issue = async (command: number, labId: string, more: { node?: string; shellId?: string } = {}) => {
   if (!membership) throw new Problem("you are not logged in", null);
+  if (!(await isThere(membership)) || !membership)
+    throw new Problem("there is no connection to the server at the moment, and nothing was done", null);
   let answer: Answer;
   try {
     answer = (await membership.socket.emitWithAck("data", { labId, command, ...more })) as Answer;

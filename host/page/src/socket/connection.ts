@@ -81,16 +81,24 @@ export const join = (path: string, { joined, left, absent, denied, events }: Han
   });
   let timer: ReturnType<typeof setTimeout> | undefined;
   let wanted = true;
+  /** Tokens that were refused since it was joined last. */
+  let refused = 0;
+  // Of whoever has left it before it was joined.
+  socket.removeAllListeners();
   const connect = (): void => {
     clearTimeout(timer);
     timer = undefined;
-    if (wanted && !socket.connected) socket.connect();
+    // One that is active is being joined already, also by whoever has left it a moment ago.
+    if (wanted && !socket.connected && !socket.active) socket.connect();
   };
   const later = (): void => {
     clearTimeout(timer);
     timer = setTimeout(connect, ABSENT_RETRY);
   };
-  socket.on("connect", () => joined?.());
+  socket.on("connect", () => {
+    refused = 0;
+    joined?.();
+  });
   socket.on("disconnect", (reason) => {
     if (reason !== "io server disconnect") return left?.();
     // The server has closed this namespace, and the manager won't come back to it by itself.
@@ -102,7 +110,9 @@ export const join = (path: string, { joined, left, absent, denied, events }: Han
     switch (error.message) {
       case "Invalid Token":
       case "Unauthorized":
-        void refresh().then((done) => (done ? connect() : later()));
+        // Another token is asked for once at once; a server that refuses that one, too, is not to be stormed.
+        refused += 1;
+        void refresh().then((done) => (done && refused === 1 ? connect() : later()));
         break;
       case "No Access":
         denied?.(error.message);
@@ -123,7 +133,9 @@ export const join = (path: string, { joined, left, absent, denied, events }: Han
       wanted = false;
       clearTimeout(timer);
       socket.removeAllListeners();
-      socket.disconnect();
+      // Before it is joined nothing would be sent, and the server would keep what the page has left.
+      if (socket.active && !socket.connected) socket.once("connect", () => socket.disconnect());
+      else socket.disconnect();
     },
     retry: () => {
       if (timer) connect();

@@ -84,6 +84,13 @@ export const logIn = async (username: string, password: string): Promise<void> =
 };
 
 export const logOut = async (): Promise<void> => {
-  await requests.logOut();
-  drop("");
+  try {
+    await requests.logOut();
+    drop("");
+  } catch (error) {
+    const { status, message } = asProblem(error);
+    // Without an answer nothing has changed. Else the cookies are gone, whatever the server could not do.
+    if (status === 0) throw error;
+    drop(`You are logged out here, but: ${message}`);
+  }
 };

@@ -17,6 +17,8 @@ export interface Drawing {
 const [HEIGHT, COMPACT_HEIGHT] = [52, 34];
 /** More nodes than this are drawn compactly. */
 const ROOMY = 16;
+/** Larger topologies are not drawn: laying out takes time by the square of the nodes, and anybody may store such a one. */
+const [MOST_NODES, MOST_LINKS, MOST_TEXT] = [300, 2000, 300_000];
 /** Longer names are cut on the card; they are in full beside it. */
 export const LONGEST = 20;
 
@@ -28,10 +30,12 @@ export const cardSize = (name: string, compact: boolean): Size => {
     : { width: Math.round(Math.max(136, 64 + letters)), height: HEIGHT };
 };
 
-/** Null: there is nothing to draw. */
+/** Null: there is nothing to draw, or too much. */
 export const drawing = (definition: string): Drawing | null => {
+  if (definition.length > MOST_TEXT) return null;
   const graph = parse(definition);
   if (!graph || graph.nodes.length === 0) return null;
+  if (graph.nodes.length > MOST_NODES || graph.links.length > MOST_LINKS) return null;
   const compact = graph.nodes.length > ROOMY;
   const sizes = graph.nodes.map((node) => cardSize(node.name, compact));
   const points = layout(graph, sizes, compact);

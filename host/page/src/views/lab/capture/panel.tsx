@@ -14,8 +14,9 @@ import { useScope } from "../scope";
 const ENDS: readonly (readonly [string, requests.CaptureEnd])[] = [
   ["after 30 seconds", { seconds: 30 }],
   ["after 5 minutes", { seconds: 300 }],
-  ["after 100 packets", { packets: 100 }],
-  ["after 10,000 packets", { packets: 10_000 }],
+  // Each of them holds one of the few connections that a browser makes to a server, so none may wait for ever.
+  ["after 100 packets", { packets: 100, seconds: 300 }],
+  ["after 10,000 packets", { packets: 10_000, seconds: 300 }],
 ];
 
 /** Where the other end of an interface is; empty: nowhere that the topology knows of. */
