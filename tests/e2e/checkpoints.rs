@@ -367,6 +367,10 @@ async fn who_may_not_change_or_deploy_a_lab_may_not_save_or_restore_it_and_who_d
         assert!(refused.starts_with("403, code 5403") && refused.contains("auth-policy"), "{refused}");
     }
     let first = format!("{}/{}", theirs.path, theirs.id("first").await);
+    // What is in the files of nodes is not for everybody who may see the lab.
+    for path in [first.clone(), format!("{first}/archive")] {
+        assert_eq!(member.api.get(&path).await.unwrap_err().refusal(), Some((403, 5403)));
+    }
     let refused = member.api.request(Method::DELETE, &first, None).await.unwrap_err();
     assert_eq!(refused.refusal(), Some((403, 5403)));
     assert_eq!((admin.state(&lab).await, theirs.names().await), (None, vec!["first".to_owned()]));

@@ -258,6 +258,8 @@ async fn every_answer_of_the_document_is_really_given() {
     browser.expect(200, &admin.token, "GET", &checkpoint, None).await;
     browser.expect(200, &admin.token, "GET", &archive, None).await;
     browser.expect(403, &member.token, "POST", &restore, None).await;
+    browser.expect(403, &member.token, "GET", &checkpoint, None).await;
+    browser.expect(403, &member.token, "GET", &archive, None).await;
     browser.expect(200, &admin.token, "POST", &restore, None).await;
     // Somebody has taken the data folder apart.
     std::fs::remove_file(place.data().join(format!("checkpoints/{lab}/{id}.tar"))).unwrap();

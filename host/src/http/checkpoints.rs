@@ -97,8 +97,10 @@ pub(super) struct ContentsJson {
     definition: String,
     /// Its bind files.
     bind_files: Vec<FileJson>,
-    /// Files and links of nodes, by node.
+    /// Files and links of nodes, by node; the first 2000 of them.
     nodes: Vec<NodeFilesJson>,
+    /// How many files there are besides.
+    more_files: usize,
 }
 
 /// The files and links of a node.
@@ -183,18 +185,19 @@ pub(super) async fn create(
 
 /// A checkpoint
 ///
-/// With what is in it.
+/// With what is in it. Who may change the lab may see that: files of nodes are not for everybody.
 #[utoipa::path(
     get, path = "/labs/{id}/checkpoints/{checkpoint}", operation_id = "showCheckpoint", tag = "labs",
     params(("id" = String, Path), ("checkpoint" = String, Path)),
     responses(
         (status = 200, description = "The checkpoint.", body = Payload<ContentsJson>),
-        Fails<(NotDone,)>,
+        Fails<(NotDone, Refused)>,
     ),
 )]
 pub(super) async fn show(State(api): State<Api>, caller: Caller, ids: Ids<2>) -> Answer<ContentsJson> {
-    let (_, checkpoint) = found(&api, &caller, ids).await?;
-    let Contents { files, of_nodes } = api.labs.contents(&checkpoint).await?;
+    let (lab, checkpoint) = found(&api, &caller, ids).await?;
+    api.authorize(&caller, Action::UpdateLab(&lab, &lab)).await?;
+    let Contents { files, of_nodes, more } = api.labs.contents(&checkpoint).await?;
     let mut nodes: Vec<NodeFilesJson> = Vec::new();
     for file in of_nodes {
         let entry = FileJson { path: format!("/{}", file.path), size: file.size };
@@ -205,22 +208,30 @@ pub(super) async fn show(State(api): State<Api>, caller: Caller, ids: Ids<2>) ->
     }
     let bind_files = files.into_iter().map(|(path, size)| FileJson { path, size }).collect();
     let definition = checkpoint.definition.clone();
-    answer(ContentsJson { checkpoint: CheckpointJson::from(&checkpoint), definition, bind_files, nodes })
+    answer(ContentsJson {
+        checkpoint: CheckpointJson::from(&checkpoint),
+        definition,
+        bind_files,
+        nodes,
+        more_files: more,
+    })
 }
 
 /// Download a checkpoint
 ///
-/// As a tar archive: `topology.clab.yml`, its bind files in `files`, and in `nodes` a folder with the files of each node.
+/// As a tar archive: `topology.clab.yml`, its bind files in `files`, and in `nodes` a folder with the files of each node. Who
+/// may change the lab may have it.
 #[utoipa::path(
     get, path = "/labs/{id}/checkpoints/{checkpoint}/archive", operation_id = "downloadCheckpoint", tag = "labs",
     params(("id" = String, Path), ("checkpoint" = String, Path)),
     responses(
         (status = 200, description = "The archive.", content_type = "application/gzip", body = String),
-        Fails<(NotDone,)>,
+        Fails<(NotDone, Refused)>,
     ),
 )]
 pub(super) async fn download(State(api): State<Api>, caller: Caller, ids: Ids<2>) -> Result<Response, ApiError> {
-    let (_, checkpoint) = found(&api, &caller, ids).await?;
+    let (lab, checkpoint) = found(&api, &caller, ids).await?;
+    api.authorize(&caller, Action::UpdateLab(&lab, &lab)).await?;
     let archive = api.labs.archive_of(&checkpoint).await?;
     // Of the name, what can be in a header and in the name of a file everywhere.
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tar::{Archive, Builder};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::LabCommandError;
@@ -115,11 +116,16 @@ pub(super) struct Shelf {
     root: PathBuf,
     store: Store,
     pub(super) options: CheckpointOptions,
+    /// Taken by whoever lists what is in an archive, which may be long.
+    pub(super) listing: Arc<Semaphore>,
 }
+
+/// Archives that are listed at once.
+const LISTINGS: usize = 2;
 
 impl Shelf {
     pub(super) fn new(root: PathBuf, store: Store, options: CheckpointOptions) -> Self {
-        Self { root, store, options }
+        Self { root, store, options, listing: Arc::new(Semaphore::new(LISTINGS)) }
     }
 
     /// Removes what is no lab's, or in no store: of a server that was killed.
@@ -331,9 +337,14 @@ fn bind_files(archive: &SavedFiles) -> Result<Vec<BindFile>, ShelfError> {
 pub struct Contents {
     /// Bind files: path and bytes.
     pub files: Vec<(String, u64)>,
-    /// Files and links of nodes.
+    /// Files and links of nodes, the first of them.
     pub of_nodes: Vec<SavedFile>,
+    /// How many there are besides.
+    pub more: usize,
 }
+
+/// Files of nodes that are listed of a checkpoint. All are in its archive.
+const LISTED: usize = 2000;
 
 impl Contents {
     /// Reads what is in the archive of a checkpoint. Blocks.
@@ -346,7 +357,11 @@ impl Contents {
             Some((path.to_string_lossy().into_owned(), member.size))
         };
         let files = saved::members(archive.reader())?.iter().filter_map(bind).collect();
-        Ok(Self { files, of_nodes: saved::list(archive)? })
+        let mut of_nodes = saved::list(archive)?;
+        let more = of_nodes.len().saturating_sub(LISTED);
+        of_nodes.truncate(LISTED);
+        of_nodes.shrink_to_fit();
+        Ok(Self { files, of_nodes, more })
     }
 }
 

@@ -572,6 +572,8 @@ impl Labs {
     /// [`LabCommandError`].
     pub async fn contents(&self, checkpoint: &Checkpoint) -> Result<Contents, LabCommandError> {
         let archive = self.archive_of(checkpoint).await?;
+        // It is never closed.
+        let _turn = self.shared.shelf.listing.acquire().await;
         let read = tokio::task::spawn_blocking(move || Contents::read(&archive)).await.map_err(std::io::Error::other);
         Ok(read.flatten().map_err(checkpoints::ShelfError::from)?)
     }

@@ -13,6 +13,8 @@ use super::{DELETED, NODES, SaveLimits, SaveOutcome, SavedFiles, parts};
 
 /// Longest path, in bytes; the kernel's own limit.
 const LONGEST: usize = 4096;
+/// Bytes that the names of all files of a node may have, and what their links say: they are in memory when an archive is listed.
+const NAMES: u64 = 4 << 20;
 
 /// Why an archive can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum ArchiveError {
     /// It has more than it may.
     #[error("more than {} files or {} bytes came", .0.files, .0.bytes)]
     TooMuch(SaveLimits),
+    /// Names are too long.
+    #[error("the names of the files, and what links say, are longer than {NAMES} bytes in all")]
+    Names,
 }
 
 /// What was taken over.
@@ -61,6 +66,7 @@ pub fn copy_node(
     to: &mut Builder<impl Write>,
 ) -> Result<Copied, ArchiveError> {
     let mut copied = Copied::default();
+    let mut names = 0_u64;
     let mut entries_left = limits.files.saturating_mul(2).saturating_add(65_536);
     let mut archive = Archive::new(from);
     for entry in archive.entries()? {
@@ -75,6 +81,11 @@ pub fn copy_node(
         let Some((folder, of, path)) = parts(&place) else { continue };
         if of != node || ![NODES, DELETED].iter().any(|known| folder == *known) {
             continue;
+        }
+        let target = entry.link_name_bytes().map_or(0, |target| target.len());
+        names += (place.as_os_str().len() + target) as u64;
+        if names > NAMES {
+            return Err(ArchiveError::Names);
         }
         let from = entry.header();
         let mut header = new_header(0, from.mode()? & 0o777);
