@@ -85,6 +85,13 @@ struct Inner {
     waiting_from: Mutex<HashMap<IpAddr, usize>>,
 }
 
+impl Inner {
+    /// Users may be added while the server runs, and from then on the login that everybody knows is none any more.
+    fn native_gives_way(&self) -> bool {
+        self.native.is_default() && !self.users.now().is_empty()
+    }
+}
+
 impl Logins {
     /// By this login, and as one of these users.
     pub fn new(native: NativeLogin, users: LocalUsers) -> Self {
@@ -148,9 +155,7 @@ impl Logins {
 
     /// The user of this id as they are now, and what their refresh tokens stand on; `None`: there is no such user any more.
     pub fn current(&self, id: &str) -> Option<(Bearer, String)> {
-        // Users may be added while the server runs, and from then on the login that everybody knows is none any more.
-        let gives_way = self.0.native.is_default() && !self.0.users.now().is_empty();
-        let native = if gives_way { None } else { self.0.native.current(id) };
+        let native = if self.0.native_gives_way() { None } else { self.0.native.current(id) };
         native.or_else(|| self.0.users.current(id))
     }
 
@@ -176,9 +181,10 @@ impl Logins {
         let (inner, name, password) = (Arc::clone(&self.0), name.to_owned(), password.to_owned());
         let checked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            // In any case, for the sake of the time that it takes. A local user of the administrator's name is nobody: who
-            // that is must not depend on the password.
-            inner.users.check(&name, &password).filter(|_| !inner.native.is_called(&name))
+            // In any case, for the sake of the time that it takes. A local user of the administrator's name is nobody, while
+            // there is that login: who that is must not depend on the password.
+            let is_taken = inner.native.is_called(&name) && !inner.native_gives_way();
+            inner.users.check(&name, &password).filter(|_| !is_taken)
         });
         Ok(checked.await.expect("checking a hash doesn't panic"))
     }

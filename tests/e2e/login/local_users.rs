@@ -248,6 +248,10 @@ async fn the_known_password_is_none_any_more_once_a_local_user_is_added_to_a_ser
     // Neither anew, nor by what somebody has of it.
     assert_eq!(status(api.log_in("admin", "admin").await), 400);
     assert_eq!(status(api.refresh(&admin).await), 401);
+    // Its name is free for a local user, at once.
+    add(&place, "admin", "another horse", &["--admin"]);
+    eventually(async || api.log_in("admin", "another horse").await.map(drop).map_err(|error| error.to_string())).await;
+    assert_eq!(status(api.log_in("admin", "admin").await), 400);
     assert_eq!(api.get("/users/login/config").await.unwrap()["native"]["enabled"], true);
 }
 

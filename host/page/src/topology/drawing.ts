@@ -18,7 +18,7 @@ const [HEIGHT, COMPACT_HEIGHT] = [52, 34];
 /** More nodes than this are drawn compactly. */
 const ROOMY = 16;
 /** Larger topologies are not drawn: laying out takes time by the square of the nodes, and anybody may store such a one. */
-const [MOST_NODES, MOST_LINKS, MOST_TEXT] = [300, 2000, 300_000];
+const [MOST_NODES, MOST_LINKS, MOST_TEXT] = [200, 400, 300_000];
 /** Longer names are cut on the card; they are in full beside it. */
 export const LONGEST = 20;
 
